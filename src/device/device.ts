@@ -1,0 +1,175 @@
+/**
+ * The device interfaces: the only layer that moves bytes. One folder beside this file for each
+ * implementation; nothing above this layer names one.
+ *
+ * Ownership: whoever opens or creates closes. Closing twice is harmless; any other call after `close` throws
+ * `CLOSED`. Closing a device closes all it made. Memory that a request in flight uses stays until that
+ * request has ended, whatever is closed meanwhile.
+ *
+ * Threads: all calls come from the JavaScript thread that opened the device. No call blocks on data, but
+ * for {@link DeviceFile.readSync}, which is for headers and other small metadata.
+ */
+import type { HeadraceError } from "../errors.ts";
+import type { RequestList } from "./requests.ts";
+
+/** `shared` memory is seen by host and device; `private` by the device alone. */
+export type Storage = "shared" | "private";
+
+/** What a caller will do with a mapped range; a hint, never a promise. */
+export type Advice = "sequential" | "random" | "will-need" | "dont-need";
+
+/** What a device can do, as data, so that nothing upstream asks for its name. */
+export interface Capabilities {
+  /** For people: `host`, `Apple M3 Max`, `NVIDIA H100`. */
+  readonly name: string;
+  /** Bytes; mappings start on multiples of it. */
+  readonly pageSize: number;
+  /** Whether `shared` buffers are the device's own memory, so that nothing need be uploaded. */
+  readonly unifiedMemory: boolean;
+  /** Whether {@link Device.map} can ever succeed. */
+  readonly canMap: boolean;
+  /** Bytes of the largest buffer. */
+  readonly maxBufferLength: number;
+  /** Bytes of the largest mapping that is worth asking for at once. */
+  readonly maxMapLength: number;
+  /** Bytes that may be resident on the device at once before performance falls. */
+  readonly workingSet: number;
+  /** Alignment in bytes that kernels need of a buffer offset. */
+  readonly offsetAlignment: number;
+  /** Requests that may move bytes at the same time. */
+  readonly lanes: number;
+  /** Codecs that read requests can decode: `lz4`, `zstd`, … */
+  readonly codecs: readonly string[];
+}
+
+/** A device could not, or should not, map: the caller reads instead. */
+export interface Declined {
+  readonly declined: string;
+}
+
+/** An open file. Owned by its opener. */
+export interface DeviceFile extends Disposable {
+  readonly path: string;
+  /** When it was opened. */
+  readonly byteLength: number;
+  /** The length now. Throws `FILE_CHANGED` where it is below {@link DeviceFile.byteLength}. */
+  checkLength(): void;
+  /** Copies a small range into fresh memory of the caller's; blocks. Throws `SHORT_READ`, `IO_ERROR`. */
+  readSync(byteOffset: number, byteLength: number): Uint8Array;
+  close(): void;
+}
+
+/** Memory that a device can use. */
+export interface DeviceBuffer extends Disposable {
+  readonly byteLength: number;
+  readonly storage: Storage;
+  /** Address in the host's address space; 0 where the host cannot see it. Borrowed until `close`. */
+  readonly hostAddress: number;
+  /** Address that kernels use; equals `hostAddress` on the host. Borrowed until `close`. */
+  readonly gpuAddress: number;
+  /** Handle of the native object (an MTLBuffer, a CUdeviceptr); 0 where there is none. */
+  readonly nativeObject: number;
+  /** The file that a mapping shows; absent for memory of its own. */
+  readonly file?: DeviceFile;
+  readonly closed: boolean;
+  /**
+   * A fresh ArrayBuffer over `[byteOffset, byteOffset + byteLength)` without a copy, at most 4 GiB. The
+   * caller may detach it (`transfer(0)`) at any time, which never frees the memory; `close` detaches all
+   * that are left. Throws `UNSUPPORTED` where the host cannot see the memory, `OUT_OF_RANGE` outside it,
+   * `FILE_CHANGED` where the file behind a mapping has shrunk.
+   */
+  view(byteOffset: number, byteLength: number): ArrayBuffer;
+  /** Hints what comes for a range of a mapping. Never fails; ignored elsewhere. */
+  advise(advice: Advice, byteOffset: number, byteLength: number): void;
+  close(): void;
+}
+
+/** A counter that only grows, on which anyone may wait. */
+export interface DeviceEvent extends Disposable {
+  readonly value: number;
+  /** Sets the value; lower ones are ignored. */
+  signal(value: number): void;
+  /** Resolves once `value` is reached. Rejects with `CLOSED` when the event is closed first. */
+  reached(value: number): Promise<void>;
+  close(): void;
+}
+
+/** Names one submission of one queue: 1, 2, 3, … */
+export type Ticket = number;
+
+/** The end of a submission, good or bad: one object for both. Times are `performance.now()` in ms. */
+export interface Completion {
+  readonly ticket: Ticket;
+  /** Absent on success; else the first request's failure. */
+  readonly error?: HeadraceError;
+  /** Bytes that read, write and copy requests moved; exact on success. */
+  readonly bytesDone: number;
+  readonly submittedMs: number;
+  readonly completedMs: number;
+}
+
+export interface SubmitOptions {
+  /** From submission; what has not started by then does not start, and the ticket fails with `TIMED_OUT`. */
+  readonly timeoutMs?: number;
+}
+
+/**
+ * Runs submissions. Requests between two ordering requests (`barrier`, `dispatch`, `signal`, `wait`) of one
+ * submission run side by side in any order; submissions may overlap one another, and only events order them.
+ */
+export interface DeviceQueue extends Disposable {
+  /** Takes all requests of `list`, or none and throws. The list may be reused after return. */
+  submit(list: RequestList, options?: SubmitOptions): Ticket;
+  /** Resolves when the ticket has ended, also in failure; never rejects. Each ticket can be asked for once
+   * or often until {@link DeviceQueue.forget}. */
+  completion(ticket: Ticket): Promise<Completion>;
+  /** Resolves when no memory of the ticket is in use any more: at the completion, or later where a request
+   * that was under way when it was cancelled or timed out could not be stopped at once. */
+  quiesced(ticket: Ticket): Promise<void>;
+  /** Asks for an early end; the ticket fails with `CANCELLED` unless it has ended already. */
+  cancel(ticket: Ticket): void;
+  /** Tickets that have not ended. */
+  readonly inFlight: number;
+  /** Cancels what is in flight and waits for it. */
+  close(): Promise<void>;
+}
+
+/** The sources of one kernel; a device compiles the one it understands and throws `UNSUPPORTED` without. */
+export interface KernelSource {
+  readonly name: string;
+  /** Runs all threads of a dispatch on host views, in the order of the dispatch's buffers. */
+  readonly host?: (buffers: readonly Uint8Array[], constants: Uint8Array, threads: number) => void;
+  /** The portable kernel text for Metal and CUDA. */
+  readonly text?: string;
+}
+
+/** A compiled kernel. */
+export interface Pipeline extends Disposable {
+  readonly name: string;
+  close(): void;
+}
+
+/** A place where batches live. */
+export interface Device extends Disposable {
+  readonly capabilities: Capabilities;
+  /** Opens for reading, or creates or opens for writing. Throws `SOURCE_UNREADABLE` or `IO_ERROR`. */
+  openFile(path: string, mode?: "read" | "write"): DeviceFile;
+  /**
+   * Shows `[byteOffset, byteOffset + byteLength)` of a file as a buffer, without a copy, or says why not.
+   * `byteOffset` need not be aligned. The file may be closed while the mapping lives.
+   */
+  map(file: DeviceFile, byteOffset: number, byteLength: number): DeviceBuffer | Declined;
+  /** Zeroed memory, page-aligned. Throws `OUT_OF_MEMORY`, or `OUT_OF_RANGE` past `maxBufferLength`. */
+  createBuffer(byteLength: number, storage?: Storage): DeviceBuffer;
+  createEvent(): DeviceEvent;
+  createQueue(): DeviceQueue;
+  createPipeline(source: KernelSource): Pipeline;
+  /** Buffers, mappings, files and queues that are open: back to zero when all are closed. */
+  readonly openResources: number;
+  close(): Promise<void>;
+}
+
+/** Tells the two answers of {@link Device.map} apart. */
+export function isDeclined(answer: DeviceBuffer | Declined): answer is Declined {
+  return "declined" in answer;
+}

@@ -1,0 +1,158 @@
+/** Builds what a queue is asked to do, as flat numbers: no object a request, so that batches of many small
+ * rows cost nothing to describe. */
+import { HeadraceError } from "../errors.ts";
+import type { DeviceBuffer, DeviceEvent, DeviceFile, Pipeline } from "./device.ts";
+
+export const Op = {
+  /** file → buffer */
+  read: 1,
+  /** buffer → file */
+  write: 2,
+  /** buffer → buffer */
+  copy: 3,
+  /** Makes written data of a file durable. */
+  sync: 4,
+  /** Everything before it in the submission ends before anything after it starts. */
+  barrier: 5,
+  dispatch: 6,
+  signal: 7,
+  wait: 8,
+} as const;
+
+/** Numbers a request: op, source, sourceOffset, target, targetOffset, byteLength. Source and target index
+ * {@link RequestList.objects}; `signal` and `wait` keep the event's value in byteLength. */
+export const FIELDS = 6;
+
+/** What a request can refer to. */
+export type RequestObject = DeviceFile | DeviceBuffer | DeviceEvent | DispatchCall;
+
+/** One kernel launch. `buffers` are bound in order from `offset`. */
+export interface DispatchCall {
+  readonly pipeline: Pipeline;
+  readonly buffers: readonly { readonly buffer: DeviceBuffer; readonly offset: number }[];
+  /** Bytes passed by value; at most 4 KiB. */
+  readonly constants: Uint8Array;
+  readonly threads: number;
+}
+
+/** A reusable list of requests. Filling it checks nothing; `submit` checks everything. */
+export class RequestList {
+  /** {@link FIELDS} numbers a request; valid up to `length * FIELDS`. */
+  numbers = new Float64Array(64 * FIELDS);
+  readonly objects: RequestObject[] = [];
+  length = 0;
+  readonly #indexOf = new Map<RequestObject, number>();
+  #lastObject: RequestObject | undefined;
+  #lastIndex = -1;
+
+  clear(): void {
+    this.length = 0;
+    this.objects.length = 0;
+    this.#indexOf.clear();
+    this.#lastObject = undefined;
+  }
+
+  read(
+    file: DeviceFile,
+    fileOffset: number,
+    buffer: DeviceBuffer,
+    bufferOffset: number,
+    byteLength: number,
+  ): this {
+    return this.#push(Op.read, file, fileOffset, buffer, bufferOffset, byteLength);
+  }
+
+  write(
+    buffer: DeviceBuffer,
+    bufferOffset: number,
+    file: DeviceFile,
+    fileOffset: number,
+    byteLength: number,
+  ): this {
+    return this.#push(Op.write, buffer, bufferOffset, file, fileOffset, byteLength);
+  }
+
+  /** Source and target must not overlap. */
+  copy(
+    source: DeviceBuffer,
+    sourceOffset: number,
+    target: DeviceBuffer,
+    targetOffset: number,
+    byteLength: number,
+  ): this {
+    return this.#push(Op.copy, source, sourceOffset, target, targetOffset, byteLength);
+  }
+
+  sync(file: DeviceFile): this {
+    return this.#push(Op.sync, file, 0, undefined, 0, 0);
+  }
+
+  barrier(): this {
+    return this.#push(Op.barrier, undefined, 0, undefined, 0, 0);
+  }
+
+  dispatch(call: DispatchCall): this {
+    return this.#push(Op.dispatch, call, 0, undefined, 0, 0);
+  }
+
+  signal(event: DeviceEvent, value: number): this {
+    return this.#push(Op.signal, event, 0, undefined, 0, value);
+  }
+
+  wait(event: DeviceEvent, value: number): this {
+    return this.#push(Op.wait, event, 0, undefined, 0, value);
+  }
+
+  #index(object: RequestObject | undefined): number {
+    if (object === undefined) return -1;
+    if (object === this.#lastObject) return this.#lastIndex;
+    let index = this.#indexOf.get(object);
+    if (index === undefined) {
+      index = this.objects.push(object) - 1;
+      this.#indexOf.set(object, index);
+    }
+    return index;
+  }
+
+  #push(
+    op: number,
+    source: RequestObject | undefined,
+    sourceOffset: number,
+    target: RequestObject | undefined,
+    targetOffset: number,
+    byteLength: number,
+  ): this {
+    const at = this.length * FIELDS;
+    if (at + FIELDS > this.numbers.length) this.#grow();
+    const numbers = this.numbers;
+    numbers[at] = op;
+    numbers[at + 1] = this.#index(source);
+    numbers[at + 2] = sourceOffset;
+    const targetIndex = this.#index(target);
+    if (target !== undefined) {
+      this.#lastObject = target;
+      this.#lastIndex = targetIndex;
+    }
+    numbers[at + 3] = targetIndex;
+    numbers[at + 4] = targetOffset;
+    numbers[at + 5] = byteLength;
+    this.length++;
+    return this;
+  }
+
+  #grow(): void {
+    const larger = new Float64Array(this.numbers.length * 2);
+    larger.set(this.numbers);
+    this.numbers = larger;
+  }
+}
+
+/** Throws `OUT_OF_RANGE` unless `[offset, offset + length)` lies in an object of `byteLength` bytes. */
+export function checkRange(what: string, offset: number, length: number, byteLength: number): void {
+  const whole = Number.isSafeInteger(offset) && Number.isSafeInteger(length);
+  if (whole && offset >= 0 && length >= 0 && offset <= byteLength - length) return;
+  throw new HeadraceError(
+    "OUT_OF_RANGE",
+    `${what}: bytes [${offset}, ${offset + length}) do not lie in its ${byteLength} bytes`,
+  );
+}
