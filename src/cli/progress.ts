@@ -1,0 +1,48 @@
+/** The live bar of a long run: on a terminal only, on stderr, so that stdout stays clean. */
+import { bytesText, countText } from "./output.ts";
+
+/** Draws are this far apart, ms. */
+const EVERY_MS = 100;
+
+export interface Progress {
+  update(samples: number, bytes: number): void;
+  stop(): void;
+}
+
+/** A bar up to `total` samples; undefined in a pipe or where `wanted` is false. */
+export async function openProgress(total: number, wanted: boolean): Promise<Progress | undefined> {
+  if (!wanted || !process.stderr.isTTY) return undefined;
+  const { default: cliProgress } = await import("cli-progress");
+  const bar = new cliProgress.SingleBar(
+    {
+      format:
+        "{bar} {percentage}% | {samples}/{all} samples | {rate} samples/s | {speed}/s | ETA {eta_formatted}",
+      stream: process.stderr,
+      hideCursor: true,
+      clearOnComplete: true,
+      barsize: 24,
+    },
+    cliProgress.Presets.shades_classic,
+  );
+  const started = performance.now();
+  let drawn = Number.NEGATIVE_INFINITY;
+  const payload = (samples: number, bytes: number, now: number) => {
+    const seconds = Math.max((now - started) / 1000, 1e-3);
+    return {
+      samples: countText(samples),
+      all: countText(total),
+      rate: countText(samples / seconds),
+      speed: bytesText(bytes / seconds),
+    };
+  };
+  bar.start(total, 0, payload(0, 0, started));
+  return {
+    update(samples, bytes) {
+      const now = performance.now();
+      if (now - drawn < EVERY_MS) return;
+      drawn = now;
+      bar.update(samples, payload(samples, bytes, now));
+    },
+    stop: () => bar.stop(),
+  };
+}

@@ -1,0 +1,29 @@
+/** The public API. */
+export type {
+  Capabilities,
+  Completion,
+  Declined,
+  Device,
+  DeviceBuffer,
+  DeviceEvent,
+  DeviceFile,
+  DeviceQueue,
+  KernelSource,
+  Pipeline,
+} from "./device/device.ts";
+export { DEVICE_NAMES, type OpenDeviceOptions, openDevice } from "./device/open.ts";
+export { RequestList } from "./device/requests.ts";
+export { ERROR_CODES, type ErrorCode, HeadraceError } from "./errors.ts";
+export { encodeManifest, type Manifest, type ManifestShard, parseManifest } from "./format/manifest.ts";
+export { Batch, Column, type ColumnParts, Part } from "./loader/batch.ts";
+export { Dataset, type DatasetOptions } from "./loader/dataset.ts";
+export type { DatasetDictionary } from "./loader/dictionary.ts";
+export { Loader, type LoaderStats } from "./loader/loader.ts";
+export { type OpenOptions, openDataset, openLoader } from "./loader/open.ts";
+export type { LoaderOptions } from "./loader/options.ts";
+export { type SaveOptions, saveSafetensors, saveText, type TensorData } from "./loader/save.ts";
+export { columnText } from "./loader/schema.ts";
+export type { ShardPath } from "./loader/shard.ts";
+export type { LoaderState } from "./loader/state.ts";
+export { TRACKS, TraceRecorder, type Tracer } from "./loader/trace.ts";
+export type * from "./types.ts";

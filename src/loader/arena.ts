@@ -1,0 +1,104 @@
+/** The staging memory: a fixed number of segments that batches take turns in. */
+import type { Device, DeviceBuffer } from "../device/device.ts";
+import { HeadraceError } from "../errors.ts";
+
+/** Segments grow by whole multiples of this, so that batches of nearly one size do not remake them. */
+const GROWTH = 1024 * 1024;
+
+/** The part of the arena that one batch uses. */
+export class Segment {
+  /** Host-visible memory that is filled. */
+  host: DeviceBuffer | undefined;
+  /** What kernels read: {@link Segment.host} itself on unified memory. */
+  device: DeviceBuffer | undefined;
+  /** Where coalesced reads land before their pieces are copied on. */
+  staging: DeviceBuffer | undefined;
+
+  get byteLength(): number {
+    const own = this.device === this.host ? 0 : (this.device?.byteLength ?? 0);
+    return (this.host?.byteLength ?? 0) + own + (this.staging?.byteLength ?? 0);
+  }
+}
+
+/** Owns the segments. Memory is created when it is first needed and then reused until {@link Arena.close}. */
+export class Arena {
+  readonly numSegments: number;
+  readonly #device: Device;
+  readonly #limit: number;
+  readonly #free: Segment[] = [];
+  readonly #all: Segment[] = [];
+
+  /** `limit` in bytes bounds all segments together. */
+  constructor(device: Device, numSegments: number, limit: number) {
+    this.#device = device;
+    this.#limit = limit;
+    this.numSegments = numSegments;
+    for (let i = 0; i < numSegments; i++) {
+      const segment = new Segment();
+      this.#all.push(segment);
+      this.#free.push(segment);
+    }
+  }
+
+  /** Bytes of all segments now. */
+  get byteLength(): number {
+    return this.#all.reduce((total, segment) => total + segment.byteLength, 0);
+  }
+
+  get numFree(): number {
+    return this.#free.length;
+  }
+
+  /** A free segment, or undefined; the caller gives it back by {@link Arena.release}. */
+  acquire(): Segment | undefined {
+    return this.#free.pop();
+  }
+
+  /** Nothing may use the segment's memory any more. */
+  release(segment: Segment): void {
+    this.#free.push(segment);
+  }
+
+  /** Makes `segment` hold `byteLength` bytes; what it held is lost. Throws `BATCH_TOO_LARGE`. */
+  ensure(segment: Segment, byteLength: number): void {
+    if (byteLength <= (segment.host?.byteLength ?? 0)) return;
+    segment.host?.close();
+    if (segment.device !== segment.host) segment.device?.close();
+    segment.host = undefined;
+    segment.device = undefined;
+    const unified = this.#device.capabilities.unifiedMemory;
+    const size = this.#grant(byteLength, unified ? 1 : 2);
+    segment.host = this.#device.createBuffer(size, "shared");
+    segment.device = unified ? segment.host : this.#device.createBuffer(size, "private");
+  }
+
+  /** Makes `segment.staging` hold `byteLength` bytes. */
+  ensureStaging(segment: Segment, byteLength: number): DeviceBuffer {
+    if (byteLength > (segment.staging?.byteLength ?? 0)) {
+      segment.staging?.close();
+      segment.staging = undefined;
+      segment.staging = this.#device.createBuffer(this.#grant(byteLength, 1), "shared");
+    }
+    return segment.staging!;
+  }
+
+  close(): void {
+    for (const segment of this.#all) {
+      segment.host?.close();
+      segment.device?.close();
+      segment.staging?.close();
+    }
+  }
+
+  #grant(byteLength: number, copies: number): number {
+    const size = Math.ceil(byteLength / GROWTH) * GROWTH;
+    const total = this.byteLength + size * copies;
+    if (total > this.#limit) {
+      throw new HeadraceError(
+        "BATCH_TOO_LARGE",
+        `a batch needs ${byteLength} bytes, which brings the arena of ${this.numSegments} segments to ${total}, over memoryBytes (${this.#limit}); use smaller batches, a lower prefetch, or a larger memoryBytes`,
+      );
+    }
+    return size;
+  }
+}

@@ -1,0 +1,244 @@
+/** Makes one batch: where each of its parts comes from and goes to. */
+import type { Device } from "../device/device.ts";
+import { RequestList } from "../device/requests.ts";
+import { itemAlignment } from "../format/dtype.ts";
+import { SegmentLayout } from "../plan/collate.ts";
+import { RunList, runsOf, runsOfRange } from "../plan/shard.ts";
+import type { Order } from "../plan/shuffle.ts";
+import type { TensorLayout } from "../types.ts";
+import type { Arena, Segment } from "./arena.ts";
+import { assemblerOf } from "./assemblers.ts";
+import { Column, Part, ViewScope } from "./batch.ts";
+import type { ColumnAssembler, Target } from "./columns.ts";
+import type { Dataset } from "./dataset.ts";
+import { Gather } from "./gather.ts";
+import type { ResolvedOptions } from "./options.ts";
+import type { OpenShard } from "./shard.ts";
+import { type BatchRows, Pins, type Span, spansOf } from "./spans.ts";
+
+/** Sections of a segment begin on multiples of this: a cache line, and what vector loads want. */
+const SECTION_ALIGNMENT = 64;
+
+/** One touch of a mapping brings in up to this much around it (Linux's default fault-around). */
+const FAULT_BYTES = 64 * 1024;
+
+/** A batch whose bytes are still to be asked for. */
+export interface Assembled {
+  readonly sampleIds: Float64Array;
+  readonly columns: ReadonlyMap<string, Column>;
+  readonly rowMask: Part | undefined;
+  readonly scope: ViewScope;
+  /** Shards whose pages the batch shows or whose bytes are asked for. */
+  readonly pins: Pins;
+  /** To submit now: borrowed until the next batch is assembled. */
+  readonly requests: RequestList;
+  /** Whether a column is a mapping, so that a shrunk file must be noticed when the batch is handed out. */
+  readonly mapped: boolean;
+  /** Bytes of mapped pages that the batch makes resident, about. */
+  readonly touchedBytes: number;
+}
+
+/** Which samples a batch is made of. */
+export interface BatchRequest {
+  readonly order: Order;
+  /** Position of the first sample in the order. */
+  readonly start: number;
+  readonly count: number;
+  /** Rows, padding included. */
+  readonly size: number;
+  /** Names the batch in errors. */
+  readonly title: string;
+}
+
+/** Assembles the batches of one loader, one at a time. */
+export class Assembler {
+  readonly #dataset: Dataset;
+  readonly #device: Device;
+  readonly #arena: Arena;
+  readonly #columns: readonly ColumnAssembler[];
+  readonly #requests = new RequestList();
+  readonly #gather = new Gather(this.#requests);
+  readonly #layout = new SegmentLayout(SECTION_ALIGNMENT);
+  readonly #runs = new RunList();
+  readonly #spans: Span[] = [];
+  readonly #open: (shard: number) => OpenShard;
+  #serial = 0;
+
+  constructor(dataset: Dataset, device: Device, arena: Arena, options: ResolvedOptions) {
+    this.#dataset = dataset;
+    this.#device = device;
+    this.#arena = arena;
+    this.#columns = dataset.schema.columns.map((column, i) =>
+      assemblerOf(column, i, dataset.dictionaries.get(column.name), options.pad),
+    );
+    this.#open = (index) => {
+      const shard = dataset.shard(index);
+      shard.check(this.#serial);
+      return shard;
+    };
+  }
+
+  /** Plans a batch into `segment`. Throws what opening and checking shards throws, and `BATCH_TOO_LARGE`;
+   * then nothing stays pinned. */
+  assemble(request: BatchRequest, segment: Segment): Assembled {
+    this.#serial++;
+    const pins = new Pins();
+    const scope = new ViewScope(() => request.title);
+    try {
+      const sampleIds = new Float64Array(request.count);
+      request.order.fill(sampleIds, request.start, request.count);
+      const parts =
+        this.#dataset.view === "tensors"
+          ? this.#tensors(sampleIds, segment, scope, pins)
+          : this.#rows(request, sampleIds, segment, scope, pins);
+      const requests = this.#gather.finish(this.#arena, segment);
+      this.#upload(requests, segment);
+      let mapped = false;
+      let touchedBytes = requests.length * FAULT_BYTES;
+      for (const column of parts.columns.values()) {
+        mapped ||= column.mapped;
+        touchedBytes += column.byteLength;
+      }
+      return { sampleIds, scope, pins, requests, mapped, touchedBytes, ...parts };
+    } catch (error) {
+      scope.close();
+      pins.release();
+      throw error;
+    }
+  }
+
+  /** What each of `count` samples from `start` of the order counts toward a batch's limit: its bytes, or its
+   * elements in the column of index `elementsOf`. */
+  costs(order: Order, start: number, count: number, elementsOf?: number): Float64Array {
+    this.#serial++;
+    const out = new Float64Array(count);
+    const pins = new Pins();
+    try {
+      const ids = new Float64Array(count);
+      order.fill(ids, start, count);
+      if (this.#dataset.view === "tensors") {
+        for (let i = 0; i < count; i++) {
+          const { range } = this.#tensorAt(ids[i]!, pins).tensor;
+          out[i] = range.end - range.start;
+        }
+        return out;
+      }
+      runsOf(ids, count, this.#dataset.index, this.#runs);
+      spansOf(this.#runs, this.#open, pins, this.#spans);
+      if (elementsOf !== undefined) this.#columns[elementsOf]!.addCosts(this.#spans, "elements", out);
+      else for (const column of this.#columns) column.addCosts(this.#spans, "bytes", out);
+      return out;
+    } finally {
+      pins.release();
+    }
+  }
+
+  #rows(request: BatchRequest, ids: Float64Array, segment: Segment, scope: ViewScope, pins: Pins) {
+    const { index } = this.#dataset;
+    if (request.order.sequential) runsOfRange(request.start, request.count, index, this.#runs);
+    else runsOf(ids, request.count, index, this.#runs);
+    spansOf(this.#runs, this.#open, pins, this.#spans);
+    const rows: BatchRows = {
+      spans: this.#spans,
+      real: { start: 0, end: request.count },
+      size: request.size,
+    };
+    const layout = this.#layout;
+    layout.clear();
+    const planned = this.#target(scope, segment, undefined);
+    for (const column of this.#columns) column.measure(rows, planned, layout);
+    const maskAt = request.size > request.count ? layout.section(request.size) : -1;
+    const target = this.#prepare(scope, segment);
+    const columns = new Map<string, Column>();
+    for (const assembler of this.#columns) {
+      const column = assembler.fill(rows, target);
+      columns.set(column.name, column);
+    }
+    let rowMask: Part | undefined;
+    if (maskAt >= 0) {
+      new Uint8Array(target.host!, maskAt, request.size).fill(1, 0, request.count).fill(0, request.count);
+      rowMask = new Part(scope, "U8", [request.size], target.device!, maskAt, request.size);
+    }
+    return { columns, rowMask };
+  }
+
+  #tensors(ids: Float64Array, segment: Segment, scope: ViewScope, pins: Pins) {
+    const mayMap = this.#device.capabilities.unifiedMemory;
+    const { offsetAlignment } = this.#device.capabilities;
+    const layout = this.#layout;
+    layout.clear();
+    const places = Array.from(ids, (id) => {
+      const { shard, tensor } = this.#tensorAt(id, pins);
+      const { start, end } = tensor.range;
+      const window = mayMap && end > start ? shard.window(start, end) : undefined;
+      const byteOffset = start - shard.windowStart;
+      const aligned = start % itemAlignment(tensor.dtype) === 0 && byteOffset % offsetAlignment === 0;
+      const map = window !== undefined && aligned;
+      return {
+        shard,
+        tensor,
+        window: map ? window : undefined,
+        at: map ? byteOffset : layout.section(end - start),
+      };
+    });
+    const target = this.#prepare(scope, segment);
+    const columns = new Map<string, Column>();
+    for (const { shard, tensor, window, at } of places) {
+      const { start, end } = tensor.range;
+      if (window === undefined) this.#gather.add(shard, start, end - start, at);
+      else window.advise("will-need", at, end - start);
+      const buffer = window ?? target.device!;
+      const mapped = window !== undefined;
+      columns.set(
+        tensor.name,
+        new Column(
+          tensor.name,
+          "number",
+          mapped,
+          {},
+          scope,
+          tensor.dtype,
+          tensor.shape,
+          buffer,
+          at,
+          end - start,
+        ),
+      );
+    }
+    return { columns, rowMask: undefined };
+  }
+
+  #tensorAt(id: number, pins: Pins): { shard: OpenShard; tensor: TensorLayout } {
+    const { index } = this.#dataset;
+    const shardIndex = index.shardOf(id);
+    const shard = this.#open(shardIndex);
+    pins.add(shard);
+    return { shard, tensor: this.#dataset.tensorsOf(shard)[id - index.start(shardIndex)]! };
+  }
+
+  /** Makes the segment hold what was laid out and shows it. */
+  #prepare(scope: ViewScope, segment: Segment): Target {
+    const bytes = Math.max(this.#layout.byteLength, 1);
+    this.#arena.ensure(segment, bytes);
+    this.#gather.begin(segment.host);
+    const viewable = this.#layout.byteLength > 0 && bytes <= 2 ** 32;
+    return this.#target(scope, segment, viewable ? scope.view(segment.host!, 0, bytes) : undefined);
+  }
+
+  #target(scope: ViewScope, segment: Segment, host: ArrayBuffer | undefined): Target {
+    const { unifiedMemory, offsetAlignment } = this.#device.capabilities;
+    return {
+      scope,
+      gather: this.#gather,
+      device: segment.device,
+      host,
+      mayMap: unifiedMemory,
+      offsetAlignment,
+    };
+  }
+
+  #upload(requests: RequestList, segment: Segment): void {
+    if (segment.device === segment.host || this.#layout.byteLength === 0) return;
+    requests.barrier().copy(segment.host!, 0, segment.device!, 0, this.#layout.byteLength);
+  }
+}

@@ -1,0 +1,303 @@
+/** A dataset: shards that agree on what they hold, opened lazily. */
+import { createHash } from "node:crypto";
+import type { Device } from "../device/device.ts";
+import { HeadraceError } from "../errors.ts";
+import { checkIndexAgainst } from "../format/safetensors-index.ts";
+import { ShardIndex } from "../plan/shard.ts";
+import type { Schema, ShardDescription, Strategy, TensorLayout, View } from "../types.ts";
+import { BlockCache } from "./blocks.ts";
+import { type DatasetDictionary, openDictionaries } from "./dictionary.ts";
+import { checkAgreement, chooseNames } from "./schema.ts";
+import { OpenShard, type ShardPath } from "./shard.ts";
+import { ShardCache } from "./shards.ts";
+import type { Source } from "./source.ts";
+
+/** Shards that are open at once, beyond those in use. */
+const DEFAULT_MAX_OPEN_SHARDS = 128;
+
+export interface DatasetOptions {
+  /** `auto`: as the manifest says; else rows where the shards allow it, else tensors. */
+  readonly view?: View | "auto" | undefined;
+  /** Names or patterns of the columns (tensors view: of the tensors) to deliver; all where absent. */
+  readonly columns?: readonly string[] | undefined;
+  /** `auto` (the default) maps a shard where the device does, else reads it. */
+  readonly strategy?: Strategy | "auto" | undefined;
+  /** Shards kept open at once, at least 1; default 128. */
+  readonly maxOpenShards?: number | undefined;
+}
+
+/** An open dataset. Owns its shards, not its device. */
+export class Dataset implements Disposable {
+  /** As the user named it. */
+  readonly title: string;
+  readonly view: View;
+  /** The columns that are delivered. Empty in the tensors view, where each tensor has a type of its own. */
+  readonly schema: Schema;
+  /** Which sample lies in which shard. */
+  readonly index: ShardIndex;
+  /** sha256 in hex over the view and the shards' names, sample counts and lengths: the order of samples and
+   * every saved state hold for this dataset alone. */
+  readonly fingerprint: string;
+  /** By column name. */
+  readonly dictionaries: ReadonlyMap<string, DatasetDictionary>;
+  /** How each shard that was opened so far is reached. */
+  readonly paths = new Map<string, ShardPath>();
+
+  readonly #source: Source;
+  readonly #shards: ShardCache;
+  readonly #wantedTensors: ReadonlySet<string> | undefined;
+  readonly #tensors = new WeakMap<OpenShard, readonly TensorLayout[]>();
+  #closed = false;
+
+  constructor(source: Source, device: Device, options: DatasetOptions = {}) {
+    const maxOpen = options.maxOpenShards ?? DEFAULT_MAX_OPEN_SHARDS;
+    if (!Number.isInteger(maxOpen) || maxOpen < 1) {
+      throw new HeadraceError("BAD_OPTION", `maxOpenShards is ${maxOpen}; it must be a whole number from 1`);
+    }
+    this.#source = source;
+    this.title = source.title;
+    const blocks = new BlockCache();
+    let checked: { schema: Schema; names: readonly string[] } | undefined;
+    this.#shards = new ShardCache(maxOpen, (i) => {
+      const shard = this.#open(i, device, options, blocks, checked?.names ?? options.columns);
+      if (checked !== undefined) this.#admit(shard, checked.schema);
+      return shard;
+    });
+    try {
+      const survey = surveyOf(source, options, (i) => this.#shards.get(i));
+      this.view = survey.view;
+      this.schema = survey.delivered;
+      this.#wantedTensors = survey.tensors;
+      this.index = new ShardIndex(survey.counts);
+      this.fingerprint = fingerprintOf(source, survey);
+      checked = { schema: survey.delivered, names: survey.delivered.columns.map((column) => column.name) };
+      for (const shard of this.#shards.values()) this.#admit(shard, survey.delivered);
+      this.dictionaries = openDictionaries(this.schema, source, (i) => this.#shards.get(i));
+    } catch (error) {
+      this.#shards.close();
+      throw error;
+    }
+  }
+
+  get numSamples(): number {
+    return this.index.numSamples;
+  }
+
+  get numShards(): number {
+    return this.#source.shards.length;
+  }
+
+  /** Paths of all shards, in order. */
+  get shardPaths(): readonly string[] {
+    return this.#source.shards.map((shard) => shard.path);
+  }
+
+  /** @internal The shard, open; borrowed until the next call unless pinned. */
+  shard(index: number): OpenShard {
+    if (this.#closed) throw new HeadraceError("CLOSED", `${this.title}: the dataset is closed`);
+    return this.#shards.get(index);
+  }
+
+  /** @internal Shards that are open now. */
+  openShards(): IterableIterator<OpenShard> {
+    return this.#shards.values();
+  }
+
+  /** @internal The tensors of a shard that are samples, in the order of their bytes. */
+  tensorsOf(shard: OpenShard): readonly TensorLayout[] {
+    let tensors = this.#tensors.get(shard);
+    if (tensors === undefined) {
+      tensors = tensorSamples(shard.description, this.#wantedTensors);
+      this.#tensors.set(shard, tensors);
+    }
+    return tensors;
+  }
+
+  /** What shard `index` holds; opens it where it is not open. */
+  describe(index: number): ShardDescription {
+    return this.shard(index).description;
+  }
+
+  close(): void {
+    this.#closed = true;
+    this.#shards.close();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  #open(
+    index: number,
+    device: Device,
+    options: DatasetOptions,
+    blocks: BlockCache,
+    columns: readonly string[] | undefined,
+  ): OpenShard {
+    const entry = this.#source.shards[index]!;
+    const exact = columns?.some((name) => /[*?[]/.test(name)) ? undefined : columns;
+    const { path } = entry;
+    const shard = new OpenShard({
+      device,
+      path,
+      index,
+      columns: exact,
+      strategy: options.strategy ?? "auto",
+      blocks,
+    });
+    this.paths.set(entry.name, shard.path);
+    return shard;
+  }
+
+  /** Checks that a shard is what the survey or the manifest said. */
+  #admit(shard: OpenShard, schema: Schema): void {
+    const entry = this.#source.shards[shard.index]!;
+    const listed = this.#source.manifest?.shards[shard.index];
+    if (listed !== undefined && listed.bytes !== shard.file.byteLength) {
+      throw new HeadraceError(
+        "FILE_CHANGED",
+        `${entry.path}: has ${shard.file.byteLength} bytes where the manifest says ${listed.bytes}`,
+      );
+    }
+    const expected = this.index.countOf(shard.index);
+    let actual: number;
+    if (this.view === "tensors") actual = this.tensorsOf(shard).length;
+    else {
+      const rows = rowsOf(shard.description, entry.path);
+      checkAgreement(schema, this.title, rows.schema, entry.path, true);
+      shard.select(schema.columns);
+      actual = rows.numRows;
+    }
+    if (actual !== expected) {
+      throw new HeadraceError(
+        "FILE_CHANGED",
+        `${entry.path}: holds ${actual} samples, ${expected} were expected`,
+      );
+    }
+  }
+}
+
+/** What is known of a dataset before a batch is planned. */
+interface Survey {
+  readonly view: View;
+  /** Samples of each shard. */
+  readonly counts: readonly number[];
+  /** Bytes of each shard. */
+  readonly lengths: readonly number[];
+  /** The chosen columns. */
+  readonly delivered: Schema;
+  /** Tensors view with chosen tensors. */
+  readonly tensors: ReadonlySet<string> | undefined;
+}
+
+function surveyOf(source: Source, options: DatasetOptions, open: (index: number) => OpenShard): Survey {
+  const asked = options.view ?? "auto";
+  const { manifest } = source;
+  if (manifest !== undefined && (asked === "auto" || asked === manifest.view)) {
+    const counts = manifest.shards.map((shard) => shard.samples);
+    const lengths = manifest.shards.map((shard) => shard.bytes);
+    if (manifest.view === "rows") return rowsSurvey(manifest.schema, counts, lengths, options.columns);
+    if (options.columns === undefined) {
+      return { view: "tensors", counts, lengths, delivered: { columns: [] }, tensors: undefined };
+    }
+  }
+  const descriptions = source.shards.map((_, i) => open(i).description);
+  if (source.index !== undefined) {
+    checkIndexAgainst(source.index, new Map(source.shards.map((shard, i) => [shard.name, descriptions[i]!])));
+  }
+  const view = asked === "auto" ? (manifest?.view ?? chooseView(source, descriptions)) : asked;
+  return view === "tensors"
+    ? tensorsSurvey(source, descriptions, options.columns)
+    : rowsOfAll(source, descriptions, options.columns);
+}
+
+/** Rows where every shard has them; an index file means weights, which are tensors. */
+function chooseView(source: Source, descriptions: readonly ShardDescription[]): View {
+  if (source.index !== undefined) return "tensors";
+  const canBeTensors = descriptions.every((description) => description.tensors !== undefined);
+  return canBeTensors && descriptions.some((description) => description.rows === undefined)
+    ? "tensors"
+    : "rows";
+}
+
+function rowsOfAll(
+  source: Source,
+  descriptions: readonly ShardDescription[],
+  columns: readonly string[] | undefined,
+): Survey {
+  const layouts = descriptions.map((description, i) => rowsOf(description, source.shards[i]!.path));
+  const first = layouts[0]!;
+  layouts.forEach((layout, i) => {
+    checkAgreement(first.schema, source.shards[0]!.path, layout.schema, source.shards[i]!.path, false);
+  });
+  const nullable = new Set(
+    layouts.flatMap((layout) => layout.schema.columns.filter((c) => c.nullable).map((c) => c.name)),
+  );
+  const whole = { columns: first.schema.columns.map((c) => ({ ...c, nullable: nullable.has(c.name) })) };
+  const counts = layouts.map((layout) => layout.numRows);
+  const lengths = descriptions.map((description) => description.byteLength);
+  return rowsSurvey(whole, counts, lengths, columns);
+}
+
+function rowsSurvey(
+  whole: Schema,
+  counts: readonly number[],
+  lengths: readonly number[],
+  wanted: readonly string[] | undefined,
+): Survey {
+  const names = whole.columns.map((column) => column.name);
+  const chosen = new Set(wanted === undefined ? names : chooseNames(names, wanted));
+  const delivered = { columns: whole.columns.filter((column) => chosen.has(column.name)) };
+  return { view: "rows", counts, lengths, delivered, tensors: undefined };
+}
+
+function tensorsSurvey(
+  source: Source,
+  descriptions: readonly ShardDescription[],
+  wanted: readonly string[] | undefined,
+): Survey {
+  const shardOf = new Map<string, string>();
+  descriptions.forEach((description, i) => {
+    const path = source.shards[i]!.path;
+    if (description.tensors === undefined) {
+      throw new HeadraceError(
+        "BAD_OPTION",
+        `${path}: the tensors view is for safetensors, this is ${description.format}`,
+      );
+    }
+    for (const { name } of description.tensors) {
+      const other = shardOf.get(name);
+      if (other !== undefined)
+        throw new HeadraceError("SCHEMA_MISMATCH", `${path}: tensor ${name} is in ${other} too`);
+      shardOf.set(name, path);
+    }
+  });
+  const tensors = wanted === undefined ? undefined : new Set(chooseNames([...shardOf.keys()], wanted));
+  const counts = descriptions.map((description) => tensorSamples(description, tensors).length);
+  const lengths = descriptions.map((description) => description.byteLength);
+  return { view: "tensors", counts, lengths, delivered: { columns: [] }, tensors };
+}
+
+function tensorSamples(
+  description: ShardDescription,
+  wanted: ReadonlySet<string> | undefined,
+): readonly TensorLayout[] {
+  const tensors = description.tensors ?? [];
+  return wanted === undefined ? tensors : tensors.filter((tensor) => wanted.has(tensor.name));
+}
+
+function rowsOf(description: ShardDescription, path: string) {
+  if (description.rows !== undefined) return description.rows;
+  throw new HeadraceError(
+    "NOT_ROWS",
+    `${path}: cannot be seen as rows: ${description.notRows}; use the tensors view`,
+  );
+}
+
+function fingerprintOf(source: Source, survey: Survey): string {
+  const hash = createHash("sha256").update(survey.view);
+  source.shards.forEach((shard, i) => {
+    hash.update(JSON.stringify([shard.name, survey.counts[i], survey.lengths[i]]));
+  });
+  return hash.digest("hex");
+}

@@ -1,0 +1,78 @@
+/** Collects the bytes that a batch needs copied, from mappings or by reads, and asks the queue for them. */
+import type { DeviceBuffer } from "../device/device.ts";
+import type { RequestList } from "../device/requests.ts";
+import { PieceList, planReads } from "../plan/read.ts";
+import type { Arena, Segment } from "./arena.ts";
+import type { OpenShard } from "./shard.ts";
+
+/** Bytes between two pieces that are read along rather than seeking: below it one request is cheaper. */
+const MAX_GAP = 16 * 1024;
+/** Bytes of the longest merged read; lanes cut it further. */
+const MAX_READ = 32 * 1024 * 1024;
+
+/** The copies of one batch. Reused from batch to batch. */
+export class Gather {
+  readonly #requests: RequestList;
+  readonly #pieces = new PieceList();
+  readonly #files: OpenShard[] = [];
+  #target: DeviceBuffer | undefined;
+  #lastFile = -1;
+
+  constructor(requests: RequestList) {
+    this.#requests = requests;
+  }
+
+  /** Starts a batch whose bytes go to `target`; what was asked before must have been submitted. */
+  begin(target: DeviceBuffer | undefined): void {
+    this.#requests.clear();
+    this.#pieces.clear();
+    this.#files.length = 0;
+    this.#lastFile = -1;
+    this.#target = target;
+  }
+
+  /** Asks for bytes `[start, start + byteLength)` of a shard at `targetOffset` of the target. */
+  add(shard: OpenShard, start: number, byteLength: number, targetOffset: number): void {
+    if (byteLength === 0) return;
+    const window = shard.window(start, start + byteLength);
+    if (window !== undefined) {
+      this.#requests.copy(window, start - shard.windowStart, this.#target!, targetOffset, byteLength);
+      return;
+    }
+    if (this.#files[this.#lastFile] !== shard) {
+      const known = this.#files.indexOf(shard);
+      this.#lastFile = known >= 0 ? known : this.#files.push(shard) - 1;
+    }
+    this.#pieces.push(this.#lastFile, start, byteLength, targetOffset);
+  }
+
+  /** Turns the pieces into requests: direct reads first, then through staging what was read with gaps. */
+  finish(arena: Arena, segment: Segment): RequestList {
+    if (this.#pieces.length === 0) return this.#requests;
+    const plan = planReads(this.#pieces, { maxGap: MAX_GAP, maxRead: MAX_READ });
+    const target = this.#target!;
+    const staging = plan.stagingBytes > 0 ? arena.ensureStaging(segment, plan.stagingBytes) : target;
+    for (let i = 0; i < plan.length; i++) {
+      const file = this.#files[plan.file[i]!]!.file;
+      const into = plan.direct[i] === 1 ? target : staging;
+      this.#requests.read(file, plan.fileOffset[i]!, into, plan.targetOffset[i]!, plan.byteLength[i]!);
+    }
+    if (plan.stagingBytes > 0) this.#scatter(plan, staging, target);
+    return this.#requests;
+  }
+
+  #scatter(plan: ReturnType<typeof planReads>, staging: DeviceBuffer, target: DeviceBuffer): void {
+    const pieces = this.#pieces;
+    this.#requests.barrier();
+    for (let i = 0; i < plan.length; i++) {
+      if (plan.direct[i] === 1) continue;
+      const first = plan.firstPiece[i]!;
+      const shift = plan.targetOffset[i]! - plan.fileOffset[i]!;
+      for (let k = first; k < first + plan.numPieces[i]!; k++) {
+        const piece = plan.order[k]!;
+        const at = pieces.fileOffset[piece]! + shift;
+        this.#requests.copy(staging, at, target, pieces.targetOffset[piece]!, pieces.byteLength[piece]!);
+      }
+    }
+  }
+}

@@ -1,0 +1,440 @@
+/** Keeps batches coming: plans ahead, bounds memory, hands out in order, and knows where it stands. */
+import type { Completion, Device, DeviceQueue, Ticket } from "../device/device.ts";
+import { HeadraceError } from "../errors.ts";
+import { planStep, type SamplerOptions, type Step, stepsPerEpoch } from "../plan/sampler.ts";
+import { Order } from "../plan/shuffle.ts";
+import { Arena, type Segment } from "./arena.ts";
+import { type Assembled, Assembler } from "./assemble.ts";
+import { Batch } from "./batch.ts";
+import type { Dataset } from "./dataset.ts";
+import { type LoaderOptions, type ResolvedOptions, resolveOptions } from "./options.ts";
+import { checkState, type LoaderState, orderOf } from "./state.ts";
+
+/** A place in the order of samples. */
+interface Cursor {
+  readonly epoch: number;
+  readonly position: number;
+}
+
+/** A batch that is on its way, or the reason why none comes. */
+interface Pending {
+  readonly title: string;
+  readonly epoch: number;
+  readonly step: Step | undefined;
+  readonly segment: Segment;
+  readonly assembled: Assembled | undefined;
+  readonly ticket: Ticket | undefined;
+  readonly after: Cursor;
+  readonly error: unknown;
+}
+
+/** What a loader has done so far. */
+export interface LoaderStats {
+  readonly batches: number;
+  readonly samples: number;
+  readonly bytes: number;
+  /** The consumer waited this long for batches, ms. */
+  readonly waitMs: number;
+  /** Bytes of the arena now. */
+  readonly arenaBytes: number;
+}
+
+/**
+ * Batches of a dataset, in order, as an async iterable. One iteration at a time. Leaving a loop early loses
+ * nothing: the next loop goes on with the batch after the last one delivered.
+ */
+export class Loader implements AsyncIterable<Batch>, AsyncDisposable {
+  readonly dataset: Dataset;
+  readonly device: Device;
+  readonly #options: ResolvedOptions;
+  readonly #queue: DeviceQueue;
+  readonly #arena: Arena;
+  readonly #assembler: Assembler;
+  readonly #sampler: SamplerOptions;
+  readonly #costs: ((start: number, count: number) => ArrayLike<number>) | undefined;
+  readonly #pending: Pending[] = [];
+  readonly #held = new Set<Batch>();
+  readonly #owned: readonly (() => void | Promise<void>)[];
+  #order: { readonly epoch: number; readonly order: Order } | undefined;
+  #planned: Cursor;
+  #delivered: Cursor;
+  #endEpoch = 0;
+  #exhausted = false;
+  #iterating = false;
+  #busy = false;
+  #closed = false;
+  #touched = 0;
+  #stats = { batches: 0, samples: 0, bytes: 0, waitMs: 0 };
+
+  /**
+   * Borrows `dataset` and `device`; `owned` are closed with the loader. `state` is one that
+   * {@link Loader.state} gave, also by a loader with another rank or world size. Throws `BAD_OPTION`,
+   * `STATE_MISMATCH`, `UNKNOWN_COLUMN`.
+   */
+  constructor(
+    dataset: Dataset,
+    device: Device,
+    options: LoaderOptions = {},
+    state?: unknown,
+    owned: readonly (() => void | Promise<void>)[] = [],
+  ) {
+    this.dataset = dataset;
+    this.device = device;
+    this.#owned = owned;
+    this.#options = resolveOptions(options, dataset.view);
+    const { maxSamples, batchBytes, batchLength, rank, worldSize, lastBatch, pad } = this.#options;
+    const maxCost = batchBytes ?? batchLength;
+    this.#sampler = {
+      numSamples: Math.min(dataset.numSamples, this.#options.limit),
+      rank,
+      worldSize,
+      lastBatch,
+      ...(maxSamples === undefined ? {} : { maxSamples }),
+      ...(maxCost === undefined ? {} : { maxCost, combine: pad === undefined ? "sum" : "padded" }),
+    };
+    const start =
+      state === undefined
+        ? { epoch: 0, position: 0 }
+        : checkState(state, dataset.fingerprint, dataset.numSamples, this.#options);
+    this.#planned = { epoch: start.epoch, position: start.position };
+    this.#delivered = this.#planned;
+    this.#arena = new Arena(device, this.#options.prefetch + 1, this.#options.memoryBytes);
+    this.#assembler = new Assembler(dataset, device, this.#arena, this.#options);
+    this.#costs = this.#costsOf(maxCost, batchLength);
+    this.#queue = device.createQueue();
+  }
+
+  /** Samples that an epoch delivers to all ranks together, `lastBatch` aside. */
+  get samplesPerEpoch(): number {
+    return this.#sampler.numSamples;
+  }
+
+  /** Batches of this rank an epoch; undefined where their sizes depend on the samples. */
+  get batchesPerEpoch(): number | undefined {
+    return stepsPerEpoch(this.#sampler);
+  }
+
+  get stats(): LoaderStats {
+    return { ...this.#stats, arenaBytes: this.#arena.byteLength };
+  }
+
+  /** Where the loader stands after the last batch that was delivered. */
+  state(): LoaderState {
+    const { epoch, position } = this.#delivered;
+    return { version: 1, fingerprint: this.dataset.fingerprint, epoch, position, ...orderOf(this.#options) };
+  }
+
+  /** Batches until `epochs` epochs are over. */
+  [Symbol.asyncIterator](): AsyncIterator<Batch, undefined> {
+    return this.#iterate(this.#options.epochs);
+  }
+
+  /** Batches until the epoch in which the loader stands is over. */
+  epoch(): AsyncIterable<Batch> {
+    return { [Symbol.asyncIterator]: () => this.#iterate(this.#delivered.epoch + 1) };
+  }
+
+  /** Stops what is under way and frees all memory; batches still held become empty. */
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    await this.#cancelPending();
+    for (const batch of [...this.#held]) batch.release();
+    await this.#queue.close();
+    this.#arena.close();
+    for (const close of this.#owned) await close();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  #iterate(endEpoch: number): AsyncIterator<Batch, undefined> {
+    if (this.#closed) throw new HeadraceError("CLOSED", `the loader of ${this.dataset.title} is closed`);
+    if (this.#iterating) {
+      throw new HeadraceError("BAD_OPTION", "the loader is being iterated already; one loop at a time");
+    }
+    this.#iterating = true;
+    this.#endEpoch = endEpoch;
+    this.#exhausted = false;
+    let done = false;
+    const finish = async () => {
+      if (done) return;
+      done = true;
+      await this.#cancelPending();
+      this.#iterating = false;
+    };
+    return {
+      next: async () => {
+        if (done) return { done: true, value: undefined };
+        try {
+          const batch = await this.#next();
+          if (batch !== undefined) return { done: false, value: batch };
+        } catch (error) {
+          await finish();
+          throw error;
+        }
+        await finish();
+        return { done: true, value: undefined };
+      },
+      return: async () => {
+        await finish();
+        return { done: true, value: undefined };
+      },
+    };
+  }
+
+  async #next(): Promise<Batch | undefined> {
+    if (this.#busy) throw new HeadraceError("BAD_OPTION", "next() was called before the last call had ended");
+    this.#busy = true;
+    const asked = performance.now();
+    try {
+      this.#checkAborted();
+      this.#pump();
+      const pending = this.#pending.shift();
+      if (pending === undefined) return this.#noBatch();
+      const batch = await this.#finishBatch(pending);
+      const now = performance.now();
+      this.#stats.waitMs += now - asked;
+      this.#options.tracer?.span("consumer", `wait ${pending.title}`, asked, now);
+      return batch;
+    } finally {
+      this.#busy = false;
+    }
+  }
+
+  #noBatch(): undefined {
+    if (this.#exhausted) {
+      this.#delivered = this.#planned;
+      return undefined;
+    }
+    throw new HeadraceError(
+      "BATCHES_HELD",
+      `${this.#held.size} batches are held, as many as the arena has segments; release() each when done with it (or 'for await (using batch of loader)'), or raise prefetch`,
+    );
+  }
+
+  /** Waits for a batch's bytes and hands it out. */
+  async #finishBatch(pending: Pending): Promise<Batch> {
+    const { assembled, step, segment, ticket } = pending;
+    if (assembled === undefined || step === undefined) {
+      this.#arena.release(segment);
+      throw pending.error;
+    }
+    if (ticket !== undefined) {
+      const completion = await this.#completion(ticket);
+      this.#traceRead(pending, completion);
+      if (completion.error !== undefined) {
+        this.#discard(pending);
+        throw completion.error;
+      }
+    }
+    try {
+      if (this.#closed) throw new HeadraceError("CLOSED", `the loader of ${this.dataset.title} is closed`);
+      if (assembled.mapped) for (const shard of assembled.pins.values()) shard.file.checkLength();
+    } catch (error) {
+      this.#discard(pending);
+      throw error;
+    }
+    return this.#deliver(pending, assembled, step);
+  }
+
+  #deliver(pending: Pending, assembled: Assembled, step: Step): Batch {
+    const delivered = performance.now();
+    const batch: Batch = new Batch({
+      epoch: pending.epoch,
+      step: this.#stats.batches,
+      size: step.size,
+      sampleIds: assembled.sampleIds,
+      columns: assembled.columns,
+      rowMask: assembled.rowMask,
+      scope: assembled.scope,
+      onRelease: () => {
+        this.#held.delete(batch);
+        assembled.pins.release();
+        this.#arena.release(pending.segment);
+        this.#options.tracer?.span("segments", pending.title, delivered, performance.now());
+        this.#limitResidency(assembled.touchedBytes);
+        if (this.#iterating && !this.#closed && !this.#busy) this.#pump();
+      },
+    });
+    this.#held.add(batch);
+    this.#delivered = pending.after;
+    this.#stats.batches++;
+    this.#stats.samples += step.count;
+    this.#stats.bytes += batch.byteLength;
+    return batch;
+  }
+
+  /** The completion of `ticket`, or an early one when the caller's signal fires. */
+  async #completion(ticket: Ticket): Promise<Completion> {
+    const { signal } = this.#options;
+    if (signal === undefined) return this.#queue.completion(ticket);
+    const cancel = () => this.#queue.cancel(ticket);
+    signal.addEventListener("abort", cancel);
+    try {
+      return await this.#queue.completion(ticket);
+    } finally {
+      signal.removeEventListener("abort", cancel);
+    }
+  }
+
+  #checkAborted(): void {
+    const { signal } = this.#options;
+    if (signal?.aborted) {
+      throw new HeadraceError("CANCELLED", "loading was cancelled", { cause: signal.reason });
+    }
+  }
+
+  /** Plans and asks for batches while segments are free. */
+  #pump(): void {
+    while (!this.#exhausted && this.#pending.length <= this.#options.prefetch) {
+      const last = this.#pending.at(-1);
+      if (last !== undefined && last.assembled === undefined) return;
+      const segment = this.#arena.acquire();
+      if (segment === undefined) return;
+      const planned = this.#plan(segment);
+      if (planned === undefined) {
+        this.#arena.release(segment);
+        this.#exhausted = true;
+      } else this.#pending.push(planned);
+    }
+  }
+
+  /** The next batch of this rank, asked for; undefined when all epochs are over. A failure comes as a
+   * pending batch, so that those before it are delivered first. */
+  #plan(segment: Segment): Pending | undefined {
+    const started = performance.now();
+    const { epoch, position } = this.#planned;
+    if (epoch >= this.#endEpoch) return undefined;
+    const title = `batch ${epoch}:${position}`;
+    try {
+      const order = this.#orderOf(epoch);
+      const step = planStep(this.#sampler, position, this.#costs);
+      if (step === undefined) {
+        this.#planned = { epoch: epoch + 1, position: 0 };
+        return this.#sampler.numSamples === 0 && this.#endEpoch === Number.POSITIVE_INFINITY
+          ? undefined
+          : this.#plan(segment);
+      }
+      const assembled = this.#assembler.assemble(
+        { order, start: step.start, count: step.count, size: step.size, title },
+        segment,
+      );
+      const ticket = this.#submit(assembled);
+      const after = this.#after(epoch, step);
+      this.#planned = after;
+      this.#options.tracer?.span("planning", title, started, performance.now(), { samples: step.count });
+      return { title, epoch, step, segment, assembled, ticket, after, error: undefined };
+    } catch (error) {
+      const after = this.#planned;
+      return {
+        title,
+        epoch,
+        step: undefined,
+        segment,
+        assembled: undefined,
+        ticket: undefined,
+        after,
+        error,
+      };
+    }
+  }
+
+  #submit(assembled: Assembled): Ticket | undefined {
+    if (assembled.requests.length === 0) return undefined;
+    const { timeoutMs } = this.#options;
+    try {
+      return this.#queue.submit(assembled.requests, timeoutMs === undefined ? {} : { timeoutMs });
+    } catch (error) {
+      assembled.scope.close();
+      assembled.pins.release();
+      throw error;
+    }
+  }
+
+  #after(epoch: number, step: Step): Cursor {
+    const over = step.nextPosition >= this.#sampler.numSamples;
+    return over ? { epoch: epoch + 1, position: 0 } : { epoch, position: step.nextPosition };
+  }
+
+  #orderOf(epoch: number): Order {
+    if (this.#order?.epoch !== epoch) {
+      const { seed, blockSize, windowBlocks } = this.#options;
+      const order = new Order({
+        numSamples: this.dataset.numSamples,
+        seed,
+        epoch,
+        ...(blockSize === undefined ? {} : { blockSize }),
+        ...(windowBlocks === undefined ? {} : { windowBlocks }),
+      });
+      this.#order = { epoch, order };
+    }
+    return this.#order!.order;
+  }
+
+  #costsOf(
+    maxCost: number | undefined,
+    batchLength: number | undefined,
+  ): ((start: number, count: number) => ArrayLike<number>) | undefined {
+    if (maxCost === undefined) return undefined;
+    const column = batchLength === undefined ? undefined : this.#lengthColumn();
+    return (start, count) => this.#assembler.costs(this.#orderOf(this.#planned.epoch), start, count, column);
+  }
+
+  #lengthColumn(): number {
+    const { columns } = this.dataset.schema;
+    const name = this.#options.lengthColumn;
+    const ragged = columns.filter((column) => column.ragged);
+    if (name === undefined && ragged.length === 1) return columns.indexOf(ragged[0]!);
+    const index = columns.findIndex((column) => column.name === name && column.ragged);
+    if (index >= 0) return index;
+    const names = ragged.map((column) => column.name).join(", ") || "none";
+    throw new HeadraceError(
+      "BAD_OPTION",
+      `batchLength needs lengthColumn to name a ragged column (there are: ${names}); it is ${name ?? "unset"}`,
+    );
+  }
+
+  /** Ends what was asked for and not delivered; planning goes on from the last batch delivered. */
+  async #cancelPending(): Promise<void> {
+    const pending = this.#pending.splice(0);
+    for (const { ticket } of pending) if (ticket !== undefined) this.#queue.cancel(ticket);
+    await Promise.all(
+      pending.map(async (one) => {
+        if (one.ticket !== undefined) await this.#queue.completion(one.ticket);
+        this.#discard(one);
+      }),
+    );
+    this.#planned = this.#delivered;
+  }
+
+  /** Gives back what an undelivered batch had; its segment only when no lane writes to it any more. */
+  #discard(pending: Pending): void {
+    pending.assembled?.scope.close();
+    const release = () => {
+      pending.assembled?.pins.release();
+      this.#arena.release(pending.segment);
+    };
+    if (pending.ticket === undefined) release();
+    else void this.#queue.quiesced(pending.ticket).then(release);
+  }
+
+  /** Lets go of mapped pages once about as many bytes as `memoryBytes` have come in. */
+  #limitResidency(bytes: number): void {
+    this.#touched += bytes;
+    if (this.#touched < this.#options.memoryBytes) return;
+    this.#touched = 0;
+    let mapped = 0;
+    for (const shard of this.dataset.openShards()) mapped += shard.mappedBytes;
+    if (mapped <= this.#options.memoryBytes) return;
+    for (const shard of this.dataset.openShards()) shard.dropResidency();
+  }
+
+  #traceRead(pending: Pending, completion: Completion): void {
+    this.#options.tracer?.span("reads", pending.title, completion.submittedMs, completion.completedMs, {
+      bytes: completion.bytesDone,
+      error: completion.error?.code,
+    });
+  }
+}

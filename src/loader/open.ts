@@ -1,0 +1,56 @@
+/** The two ways in: a dataset to look at, a loader to loop over. */
+import type { Device } from "../device/device.ts";
+import { openDevice } from "../device/open.ts";
+import { Dataset, type DatasetOptions } from "./dataset.ts";
+import { Loader } from "./loader.ts";
+import type { LoaderOptions } from "./options.ts";
+import { findSource } from "./source.ts";
+
+/** Options of {@link openLoader}: the dataset's, the loader's, and where to. */
+export interface OpenOptions extends DatasetOptions, LoaderOptions {
+  /** A device, borrowed; or the name of one, opened and owned by the loader. Default `auto`. */
+  readonly device?: Device | string | undefined;
+  /** A state that {@link Loader.state} gave, to go on from. */
+  readonly resume?: unknown;
+}
+
+/**
+ * Opens the shards of `source` (a file, folder, glob, index or manifest, or several) without touching their
+ * data. Borrows `device`. Throws what finding and describing shards throws.
+ */
+export function openDataset(
+  source: string | readonly string[],
+  device: Device,
+  options: DatasetOptions = {},
+): Dataset {
+  return new Dataset(findSource(source), device, options);
+}
+
+/**
+ * Opens `source` as batches on a device. The loader owns the dataset, and the device where it was named;
+ * close it, or let `await using` do it.
+ *
+ * @example
+ * await using loader = await openLoader("datasets/prose", { batchSize: 32, shuffle: true });
+ * for await (using batch of loader) consume(batch.column("tokens"));
+ */
+export async function openLoader(
+  source: string | readonly string[],
+  options: OpenOptions = {},
+): Promise<Loader> {
+  const owned: (() => void | Promise<void>)[] = [];
+  try {
+    let device: Device;
+    if (typeof options.device === "object") device = options.device;
+    else {
+      device = await openDevice(options.device ?? "auto");
+      owned.unshift(() => device.close());
+    }
+    const dataset = openDataset(source, device, options);
+    owned.unshift(() => dataset.close());
+    return new Loader(dataset, device, options, options.resume, owned);
+  } catch (error) {
+    for (const close of owned) await close();
+    throw error;
+  }
+}

@@ -1,0 +1,165 @@
+/** One shard while it is open: its description, its mapping, and small reads of its metadata columns. */
+import { type Device, type DeviceBuffer, type DeviceFile, isDeclined } from "../device/device.ts";
+import type { ColumnSchema, RowGroup, ShardDescription, Strategy } from "../types.ts";
+import type { BlockCache } from "./blocks.ts";
+import { describeShard } from "./describe.ts";
+
+/** Longest typed view that is quick to index: past 2 GiB byte indices leave the engine's fast path. */
+const MAX_VIEW = 2 ** 31;
+
+/** How the bytes of a shard will be reached, and why. */
+export interface ShardPath {
+  readonly strategy: Strategy;
+  readonly reason: string;
+}
+
+export interface OpenShardOptions {
+  readonly device: Device;
+  readonly path: string;
+  /** Of the shard in its dataset. */
+  readonly index: number;
+  /** Columns that must be of supported types; all where absent. */
+  readonly columns?: readonly string[] | undefined;
+  /** `auto` maps where the device does, else reads. */
+  readonly strategy: Strategy | "auto";
+  readonly blocks: BlockCache;
+}
+
+/** An open shard. Closed by the cache that opened it once nothing pins it. */
+export class OpenShard {
+  readonly file: DeviceFile;
+  readonly description: ShardDescription;
+  readonly index: number;
+  /** First row of each group, and the number of rows at the end. */
+  readonly groupStarts: Float64Array;
+  readonly path: ShardPath;
+  /** Batches and submissions that use this shard's memory. */
+  pins = 0;
+  /** File offset at which the buffer that {@link OpenShard.window} gave last begins. */
+  windowStart = 0;
+  /** Rows view: the layouts of the dataset's columns, in its order; set once by {@link OpenShard.select}. */
+  columnOf: readonly number[] = [];
+
+  readonly #device: Device;
+  readonly #blocks: BlockCache;
+  readonly #windows = new Map<number, DeviceBuffer>();
+  readonly #windowLength: number;
+  #metaView: Uint8Array | undefined;
+  #checkedFor = -1;
+
+  constructor(options: OpenShardOptions) {
+    this.index = options.index;
+    this.#device = options.device;
+    this.#blocks = options.blocks;
+    this.#windowLength = options.device.capabilities.maxMapLength;
+    this.file = options.device.openFile(options.path);
+    try {
+      this.description = describeShard(this.file, options.columns);
+      const groups = this.description.rows?.groups ?? [];
+      this.groupStarts = Float64Array.from([
+        ...groups.map((g) => g.rowStart),
+        this.description.rows?.numRows ?? 0,
+      ]);
+      this.path = this.#choosePath(options.strategy);
+    } catch (error) {
+      this.close();
+      throw error;
+    }
+  }
+
+  /** Resident bytes that dropping this shard's mappings could give back. */
+  get mappedBytes(): number {
+    let total = 0;
+    for (const buffer of this.#windows.values()) total += buffer.byteLength;
+    return total;
+  }
+
+  /** Fixes which of the file's columns the dataset's columns are. */
+  select(columns: readonly ColumnSchema[]): void {
+    const names = new Map(this.description.rows?.schema.columns.map((column, i) => [column.name, i]));
+    this.columnOf = columns.map((column) => names.get(column.name) ?? -1);
+  }
+
+  /** Index of the group that holds `row`. */
+  groupAt(row: number): number {
+    const starts = this.groupStarts;
+    let low = 0;
+    let high = starts.length - 2;
+    while (low < high) {
+      const middle = (low + high + 1) >>> 1;
+      if (starts[middle]! <= row) low = middle;
+      else high = middle - 1;
+    }
+    return low;
+  }
+
+  group(index: number): RowGroup {
+    return this.description.rows!.groups[index]!;
+  }
+
+  /** Throws `FILE_CHANGED` where the file has shrunk; asks the system once for each `serial`. */
+  check(serial: number): void {
+    if (this.#checkedFor === serial) return;
+    this.file.checkLength();
+    this.#checkedFor = serial;
+  }
+
+  /** A mapping that shows `[start, end)` whole, or undefined where this shard is read; sets
+   * {@link OpenShard.windowStart}. */
+  window(start: number, end: number): DeviceBuffer | undefined {
+    if (this.path.strategy !== "map") return undefined;
+    const stride = this.#windowLength >= this.file.byteLength ? this.file.byteLength : this.#windowLength / 2;
+    const key = Math.floor(start / stride);
+    const windowStart = key * stride;
+    const windowEnd = Math.min(windowStart + this.#windowLength, this.file.byteLength);
+    if (end > windowEnd) return undefined;
+    let buffer = this.#windows.get(key);
+    if (buffer === undefined) {
+      const answer = this.#device.map(this.file, windowStart, windowEnd - windowStart);
+      if (isDeclined(answer)) return undefined;
+      buffer = answer;
+      this.#windows.set(key, buffer);
+    }
+    this.windowStart = windowStart;
+    return buffer;
+  }
+
+  /** Bytes of a metadata column (offsets, bits, codes): borrowed, to be read at once. Blocks on the disk. */
+  meta(byteOffset: number, byteLength: number): Uint8Array {
+    if (this.path.strategy === "map" && this.file.byteLength < MAX_VIEW) {
+      this.#metaView ??= this.#mapMeta();
+      if (this.#metaView !== undefined) return this.#metaView.subarray(byteOffset, byteOffset + byteLength);
+    }
+    return this.#blocks.read(this.file, this.index, byteOffset, byteLength);
+  }
+
+  /** Lets the system take back the pages of this shard's mappings; they come again when touched. */
+  dropResidency(): void {
+    for (const buffer of this.#windows.values()) buffer.advise("dont-need", 0, buffer.byteLength);
+  }
+
+  close(): void {
+    for (const buffer of this.#windows.values()) buffer.close();
+    this.#windows.clear();
+    this.#metaView = undefined;
+    this.file.close();
+  }
+
+  #mapMeta(): Uint8Array | undefined {
+    const buffer = this.window(0, this.file.byteLength);
+    if (buffer === undefined || buffer.hostAddress === 0) return undefined;
+    return new Uint8Array(buffer.view(0, buffer.byteLength));
+  }
+
+  #choosePath(asked: Strategy | "auto"): ShardPath {
+    if (asked === "read") return { strategy: "read", reason: "asked for" };
+    if (!this.#device.capabilities.canMap)
+      return { strategy: "read", reason: "the device does not map files" };
+    if (this.file.byteLength === 0) return { strategy: "read", reason: "the file is empty" };
+    const length = Math.min(this.file.byteLength, this.#windowLength);
+    const answer = this.#device.map(this.file, 0, length);
+    if (isDeclined(answer)) return { strategy: "read", reason: answer.declined };
+    this.#windows.set(0, answer);
+    return { strategy: "map", reason: asked === "map" ? "asked for" : "the device maps it without a copy" };
+  }
+}

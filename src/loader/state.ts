@@ -1,0 +1,77 @@
+/** Where a loader stands, as a small JSON of integers. */
+import { HeadraceError } from "../errors.ts";
+import type { ResolvedOptions } from "./options.ts";
+
+/**
+ * All that is needed to go on. `position` counts the samples of the epoch's order that all ranks together
+ * have had; it means the same for every world size.
+ */
+export interface LoaderState {
+  readonly version: 1;
+  /** Of the dataset. */
+  readonly fingerprint: string;
+  readonly epoch: number;
+  readonly position: number;
+  /** Of the order; null where it is the dataset's own. */
+  readonly seed: number | null;
+  readonly blockSize: number | null;
+  readonly windowBlocks: number | null;
+}
+
+/** What of the options a state fixes. */
+export function orderOf(options: ResolvedOptions): Pick<LoaderState, "seed" | "blockSize" | "windowBlocks"> {
+  return {
+    seed: options.seed ?? null,
+    blockSize: options.blockSize ?? null,
+    windowBlocks: options.windowBlocks ?? null,
+  };
+}
+
+/**
+ * The state in `value` (a parsed JSON), checked against the dataset and the options it is to go on with.
+ * Throws `STATE_MISMATCH` saying what differs.
+ */
+export function checkState(
+  value: unknown,
+  fingerprint: string,
+  numSamples: number,
+  options: ResolvedOptions,
+): LoaderState {
+  const state = value as LoaderState | null;
+  if (typeof state !== "object" || state === null || state.version !== 1) {
+    throw new HeadraceError("STATE_MISMATCH", "this is not the state of a loader (version 1)");
+  }
+  if (state.fingerprint !== fingerprint) {
+    throw new HeadraceError(
+      "STATE_MISMATCH",
+      `the state is of another dataset: fingerprint ${short(state.fingerprint)} where this one has ${short(fingerprint)}`,
+    );
+  }
+  const order = orderOf(options);
+  for (const key of ["seed", "blockSize", "windowBlocks"] as const) {
+    if ((state[key] ?? null) !== order[key]) {
+      throw new HeadraceError(
+        "STATE_MISMATCH",
+        `the state was saved with ${key} ${state[key] ?? "unset"}, this loader has ${order[key] ?? "unset"}; use the same order`,
+      );
+    }
+  }
+  const { epoch, position } = state;
+  if (!Number.isSafeInteger(epoch) || epoch < 0 || !Number.isSafeInteger(position) || position < 0) {
+    throw new HeadraceError(
+      "STATE_MISMATCH",
+      `the state's epoch ${epoch} or position ${position} is no count`,
+    );
+  }
+  if (position > numSamples) {
+    throw new HeadraceError(
+      "STATE_MISMATCH",
+      `the state's position ${position} is past the ${numSamples} samples`,
+    );
+  }
+  return state;
+}
+
+function short(fingerprint: unknown): string {
+  return typeof fingerprint === "string" ? fingerprint.slice(0, 12) : String(fingerprint);
+}
