@@ -1,6 +1,6 @@
 /** What several shards have in common, and which of it a caller wants. */
 import { HeadraceError } from "../errors.ts";
-import { didYouMean } from "../format/safetensors-suggest.ts";
+import { didYouMean } from "../format/suggest.ts";
 import type { ColumnSchema, Schema } from "../types.ts";
 
 /** One line that tells a column's type: `tokens: ragged I32`, `image: U8[28, 28]`. */

@@ -103,7 +103,9 @@ function listFolder(folder: string): string[] {
 }
 
 function fromManifest(path: string, title = path): Source {
-  const manifest = withContext(path, () => parseManifest(readText(path, MAX_MANIFEST_BYTES)));
+  const manifest = withContext(path, () =>
+    parseManifest(readWhole(path, MAX_MANIFEST_BYTES).toString("utf8")),
+  );
   const folder = dirname(path);
   const shards = manifest.shards.map((shard) => ({ path: join(folder, shard.path), name: shard.path }));
   oneFamily(title, shards);
@@ -111,7 +113,7 @@ function fromManifest(path: string, title = path): Source {
 }
 
 function fromIndex(path: string, title = path): Source {
-  const index = withContext(path, () => parseSafetensorsIndex(readText(path, MAX_INDEX_BYTES)));
+  const index = withContext(path, () => parseSafetensorsIndex(readWhole(path, MAX_INDEX_BYTES)));
   const folder = dirname(path);
   const shards = index.shards.map((name) => ({ path: join(folder, name), name }));
   for (const shard of shards) {
@@ -161,13 +163,13 @@ function familyOf(path: string): string | undefined {
   return FAMILIES.find(([ending]) => path.endsWith(ending))?.[1];
 }
 
-function readText(path: string, limit: number): string {
+function readWhole(path: string, limit: number): Buffer {
   try {
     const { size } = statSync(path);
     if (size > limit) {
       throw new HeadraceError("SOURCE_UNREADABLE", `${path}: ${size} bytes, over the limit of ${limit}`);
     }
-    return readFileSync(path, "utf8");
+    return readFileSync(path);
   } catch (cause) {
     if (cause instanceof HeadraceError) throw cause;
     const code = (cause as { code?: string }).code === "ENOENT" ? "SOURCE_NOT_FOUND" : "SOURCE_UNREADABLE";
