@@ -19,6 +19,7 @@ export { Batch, Column, type ColumnParts, Part } from "./loader/batch.ts";
 export { Dataset, type DatasetOptions } from "./loader/dataset.ts";
 export type { DatasetDictionary } from "./loader/dictionary.ts";
 export { Loader, type LoaderStats } from "./loader/loader.ts";
+export { type ManifestOptions, makeManifest } from "./loader/manifest.ts";
 export { type OpenOptions, openDataset, openLoader } from "./loader/open.ts";
 export type { LoaderOptions } from "./loader/options.ts";
 export { type SaveOptions, saveSafetensors, saveText, type TensorData } from "./loader/save.ts";

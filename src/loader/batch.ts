@@ -150,20 +150,26 @@ export class Column extends Part implements ColumnParts {
     this.dictionary = parts.dictionary;
   }
 
-  /** Row `row` of a ragged column, or of a fixed one, as an array over the batch's memory. */
+  /** Row `row` of a ragged column, or of a fixed one, as an array over the batch's memory. Throws
+   * `OUT_OF_RANGE` where there is no such row, `UNSUPPORTED` where it does not start on a whole byte. */
   row(row: number): TypedArray {
     const view = this.view;
+    const numRows = this.#checkRow(row);
     if (this.offsets !== undefined) {
       const offsets = this.offsets.view;
-      const item = this.shape.slice(1).reduce((a, b) => a * b, 1);
+      const item = this.shape[0] === 0 ? 0 : view.length / this.shape[0]!;
       return view.subarray(Number(offsets[row]) * item, Number(offsets[row + 1]) * item) as TypedArray;
     }
-    const rowLength = this.shape[0] === 0 ? 0 : view.length / this.shape[0]!;
+    const rowLength = view.length / numRows;
+    if (!Number.isInteger(rowLength)) {
+      throw new HeadraceError("UNSUPPORTED", `column ${this.name}: its rows are not whole bytes; use view`);
+    }
     return view.subarray(row * rowLength, (row + 1) * rowLength) as TypedArray;
   }
 
-  /** Row `row` of a utf8 column or of a dictionary of utf8. */
+  /** Row `row` of a utf8 column or of a dictionary of utf8. Throws as {@link Column.row} does. */
   text(row: number): string {
+    this.#checkRow(row);
     if (this.dictionary !== undefined) return this.dictionary.text(Number(this.view[row]));
     let bytes = this.row(row);
     if (this.mask !== undefined) {
@@ -173,6 +179,13 @@ export class Column extends Part implements ColumnParts {
       if (end >= 0) bytes = bytes.subarray(0, end) as TypedArray;
     }
     return new TextDecoder().decode(bytes as Uint8Array);
+  }
+
+  /** The number of rows, of which `row` is one. */
+  #checkRow(row: number): number {
+    const numRows = this.offsets === undefined ? (this.shape[0] ?? 0) : this.offsets.shape[0]! - 1;
+    if (Number.isInteger(row) && row >= 0 && row < numRows) return numRows;
+    throw new HeadraceError("OUT_OF_RANGE", `column ${this.name}: there is no row ${row} among ${numRows}`);
   }
 }
 

@@ -1,0 +1,216 @@
+/** One lane: a Worker that takes work from the ring, makes blocking system calls, and sleeps when idle. */
+import {
+  Control,
+  DETAIL,
+  Detail,
+  distance,
+  ENTRY,
+  Failure,
+  Field,
+  LaneOp,
+  MAX_CLAIM,
+  type Ring,
+  ROOM,
+  SLOT,
+  Slot,
+  SlotState,
+} from "./ring.ts";
+import { type FaultPlan, Syscalls } from "./syscalls.ts";
+
+/** The first and only message to a lane. */
+export interface LaneStart {
+  readonly ring: Ring;
+  readonly numLanes: number;
+  readonly faults: FaultPlan | undefined;
+}
+
+/** Copies up to this many bytes are not looked at one by one for an early end. */
+const QUICK_BYTES = 64 * 1024;
+
+declare const self: Worker;
+
+self.onmessage = (event: MessageEvent<LaneStart>) => {
+  const { ring, numLanes, faults } = event.data;
+  new Lane(ring, numLanes, new Syscalls(faults)).run();
+};
+
+class Lane {
+  readonly #ring: Ring;
+  readonly #numLanes: number;
+  readonly #syscalls: Syscalls;
+  readonly #mask: number;
+  /** Entries taken from the ring. */
+  readonly #taken = new Float64Array(MAX_CLAIM * ENTRY);
+
+  /** The file whose length was looked up last, for what was taken together; -1 for none. */
+  #checkedFd = -1;
+  #checkedLength = 0;
+
+  constructor(ring: Ring, numLanes: number, syscalls: Syscalls) {
+    this.#ring = ring;
+    this.#numLanes = numLanes;
+    this.#syscalls = syscalls;
+    this.#mask = ring.entries.length / ENTRY - 1;
+  }
+
+  /** Returns when the lanes are told to stop. */
+  run(): void {
+    const { control } = this.#ring;
+    for (;;) {
+      const wake = Atomics.load(control, Control.wake);
+      if (Atomics.load(control, Control.stop) !== 0) return;
+      const count = this.#claim();
+      if (count > 0) {
+        this.#runTaken(count);
+      } else {
+        // A request added after `wake` was read changes it, and the wait returns at once.
+        Atomics.add(control, Control.idle, 1);
+        Atomics.wait(control, Control.wake, wake);
+        Atomics.sub(control, Control.idle, 1);
+      }
+    }
+  }
+
+  /** Takes a share of what waits, which shrinks with it so that all lanes end together. Returns how many. */
+  #claim(): number {
+    const { control, entries } = this.#ring;
+    const taken = this.#taken;
+    for (;;) {
+      const tail = Atomics.load(control, Control.tail);
+      const waiting = distance(Atomics.load(control, Control.head), tail);
+      if (waiting === 0) return 0;
+      const count = Math.min(MAX_CLAIM, Math.ceil(waiting / (2 * this.#numLanes)));
+      const from = tail & this.#mask;
+      const beforeEnd = Math.min(count, this.#mask + 1 - from);
+      taken.set(entries.subarray(from * ENTRY, (from + beforeEnd) * ENTRY));
+      if (beforeEnd < count) taken.set(entries.subarray(0, (count - beforeEnd) * ENTRY), beforeEnd * ENTRY);
+      if (Atomics.compareExchange(control, Control.tail, tail, (tail + count) | 0) !== tail) continue;
+      if (Atomics.load(control, Control.refill) === 1 && waiting - count <= (this.#mask + 1) / 2) {
+        if (Atomics.compareExchange(control, Control.refill, 1, 0) === 1) self.postMessage(ROOM);
+      }
+      return count;
+    }
+  }
+
+  #runTaken(count: number): void {
+    const { slots } = this.#ring;
+    const taken = this.#taken;
+    // Ends are reported once for each run of entries with the same slot.
+    this.#checkedFd = -1;
+    let slot = taken[Field.slot]!;
+    let ended = 0;
+    let bytes = 0;
+    let running = false;
+    for (let at = 0; at < count * ENTRY; at += ENTRY) {
+      if (taken[at + Field.slot] !== slot) {
+        this.#report(slot, ended, bytes);
+        slot = taken[at + Field.slot]!;
+        ended = 0;
+        bytes = 0;
+        running = false;
+      }
+      // A few small copies are over sooner than anyone could stop them.
+      const quick = taken[at] === LaneOp.copy && taken[at + Field.byteLength]! <= QUICK_BYTES;
+      if (!(running && quick)) running = Atomics.load(slots, slot * SLOT + Slot.state) === SlotState.running;
+      if (running) bytes += this.#runOne(at);
+      ended++;
+    }
+    this.#report(slot, ended, bytes);
+  }
+
+  #report(slot: number, ended: number, bytes: number): void {
+    const { slots } = this.#ring;
+    const base = slot * SLOT;
+    if (bytes > 0) {
+      // At most MAX_CLAIM pieces of 1 GiB: more than one 32-bit half, so both halves take their part.
+      const low = bytes % 2 ** 32;
+      const before = Atomics.add(slots, base + Slot.bytesLow, low | 0) >>> 0;
+      const high = Math.floor(bytes / 2 ** 32) + (before + low >= 2 ** 32 ? 1 : 0);
+      if (high > 0) Atomics.add(slots, base + Slot.bytesHigh, high);
+    }
+    if (Atomics.sub(slots, base + Slot.pending, ended) === ended) self.postMessage(slot);
+  }
+
+  /** Returns the bytes moved. */
+  #runOne(at: number): number {
+    const taken = this.#taken;
+    const length = taken[at + Field.byteLength]!;
+    switch (taken[at]) {
+      case LaneOp.read:
+        return this.#read(at, length);
+      case LaneOp.write:
+        return this.#write(at, length);
+      case LaneOp.copy:
+        return this.#copy(at, length);
+      case LaneOp.sync: {
+        const answer = this.#syscalls.sync(taken[at + Field.fd]!);
+        if (answer < 0) this.#fail(at, -answer, 0);
+        return 0;
+      }
+      default:
+        // A hint: whatever goes wrong is met again by those who need the bytes.
+        this.#syscalls.populate(taken[at + Field.source]!, length);
+        return 0;
+    }
+  }
+
+  #read(at: number, length: number): number {
+    const taken = this.#taken;
+    const fd = taken[at + Field.fd]!;
+    const offset = taken[at + Field.fileOffset]!;
+    const target = taken[at + Field.target]!;
+    let done = 0;
+    while (done < length) {
+      const count = this.#syscalls.pread(fd, target + done, length - done, offset + done);
+      if (count > 0) done += count;
+      else return this.#fail(at, count === 0 ? Failure.shortRead : -count, done);
+    }
+    return done;
+  }
+
+  #write(at: number, length: number): number {
+    const taken = this.#taken;
+    const fd = taken[at + Field.fd]!;
+    const offset = taken[at + Field.fileOffset]!;
+    const source = taken[at + Field.source]!;
+    let done = 0;
+    while (done < length) {
+      const count = this.#syscalls.pwrite(fd, source + done, length - done, offset + done);
+      if (count > 0) done += count;
+      else return this.#fail(at, count === 0 ? Failure.noProgress : -count, done);
+    }
+    return done;
+  }
+
+  #copy(at: number, length: number): number {
+    const taken = this.#taken;
+    const fd = taken[at + Field.fd]!;
+    if (fd >= 0) {
+      // Touching a mapping past the end of its file kills the process, so look right before; once is enough
+      // for what was taken together.
+      const now = fd === this.#checkedFd ? this.#checkedLength : this.#syscalls.fileLength(fd);
+      if (now < 0) return this.#fail(at, -now, 0);
+      if (now < taken[at + Field.fileOffset]!) return this.#fail(at, Failure.shrunk, now);
+      this.#checkedFd = fd;
+      this.#checkedLength = now;
+    }
+    this.#syscalls.copy(taken[at + Field.target]!, taken[at + Field.source]!, length);
+    return length;
+  }
+
+  /** Notes the job's first failure. Returns the bytes moved before it. */
+  #fail(at: number, code: number, done: number): number {
+    const { slots, details } = this.#ring;
+    const slot = this.#taken[at + Field.slot]!;
+    const state = slot * SLOT + Slot.state;
+    const first = Atomics.compareExchange(slots, state, SlotState.running, SlotState.failed);
+    if (first === SlotState.running) {
+      const base = slot * DETAIL;
+      details[base + Detail.code] = code;
+      details[base + Detail.request] = this.#taken[at + Field.request]!;
+      details[base + Detail.done] = done;
+      details[base + Detail.fileOffset] = this.#taken[at + Field.fileOffset]!;
+    }
+    return code === Failure.shrunk ? 0 : done;
+  }
+}

@@ -1,0 +1,138 @@
+/**
+ * The C library as it is: raw calls, found at run time, nothing compiled. {@link Syscalls} checks arguments
+ * and results; nothing else may call these. Only functions with a fixed argument list are bound, because
+ * Apple arm64 passes the arguments of variadic ones (`open`, `fcntl`) in another way.
+ */
+import { dlopen, type FFIFunction, FFIType, type Pointer, read } from "bun:ffi";
+import { HeadraceError } from "../../errors.ts";
+
+/** What differs between the systems. All other constants used here are the same on both. */
+interface Platform {
+  /** Tried in order. */
+  readonly libraries: readonly string[];
+  /** Returns the address of the calling thread's errno. */
+  readonly errnoLocation: string;
+  /** Makes data and length durable. */
+  readonly syncData: string;
+  readonly MAP_ANONYMOUS: number;
+  /** Faults pages of a file mapping in and reports failure, where the system can. */
+  readonly MADV_POPULATE_READ: number | undefined;
+}
+
+const MUSL_ARCH: Readonly<Record<string, string>> = { x64: "x86_64", arm64: "aarch64" };
+
+const PLATFORMS: Readonly<Record<string, Platform>> = {
+  linux: {
+    libraries: ["libc.so.6", `libc.musl-${MUSL_ARCH[process.arch] ?? process.arch}.so.1`],
+    errnoLocation: "__errno_location",
+    syncData: "fdatasync",
+    MAP_ANONYMOUS: 0x20,
+    MADV_POPULATE_READ: 22,
+  },
+  darwin: {
+    libraries: ["libSystem.B.dylib"],
+    errnoLocation: "__error",
+    syncData: "fsync",
+    MAP_ANONYMOUS: 0x1000,
+    MADV_POPULATE_READ: undefined,
+  },
+};
+
+export const PROT_READ = 1;
+export const PROT_WRITE = 2;
+export const MAP_SHARED = 1;
+export const MAP_PRIVATE = 2;
+export const SEEK_END = 2;
+export const MADV = { random: 1, sequential: 2, "will-need": 3, "dont-need": 4 } as const;
+
+/** One thread's raw calls. Failures are -1 with {@link Libc.errno} set, as in C. */
+export interface Libc {
+  readonly platform: Platform;
+  readonly pageSize: number;
+  /** Of the calling thread's last failed call. */
+  errno(): number;
+  /** MAP_FAILED arrives as a bigint (2^64 - 1). */
+  mmap(length: number, protection: number, flags: number, fd: number, offset: number): number | bigint | null;
+  munmap(address: number, length: number): number;
+  madvise(address: number, length: number, advice: number): number;
+  mincore(address: number, length: number, residency: Uint8Array): number;
+  pread(fd: number, address: number, length: number, offset: number): number;
+  pwrite(fd: number, address: number, length: number, offset: number): number;
+  sync(fd: number): number;
+  lseek(fd: number, offset: number, whence: number): number;
+  memcpy(target: number, source: number, length: number): void;
+}
+
+/** Binds the C library for the calling thread. Throws `DEVICE_UNAVAILABLE` where there is none. */
+export function openLibc(): Libc {
+  const platform = PLATFORMS[process.platform];
+  if (platform === undefined) {
+    throw new HeadraceError(
+      "DEVICE_UNAVAILABLE",
+      `host device: needs Linux or macOS, and this is ${process.platform}`,
+    );
+  }
+  const symbols = bind(platform);
+  const errnoAddress = symbols.errnoLocation() as Pointer;
+  return {
+    platform,
+    pageSize: symbols.getpagesize(),
+    errno: () => read.i32(errnoAddress, 0),
+    mmap: (length, protection, flags, fd, offset) =>
+      symbols.mmap(null, length, protection, flags, fd, offset),
+    munmap: (address, length) => symbols.munmap(address as Pointer, length),
+    madvise: (address, length, advice) => symbols.madvise(address as Pointer, length, advice),
+    mincore: (address, length, residency) => symbols.mincore(address as Pointer, length, residency),
+    pread: (fd, address, length, offset) => Number(symbols.pread(fd, address as Pointer, length, offset)),
+    pwrite: (fd, address, length, offset) => Number(symbols.pwrite(fd, address as Pointer, length, offset)),
+    sync: (fd) => symbols.syncData(fd),
+    lseek: (fd, offset, whence) => Number(symbols.lseek(fd, offset, whence)),
+    memcpy: (target, source, length) => symbols.memcpy(target as Pointer, source as Pointer, length),
+  };
+}
+
+/** The C line above each entry is its declaration. */
+const SYMBOLS = {
+  // int getpagesize(void);
+  getpagesize: { args: [], returns: "i32" },
+  // void *mmap(void *addr, size_t length, int prot, int flags, int fd, off_t offset);
+  mmap: { args: ["ptr", "usize", "i32", "i32", "i32", "i64"], returns: "ptr" },
+  // int munmap(void *addr, size_t length);
+  munmap: { args: ["ptr", "usize"], returns: "i32" },
+  // int madvise(void *addr, size_t length, int advice);
+  madvise: { args: ["ptr", "usize", "i32"], returns: "i32" },
+  // int mincore(void *addr, size_t length, unsigned char *vec);
+  mincore: { args: ["ptr", "usize", "ptr"], returns: "i32" },
+  // ssize_t pread(int fd, void *buf, size_t count, off_t offset);
+  pread: { args: ["i32", "ptr", "usize", "i64"], returns: FFIType.i64_fast },
+  // ssize_t pwrite(int fd, const void *buf, size_t count, off_t offset);
+  pwrite: { args: ["i32", "ptr", "usize", "i64"], returns: FFIType.i64_fast },
+  // off_t lseek(int fd, off_t offset, int whence);
+  lseek: { args: ["i32", "i64", "i32"], returns: FFIType.i64_fast },
+  // void *memcpy(void *dest, const void *src, size_t n);
+  memcpy: { args: ["ptr", "ptr", "usize"], returns: "void" },
+} as const satisfies Record<string, FFIFunction>;
+
+function bind(platform: Platform) {
+  const failures: string[] = [];
+  for (const library of platform.libraries) {
+    try {
+      const symbols = dlopen(library, SYMBOLS).symbols;
+      const named = dlopen(library, {
+        // int *__errno_location(void);  int *__error(void);
+        [platform.errnoLocation]: { args: [], returns: "ptr" },
+        // int fdatasync(int fd);  int fsync(int fd);
+        [platform.syncData]: { args: ["i32"], returns: "i32" },
+      }).symbols;
+      const errnoLocation = named[platform.errnoLocation] as unknown as () => number;
+      const syncData = named[platform.syncData] as unknown as (fd: number) => number;
+      return { ...symbols, errnoLocation, syncData };
+    } catch (error) {
+      failures.push(`${library}: ${error instanceof Error ? error.message : String(error)}`);
+    }
+  }
+  throw new HeadraceError(
+    "DEVICE_UNAVAILABLE",
+    `host device: no C library could be opened (${failures.join("; ")})`,
+  );
+}

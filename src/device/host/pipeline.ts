@@ -1,0 +1,69 @@
+/** Kernels in their TypeScript form: a dispatch runs on the JavaScript thread. */
+import { HeadraceError } from "../../errors.ts";
+import type { KernelSource, Pipeline } from "../device.ts";
+import type { HostContext } from "./context.ts";
+import type { Region } from "./memory.ts";
+import { viewOf } from "./syscalls.ts";
+
+/** A kernel's host form. */
+export type HostKernel = NonNullable<KernelSource["host"]>;
+
+export class HostPipeline implements Pipeline {
+  readonly name: string;
+  readonly kernel: HostKernel;
+  readonly context: HostContext;
+  closed = false;
+
+  /** Throws `UNSUPPORTED` where the kernel has no host form. */
+  constructor(context: HostContext, source: KernelSource) {
+    if (typeof source.host !== "function") {
+      throw new HeadraceError(
+        "UNSUPPORTED",
+        `kernel ${source.name}: has no host form, which this device runs`,
+      );
+    }
+    this.context = context;
+    this.name = source.name;
+    this.kernel = source.host;
+  }
+
+  close(): void {
+    this.closed = true;
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}
+
+/** One checked launch, with a copy of what the caller may change after submission. */
+export interface HostDispatch {
+  readonly name: string;
+  readonly kernel: HostKernel;
+  readonly buffers: readonly { readonly region: Region; readonly offset: number }[];
+  readonly constants: Uint8Array;
+  readonly threads: number;
+}
+
+/** Runs all threads of `dispatch`. Throws `DEVICE_FAILED` where the kernel throws, `FILE_CHANGED` where the
+ * file behind a mapping has shrunk. */
+export function runDispatch(dispatch: HostDispatch): void {
+  const views: ArrayBuffer[] = [];
+  try {
+    const bytes = dispatch.buffers.map(({ region, offset }) => {
+      region.checkFile();
+      const length = region.byteLength - offset;
+      const view = length === 0 ? new ArrayBuffer(0) : viewOf(region.address + offset, length);
+      views.push(view);
+      return new Uint8Array(view);
+    });
+    dispatch.kernel(bytes, dispatch.constants, dispatch.threads);
+  } catch (error) {
+    if (error instanceof HeadraceError) throw error;
+    const message = error instanceof Error ? error.message : String(error);
+    throw new HeadraceError("DEVICE_FAILED", `kernel ${dispatch.name}: ${message}`, { cause: error });
+  } finally {
+    // The memory may be unmapped once the dispatch has ended, so a kernel must not keep a view of it.
+    for (const view of views) if (!view.detached) view.transfer(0);
+  }
+}
