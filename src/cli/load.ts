@@ -105,7 +105,7 @@ export function loadCommand(): Command {
     .option("--rank <rank>", "this process among --world-size", wholeNumber(0), 0)
     .option("--world-size <count>", "processes that share the dataset", wholeNumber(1), 1)
     .option("--prefetch <batches>", "batches made ready ahead", wholeNumber(0), 2)
-    .option("--memory <bytes>", "bound of the arena (default: 1GiB)", byteCount)
+    .option("--memory <bytes>", "bound of the arena (default: a quarter of memory)", byteCount)
     .option("--pad-to <multiple>", "ragged columns to one length, with a mask", wholeNumber(1))
     .option("--pad-value <value>", "what padding holds (default: 0)", Number)
     .option("--timeout <ms>", "fail a batch whose bytes take longer", wholeNumber(1))

@@ -121,7 +121,7 @@ export interface DeviceQueue extends Disposable {
   /** Takes all requests of `list`, or none and throws. The list may be reused after return. */
   submit(list: RequestList, options?: SubmitOptions): Ticket;
   /** Resolves when the ticket has ended, also in failure; never rejects. Each ticket can be asked for once
-   * or often until {@link DeviceQueue.forget}. */
+   * or often, at least until 8192 later ones have ended. */
   completion(ticket: Ticket): Promise<Completion>;
   /** Resolves when no memory of the ticket is in use any more: at the completion, or later where a request
    * that was under way when it was cancelled or timed out could not be stopped at once. */

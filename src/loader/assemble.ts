@@ -145,7 +145,7 @@ export class Assembler {
     };
     const layout = this.#layout;
     layout.clear();
-    const planned = this.#target(scope, segment, undefined);
+    const planned = this.#target(scope, segment, 0);
     for (const column of this.#columns) column.measure(rows, planned, layout);
     const maskAt = request.size > request.count ? layout.section(request.size) : -1;
     const target = this.#prepare(scope, segment);
@@ -156,7 +156,7 @@ export class Assembler {
     }
     let rowMask: Part | undefined;
     if (maskAt >= 0) {
-      new Uint8Array(target.host!, maskAt, request.size).fill(1, 0, request.count).fill(0, request.count);
+      new Uint8Array(target.host(), maskAt, request.size).fill(1, 0, request.count).fill(0, request.count);
       rowMask = new Part(scope, "U8", [request.size], target.device!, maskAt, request.size);
     }
     return { columns, rowMask };
@@ -221,17 +221,20 @@ export class Assembler {
     const bytes = Math.max(this.#layout.byteLength, 1);
     this.#arena.ensure(segment, bytes);
     this.#gather.begin(segment.host);
-    const viewable = this.#layout.byteLength > 0 && bytes <= 2 ** 32;
-    return this.#target(scope, segment, viewable ? scope.view(segment.host!, 0, bytes) : undefined);
+    return this.#target(scope, segment, bytes);
   }
 
-  #target(scope: ViewScope, segment: Segment, host: ArrayBuffer | undefined): Target {
+  #target(scope: ViewScope, segment: Segment, bytes: number): Target {
     const { unifiedMemory, offsetAlignment } = this.#device.capabilities;
+    let host: ArrayBuffer | undefined;
     return {
       scope,
       gather: this.#gather,
       device: segment.device,
-      host,
+      host: () => {
+        host ??= scope.view(segment.host!, 0, bytes);
+        return host;
+      },
       mayMap: unifiedMemory,
       offsetAlignment,
     };

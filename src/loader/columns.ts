@@ -17,8 +17,8 @@ export interface Target {
   readonly gather: Gather;
   /** What the batch's columns name. */
   readonly device: DeviceBuffer | undefined;
-  /** The host's view of the segment: computed parts are written here. */
-  readonly host: ArrayBuffer | undefined;
+  /** The host's view of the segment, made when it is first asked for: computed parts are written here. */
+  readonly host: () => ArrayBuffer;
   /** Whether a mapping may be handed out as it is. */
   readonly mayMap: boolean;
   /** Multiple that a mapped part's offset in its buffer must be of. */
@@ -63,7 +63,7 @@ class Validity {
 
   fill(rows: BatchRows, target: Target): Part | undefined {
     if (this.#offset < 0) return undefined;
-    const bytes = new Uint8Array(target.host!, this.#offset, rows.size);
+    const bytes = new Uint8Array(target.host(), this.#offset, rows.size);
     bytes.fill(0, rows.real.end);
     for (const span of rows.spans) {
       const { validity } = layoutOf(span, this.#position);
@@ -75,7 +75,7 @@ class Validity {
 
   /** Whether batch row `row` is present. */
   present(target: Target, row: number): boolean {
-    return this.#offset < 0 || new Uint8Array(target.host!, this.#offset + row, 1)[0] === 1;
+    return this.#offset < 0 || new Uint8Array(target.host(), this.#offset + row, 1)[0] === 1;
   }
 }
 
@@ -171,7 +171,7 @@ export class FixedColumn extends ColumnBase {
         const own = layoutOf(span, this.position);
         const at = this.#offset + span.outRow * itemBytes;
         if (own.bitPacked) {
-          const out = new Uint8Array(target.host!, at, span.count * itemBytes);
+          const out = new Uint8Array(target.host(), at, span.count * itemBytes);
           readBits(span.shard, own.values.start, span.row * itemBytes, out.length, out, 0);
         } else
           target.gather.add(span.shard, own.values.start + span.row * itemBytes, span.count * itemBytes, at);
@@ -195,7 +195,7 @@ function addFixedCosts(spans: readonly Span[], cost: number, out: Float64Array):
 
 function zeroPadding(rows: BatchRows, target: Target, offset: number, rowBytes: number): void {
   const missing = (rows.size - rows.real.end) * rowBytes;
-  if (missing > 0) new Uint8Array(target.host!, offset + rows.real.end * rowBytes, missing).fill(0);
+  if (missing > 0) new Uint8Array(target.host(), offset + rows.real.end * rowBytes, missing).fill(0);
 }
 
 /** Codes of a dictionary, turned into the dataset's; always checked, so always computed. */
@@ -215,7 +215,7 @@ export class CodesColumn extends ColumnBase {
 
   fill(rows: BatchRows, target: Target): Column {
     const validity = this.validity.fill(rows, target);
-    const out = new Int32Array(target.host!, this.#offset, rows.size);
+    const out = new Int32Array(target.host(), this.#offset, rows.size);
     out.fill(0, rows.real.end);
     for (const span of rows.spans) this.#translate(span, target, out);
     const parts = { validity, dictionary: this.#dictionary };

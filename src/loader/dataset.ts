@@ -43,23 +43,26 @@ export class Dataset implements Disposable {
   /** How each shard that was opened so far is reached. */
   readonly paths = new Map<string, ShardPath>();
 
+  /** Bytes of all shards. */
+  readonly byteLength: number;
+  readonly #strategy: Strategy | "auto";
   readonly #source: Source;
   readonly #shards: ShardCache;
   readonly #wantedTensors: ReadonlySet<string> | undefined;
   readonly #tensors = new WeakMap<OpenShard, readonly TensorLayout[]>();
+  #readReason: string | undefined;
   #closed = false;
 
   constructor(source: Source, device: Device, options: DatasetOptions = {}) {
     const maxOpen = options.maxOpenShards ?? DEFAULT_MAX_OPEN_SHARDS;
-    if (!Number.isInteger(maxOpen) || maxOpen < 1) {
-      throw new HeadraceError("BAD_OPTION", `maxOpenShards is ${maxOpen}; it must be a whole number from 1`);
-    }
+    checkOptions(options, maxOpen);
     this.#source = source;
     this.title = source.title;
+    this.#strategy = options.strategy ?? "auto";
     const blocks = new BlockCache();
     let checked: { schema: Schema; names: readonly string[] } | undefined;
     this.#shards = new ShardCache(maxOpen, (i) => {
-      const shard = this.#open(i, device, options, blocks, checked?.names ?? options.columns);
+      const shard = this.#open(i, device, blocks, checked?.names ?? options.columns);
       if (checked !== undefined) this.#admit(shard, checked.schema);
       return shard;
     });
@@ -69,6 +72,7 @@ export class Dataset implements Disposable {
       this.schema = survey.delivered;
       this.#wantedTensors = survey.tensors;
       this.index = new ShardIndex(survey.counts);
+      this.byteLength = survey.lengths.reduce((total, length) => total + length, 0);
       this.fingerprint = fingerprintOf(source, survey);
       checked = { schema: survey.delivered, names: survey.delivered.columns.map((column) => column.name) };
       for (const shard of this.#shards.values()) this.#admit(shard, survey.delivered);
@@ -113,8 +117,19 @@ export class Dataset implements Disposable {
     return tensors;
   }
 
-  /** What shard `index` holds; opens it where it is not open. */
+  /** Reads shards from now on, where the strategy is left to us; says why. Batches that show a mapping must
+   * have been released. */
+  preferRead(reason: string): void {
+    if (this.#strategy !== "auto") return;
+    this.#readReason = reason;
+    for (const shard of this.#shards.values()) this.#applyPath(shard);
+  }
+
+  /** What shard `index` holds; opens it where it is not open. Throws `OUT_OF_RANGE`. */
   describe(index: number): ShardDescription {
+    if (!(Number.isInteger(index) && index >= 0 && index < this.numShards)) {
+      throw new HeadraceError("OUT_OF_RANGE", `${this.title}: there is no shard ${index} among ${this.numShards}`);
+    }
     return this.shard(index).description;
   }
 
@@ -130,23 +145,26 @@ export class Dataset implements Disposable {
   #open(
     index: number,
     device: Device,
-    options: DatasetOptions,
     blocks: BlockCache,
     columns: readonly string[] | undefined,
   ): OpenShard {
-    const entry = this.#source.shards[index]!;
+    const { path } = this.#source.shards[index]!;
     const exact = columns?.some((name) => /[*?[]/.test(name)) ? undefined : columns;
-    const { path } = entry;
     const shard = new OpenShard({
       device,
       path,
       index,
       columns: exact,
-      strategy: options.strategy ?? "auto",
+      strategy: this.#strategy,
       blocks,
     });
-    this.paths.set(entry.name, shard.path);
+    this.#applyPath(shard);
     return shard;
+  }
+
+  #applyPath(shard: OpenShard): void {
+    if (this.#readReason !== undefined) shard.readInstead(this.#readReason);
+    this.paths.set(this.#source.shards[shard.index]!.name, shard.path);
   }
 
   /** Checks that a shard is what the survey or the manifest said. */
@@ -175,6 +193,14 @@ export class Dataset implements Disposable {
       );
     }
   }
+}
+
+function checkOptions({ view = "auto", strategy = "auto" }: DatasetOptions, maxOpen: number): void {
+  const bad = (name: string, value: unknown, wanted: string) =>
+    new HeadraceError("BAD_OPTION", `${name} is ${String(value)}; it must be ${wanted}`);
+  if (!["auto", "rows", "tensors"].includes(view)) throw bad("view", view, "auto, rows or tensors");
+  if (!["auto", "map", "read"].includes(strategy)) throw bad("strategy", strategy, "auto, map or read");
+  if (!Number.isInteger(maxOpen) || maxOpen < 1) throw bad("maxOpenShards", maxOpen, "a whole number from 1");
 }
 
 /** What is known of a dataset before a batch is planned. */

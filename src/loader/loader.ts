@@ -1,20 +1,15 @@
 /** Keeps batches coming: plans ahead, bounds memory, hands out in order, and knows where it stands. */
 import type { Completion, Device, DeviceQueue, Ticket } from "../device/device.ts";
 import { HeadraceError } from "../errors.ts";
-import { planStep, type SamplerOptions, type Step, stepsPerEpoch } from "../plan/sampler.ts";
-import { Order } from "../plan/shuffle.ts";
+import { type SamplerOptions, type Step, stepsPerEpoch } from "../plan/sampler.ts";
 import { Arena, type Segment } from "./arena.ts";
 import { type Assembled, Assembler } from "./assemble.ts";
 import { Batch } from "./batch.ts";
+import { costLimitOf, lengthColumnOf } from "./costs.ts";
 import type { Dataset } from "./dataset.ts";
 import { type LoaderOptions, type ResolvedOptions, resolveOptions } from "./options.ts";
 import { checkState, type LoaderState, orderOf } from "./state.ts";
-
-/** A place in the order of samples. */
-interface Cursor {
-  readonly epoch: number;
-  readonly position: number;
-}
+import { type CostsOf, type Cursor, Walk } from "./walk.ts";
 
 /** A batch that is on its way, or the reason why none comes. */
 interface Pending {
@@ -51,12 +46,10 @@ export class Loader implements AsyncIterable<Batch>, AsyncDisposable {
   readonly #arena: Arena;
   readonly #assembler: Assembler;
   readonly #sampler: SamplerOptions;
-  readonly #costs: ((start: number, count: number) => ArrayLike<number>) | undefined;
+  readonly #walk: Walk;
   readonly #pending: Pending[] = [];
   readonly #held = new Set<Batch>();
   readonly #owned: readonly (() => void | Promise<void>)[];
-  #order: { readonly epoch: number; readonly order: Order } | undefined;
-  #planned: Cursor;
   #delivered: Cursor;
   #endEpoch = 0;
   #exhausted = false;
@@ -64,6 +57,7 @@ export class Loader implements AsyncIterable<Batch>, AsyncDisposable {
   #busy = false;
   #closed = false;
   #touched = 0;
+  readonly #idleRss = process.memoryUsage.rss();
   #stats = { batches: 0, samples: 0, bytes: 0, waitMs: 0 };
 
   /**
@@ -82,8 +76,8 @@ export class Loader implements AsyncIterable<Batch>, AsyncDisposable {
     this.device = device;
     this.#owned = owned;
     this.#options = resolveOptions(options, dataset.view);
-    const { maxSamples, batchBytes, batchLength, rank, worldSize, lastBatch, pad } = this.#options;
-    const maxCost = batchBytes ?? batchLength;
+    const { maxSamples, rank, worldSize, lastBatch, pad } = this.#options;
+    const maxCost = costLimitOf(dataset, this.#options);
     this.#sampler = {
       numSamples: Math.min(dataset.numSamples, this.#options.limit),
       rank,
@@ -96,12 +90,25 @@ export class Loader implements AsyncIterable<Batch>, AsyncDisposable {
       state === undefined
         ? { epoch: 0, position: 0 }
         : checkState(state, dataset.fingerprint, dataset.numSamples, this.#options);
-    this.#planned = { epoch: start.epoch, position: start.position };
-    this.#delivered = this.#planned;
+    this.#delivered = { epoch: start.epoch, position: start.position };
     this.#arena = new Arena(device, this.#options.prefetch + 1, this.#options.memoryBytes);
     this.#assembler = new Assembler(dataset, device, this.#arena, this.#options);
-    this.#costs = this.#costsOf(maxCost, batchLength);
+    const elementsOf = lengthColumnOf(dataset, this.#options);
+    const costs: CostsOf = (order, at, count) => this.#assembler.costs(order, at, count, elementsOf);
+    this.#walk = new Walk(
+      this.#delivered,
+      this.#sampler,
+      dataset.numSamples,
+      this.#options,
+      maxCost === undefined ? undefined : costs,
+    );
     this.#queue = device.createQueue();
+    const { seed, memoryBytes } = this.#options;
+    if (seed !== undefined && dataset.byteLength > memoryBytes) {
+      dataset.preferRead(
+        "shuffled, and larger than memoryBytes: its pages would be mapped anew for every row",
+      );
+    }
   }
 
   /** Samples that an epoch delivers to all ranks together, `lastBatch` aside. */
@@ -205,7 +212,7 @@ export class Loader implements AsyncIterable<Batch>, AsyncDisposable {
 
   #noBatch(): undefined {
     if (this.#exhausted) {
-      this.#delivered = this.#planned;
+      this.#delivered = this.#walk.at;
       return undefined;
     }
     throw new HeadraceError(
@@ -305,40 +312,28 @@ export class Loader implements AsyncIterable<Batch>, AsyncDisposable {
    * pending batch, so that those before it are delivered first. */
   #plan(segment: Segment): Pending | undefined {
     const started = performance.now();
-    const { epoch, position } = this.#planned;
-    if (epoch >= this.#endEpoch) return undefined;
-    const title = `batch ${epoch}:${position}`;
     try {
-      const order = this.#orderOf(epoch);
-      const step = planStep(this.#sampler, position, this.#costs);
-      if (step === undefined) {
-        this.#planned = { epoch: epoch + 1, position: 0 };
-        return this.#sampler.numSamples === 0 && this.#endEpoch === Number.POSITIVE_INFINITY
-          ? undefined
-          : this.#plan(segment);
-      }
+      const next = this.#walk.next(this.#endEpoch);
+      if (next === undefined) return undefined;
+      const { epoch, order, step, after } = next;
+      const title = this.#title();
       const assembled = this.#assembler.assemble(
         { order, start: step.start, count: step.count, size: step.size, title },
         segment,
       );
       const ticket = this.#submit(assembled);
-      const after = this.#after(epoch, step);
-      this.#planned = after;
+      this.#walk.at = after;
       this.#options.tracer?.span("planning", title, started, performance.now(), { samples: step.count });
       return { title, epoch, step, segment, assembled, ticket, after, error: undefined };
     } catch (error) {
-      const after = this.#planned;
-      return {
-        title,
-        epoch,
-        step: undefined,
-        segment,
-        assembled: undefined,
-        ticket: undefined,
-        after,
-        error,
-      };
+      const after = this.#walk.at;
+      const nothing = { step: undefined, assembled: undefined, ticket: undefined };
+      return { ...nothing, title: this.#title(), epoch: after.epoch, segment, after, error };
     }
+  }
+
+  #title(): string {
+    return `batch ${this.#walk.at.epoch}:${this.#walk.at.position}`;
   }
 
   #submit(assembled: Assembled): Ticket | undefined {
@@ -353,49 +348,6 @@ export class Loader implements AsyncIterable<Batch>, AsyncDisposable {
     }
   }
 
-  #after(epoch: number, step: Step): Cursor {
-    const over = step.nextPosition >= this.#sampler.numSamples;
-    return over ? { epoch: epoch + 1, position: 0 } : { epoch, position: step.nextPosition };
-  }
-
-  #orderOf(epoch: number): Order {
-    if (this.#order?.epoch !== epoch) {
-      const { seed, blockSize, windowBlocks } = this.#options;
-      const order = new Order({
-        numSamples: this.dataset.numSamples,
-        seed,
-        epoch,
-        ...(blockSize === undefined ? {} : { blockSize }),
-        ...(windowBlocks === undefined ? {} : { windowBlocks }),
-      });
-      this.#order = { epoch, order };
-    }
-    return this.#order!.order;
-  }
-
-  #costsOf(
-    maxCost: number | undefined,
-    batchLength: number | undefined,
-  ): ((start: number, count: number) => ArrayLike<number>) | undefined {
-    if (maxCost === undefined) return undefined;
-    const column = batchLength === undefined ? undefined : this.#lengthColumn();
-    return (start, count) => this.#assembler.costs(this.#orderOf(this.#planned.epoch), start, count, column);
-  }
-
-  #lengthColumn(): number {
-    const { columns } = this.dataset.schema;
-    const name = this.#options.lengthColumn;
-    const ragged = columns.filter((column) => column.ragged);
-    if (name === undefined && ragged.length === 1) return columns.indexOf(ragged[0]!);
-    const index = columns.findIndex((column) => column.name === name && column.ragged);
-    if (index >= 0) return index;
-    const names = ragged.map((column) => column.name).join(", ") || "none";
-    throw new HeadraceError(
-      "BAD_OPTION",
-      `batchLength needs lengthColumn to name a ragged column (there are: ${names}); it is ${name ?? "unset"}`,
-    );
-  }
-
   /** Ends what was asked for and not delivered; planning goes on from the last batch delivered. */
   async #cancelPending(): Promise<void> {
     const pending = this.#pending.splice(0);
@@ -406,7 +358,7 @@ export class Loader implements AsyncIterable<Batch>, AsyncDisposable {
         this.#discard(one);
       }),
     );
-    this.#planned = this.#delivered;
+    this.#walk.at = this.#delivered;
   }
 
   /** Gives back what an undelivered batch had; its segment only when no lane writes to it any more. */
@@ -420,14 +372,16 @@ export class Loader implements AsyncIterable<Batch>, AsyncDisposable {
     else void this.#queue.quiesced(pending.ticket).then(release);
   }
 
-  /** Lets go of mapped pages once about as many bytes as `memoryBytes` have come in. */
+  /** Lets go of mapped pages before more than `memoryBytes` of them are resident. What batches touch is an
+   * upper bound, so the system is asked only when that reaches the limit. */
   #limitResidency(bytes: number): void {
+    const limit = this.#options.memoryBytes;
     this.#touched += bytes;
-    if (this.#touched < this.#options.memoryBytes) return;
+    if (this.#touched < limit) return;
+    const resident = process.memoryUsage.rss() - this.#idleRss - this.#arena.byteLength;
+    this.#touched = Math.min(Math.max(resident, 0), limit - limit / 16);
+    if (resident < limit) return;
     this.#touched = 0;
-    let mapped = 0;
-    for (const shard of this.dataset.openShards()) mapped += shard.mappedBytes;
-    if (mapped <= this.#options.memoryBytes) return;
     for (const shard of this.dataset.openShards()) shard.dropResidency();
   }
 

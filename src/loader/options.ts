@@ -1,4 +1,5 @@
 /** What a loader can be asked for, and the checks of it. */
+import { totalmem } from "node:os";
 import { HeadraceError } from "../errors.ts";
 import type { Tracer } from "./trace.ts";
 
@@ -24,7 +25,7 @@ export interface LoaderOptions {
   /** Shuffle blocks of this many neighbouring samples, then samples inside a window of blocks: reads stay
    * near one another. */
   readonly blockSize?: number | undefined;
-  /** Blocks of one window; default 64. */
+  /** Blocks of one window, at most 65,536; default 64. */
   readonly windowBlocks?: number | undefined;
   /** Epochs after which iteration ends, counted from the dataset's first; default 1, may be Infinity. */
   readonly epochs?: number | undefined;
@@ -35,7 +36,7 @@ export interface LoaderOptions {
   readonly worldSize?: number | undefined;
   /** Batches that are made ready ahead of the one in use; default 2. The arena has one segment more. */
   readonly prefetch?: number | undefined;
-  /** Most bytes of the arena, and of mapped pages kept resident; default 1 GiB. */
+  /** Most bytes of the arena, and of mapped pages kept resident; default a quarter of the machine's memory. */
   readonly memoryBytes?: number | undefined;
   /** Ragged columns come as `[rows, length]` with a mask, `length` a multiple of this. */
   readonly padTo?: number | undefined;
@@ -80,7 +81,7 @@ export function resolveOptions(options: LoaderOptions, view: "rows" | "tensors")
   whole("batchLength", options.batchLength, 1);
   whole("seed", options.seed, 0);
   whole("blockSize", options.blockSize, 1);
-  whole("windowBlocks", options.windowBlocks, 1);
+  whole("windowBlocks", options.windowBlocks, 1, 65536);
   if (options.epochs !== Number.POSITIVE_INFINITY) whole("epochs", options.epochs, 0);
   whole("limit", options.limit, 0);
   whole("worldSize", options.worldSize, 1);
@@ -117,7 +118,7 @@ export function resolveOptions(options: LoaderOptions, view: "rows" | "tensors")
     rank,
     worldSize,
     prefetch: options.prefetch ?? 2,
-    memoryBytes: options.memoryBytes ?? 2 ** 30,
+    memoryBytes: options.memoryBytes ?? Math.floor(totalmem() / 4),
     pad: options.padTo === undefined ? undefined : { multiple: options.padTo, value: padValue },
     timeoutMs: options.timeoutMs,
     signal: options.signal,

@@ -45,11 +45,12 @@ class OffsetReader {
     }
   }
 
-  /** Adds to `out` for each row its length, rounded up to a multiple of `multiple`, times `perElement`, plus
-   * `perRow`. */
+  /** Adds to `out` for each row its length, rounded up to a multiple of `multiple` and at least `least`, times
+   * `perElement`, plus `perRow`. */
   addCosts(
     spans: readonly Span[],
     multiple: number,
+    least: number,
     perElement: number,
     perRow: number,
     out: Float64Array,
@@ -59,7 +60,8 @@ class OffsetReader {
     for (const { outRow, count } of spans) {
       for (let i = 0; i < count; i++) {
         const length = this.values[at + i + 1]! - this.values[at + i]!;
-        out[outRow + i]! += Math.ceil(length / multiple) * multiple * perElement + perRow;
+        const counted = Math.max(least, Math.ceil(length / multiple) * multiple);
+        out[outRow + i]! += counted * perElement + perRow;
       }
       at += count + 1;
     }
@@ -106,7 +108,7 @@ export class RaggedColumn extends ColumnBase {
 
   addCosts(spans: readonly Span[], unit: CostUnit, out: Float64Array): void {
     const bytes = unit === "bytes";
-    this.#reader.addCosts(spans, 1, bytes ? this.itemBytes : 1, bytes ? 4 : 0, out);
+    this.#reader.addCosts(spans, 1, 0, bytes ? this.itemBytes : 1, bytes ? 4 : 0, out);
   }
 
   #offsetWidth(): 4 | 8 {
@@ -118,8 +120,8 @@ export class RaggedColumn extends ColumnBase {
     const { values } = this.#reader;
     const out =
       width === 4
-        ? new Int32Array(target.host!, this.#offsetsAt, rows.size + 1)
-        : new BigInt64Array(target.host!, this.#offsetsAt, rows.size + 1);
+        ? new Int32Array(target.host(), this.#offsetsAt, rows.size + 1)
+        : new BigInt64Array(target.host(), this.#offsetsAt, rows.size + 1);
     const put = (row: number, value: number) => {
       out[row] = (width === 4 ? value : BigInt(value)) as never;
     };
@@ -185,8 +187,8 @@ export class PaddedColumn extends ColumnBase {
     const rowBytes = width * this.itemBytes;
     const byteLength = rows.size * rowBytes;
     const validity = this.validity.fill(rows, target);
-    const mask = new Uint8Array(target.host!, this.#maskAt, rows.size * width);
-    const values = typedView(this.column.dtype, target.host!, this.#valuesAt, byteLength);
+    const mask = new Uint8Array(target.host(), this.#maskAt, rows.size * width);
+    const values = typedView(this.column.dtype, target.host(), this.#valuesAt, byteLength);
     const perItem = width === 0 || rows.size === 0 ? 0 : values.length / (rows.size * width);
     const pad = (typeof values[0] === "bigint" ? BigInt(this.#pad.value) : this.#pad.value) as never;
     const offsets = this.#reader.values;
@@ -220,6 +222,7 @@ export class PaddedColumn extends ColumnBase {
 
   addCosts(spans: readonly Span[], unit: CostUnit, out: Float64Array): void {
     const perElement = unit === "bytes" ? this.itemBytes + 1 : 1;
-    this.#reader.addCosts(spans, this.#pad.multiple, perElement, 0, out);
+    const { multiple } = this.#pad;
+    this.#reader.addCosts(spans, multiple, multiple, perElement, 0, out);
   }
 }

@@ -32,7 +32,7 @@ export class OpenShard {
   readonly index: number;
   /** First row of each group, and the number of rows at the end. */
   readonly groupStarts: Float64Array;
-  readonly path: ShardPath;
+  path: ShardPath;
   /** Batches and submissions that use this shard's memory. */
   pins = 0;
   /** File offset at which the buffer that {@link OpenShard.window} gave last begins. */
@@ -67,11 +67,9 @@ export class OpenShard {
     }
   }
 
-  /** Resident bytes that dropping this shard's mappings could give back. */
-  get mappedBytes(): number {
-    let total = 0;
-    for (const buffer of this.#windows.values()) total += buffer.byteLength;
-    return total;
+  /** Reads from now on, and maps no more. */
+  readInstead(reason: string): void {
+    if (this.path.strategy === "map") this.path = { strategy: "read", reason };
   }
 
   /** Fixes which of the file's columns the dataset's columns are. */

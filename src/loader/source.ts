@@ -44,6 +44,12 @@ export interface Source {
  * `BAD_MANIFEST`, `BAD_INDEX`, `UNSAFE_PATH`.
  */
 export function findSource(source: string | readonly string[]): Source {
+  const found = findAny(source);
+  if (found.shards.length > 0) return found;
+  throw new HeadraceError("SOURCE_EMPTY", `${found.title || "the source"}: names no shard`);
+}
+
+function findAny(source: string | readonly string[]): Source {
   if (typeof source === "string") return findOne(source);
   if (source.length === 1) return findOne(source[0]!);
   const paths = source.flatMap((one) => findOne(one).shards.map((shard) => shard.path));
@@ -165,9 +171,11 @@ function familyOf(path: string): string | undefined {
 
 function readWhole(path: string, limit: number): Buffer {
   try {
-    const { size } = statSync(path);
-    if (size > limit) {
-      throw new HeadraceError("SOURCE_UNREADABLE", `${path}: ${size} bytes, over the limit of ${limit}`);
+    const stats = statSync(path);
+    // Reading a pipe would wait for a writer.
+    if (!stats.isFile()) throw new HeadraceError("SOURCE_UNREADABLE", `${path}: is not a regular file`);
+    if (stats.size > limit) {
+      throw new HeadraceError("SOURCE_UNREADABLE", `${path}: ${stats.size} bytes, over the limit of ${limit}`);
     }
     return readFileSync(path);
   } catch (cause) {

@@ -20,6 +20,7 @@ import { type Closable, HostContext, OpenSet } from "./context.ts";
 import { HostEvent } from "./event.ts";
 import { createFaultCounters, type Fault } from "./faults.ts";
 import { HostFile, HostFiles } from "./file.ts";
+import { InlineCopies } from "./inline.ts";
 import { type LaneRun, type LaneSet, Lanes } from "./lanes.ts";
 import { HostMemory, MAX_LENGTH, type Region } from "./memory.ts";
 import { HostPipeline } from "./pipeline.ts";
@@ -33,7 +34,8 @@ export interface HostOptions {
   readonly lanes?: number;
   /** Longer requests are cut into pieces of this many bytes; 4 KiB to 1 GiB, default 4 MiB. */
   readonly pieceBytes?: number;
-  /** Submissions of copies alone up to this many bytes are done at once on the calling thread; default 64 KiB. */
+  /** Submissions of copies alone up to this many bytes are made on the calling thread, unless that proves
+   * slow; default 1 MiB. */
   readonly inlineCopyBytes?: number;
   /** Pieces that can wait for a lane before more are held back; a power of two from 16 on, default 4096. */
   readonly ringEntries?: number;
@@ -76,7 +78,7 @@ export class HostDevice implements Device {
       context: this.context,
       lanes,
       pieceBytes,
-      inlineCopyBytes,
+      inline: new InlineCopies(inlineCopyBytes),
       copyLanes: Math.min(capabilities.lanes, availableParallelism()),
       ready: new ReadyList(),
     };
@@ -194,7 +196,7 @@ export class HostDevice implements Device {
 export function openHost(options: HostOptions = {}): HostDevice {
   const lanes = bounded("lanes", options.lanes ?? 4, 1, 64);
   const pieceBytes = bounded("pieceBytes", options.pieceBytes ?? 4 * 2 ** 20, 4096, MAX_TRANSFER);
-  const inlineCopyBytes = bounded("inlineCopyBytes", options.inlineCopyBytes ?? 64 * 1024, 0, MAX_TRANSFER);
+  const inlineCopyBytes = bounded("inlineCopyBytes", options.inlineCopyBytes ?? 2 ** 20, 0, MAX_TRANSFER);
   const numEntries = bounded("ringEntries", options.ringEntries ?? 4096, 16, 2 ** 24);
   if ((numEntries & (numEntries - 1)) !== 0) {
     throw new HeadraceError("BAD_OPTION", `ringEntries ${numEntries} is not a power of two`);

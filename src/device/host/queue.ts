@@ -4,6 +4,7 @@ import type { Completion, DeviceQueue, SubmitOptions, Ticket } from "../device.t
 import type { RequestList } from "../requests.ts";
 import type { HostContext } from "./context.ts";
 import { closedError } from "./errors.ts";
+import type { InlineCopies } from "./inline.ts";
 import type { LaneSet } from "./lanes.ts";
 import { Program } from "./program.ts";
 import { type Runner, Submission } from "./submission.ts";
@@ -20,7 +21,7 @@ export interface QueueShared {
   readonly lanes: LaneSet;
   readonly pieceBytes: number;
   readonly copyLanes: number;
-  readonly inlineCopyBytes: number;
+  readonly inline: InlineCopies;
   /** Submissions that can go on, of all queues, in order. */
   readonly ready: ReadyList;
 }
@@ -66,7 +67,7 @@ export class HostQueue implements DeviceQueue {
     this.#runner = {
       lanes: shared.lanes,
       syscalls: shared.context.syscalls,
-      inlineCopyBytes: shared.inlineCopyBytes,
+      inline: shared.inline,
       schedule: (submission) => shared.ready.add(submission),
       ended: (submission) => this.#ended(submission),
       quiesced: (submission) => this.#quiesced(submission),

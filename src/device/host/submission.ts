@@ -3,6 +3,7 @@ import { HeadraceError } from "../../errors.ts";
 import type { Completion, Ticket } from "../device.ts";
 import { errnoError } from "./errors.ts";
 import { shortReadError, shrunkError } from "./file.ts";
+import type { InlineCopies } from "./inline.ts";
 import type { Job, JobEnd, JobFailure, LaneRun, LaneSet } from "./lanes.ts";
 import { runDispatch } from "./pipeline.ts";
 import type { Program, Step } from "./program.ts";
@@ -16,7 +17,7 @@ const MAX_TIMER = 2 ** 31 - 1;
 export interface Runner {
   readonly lanes: LaneSet;
   readonly syscalls: Syscalls;
-  readonly inlineCopyBytes: number;
+  readonly inline: InlineCopies;
   /** Runs `submission.advance()` soon, and not within another submission's. */
   schedule(submission: Submission): void;
   /** The ticket has ended. */
@@ -124,7 +125,7 @@ export class Submission {
         runDispatch(step.dispatch);
         return;
       default:
-        if (step.copiesOnly && step.bytes <= this.#runner.inlineCopyBytes) this.#copyInline(step);
+        if (step.copiesOnly && this.#runner.inline.allow(step.bytes)) this.#copyInline(step);
         else this.#move(step);
     }
   }
@@ -139,16 +140,17 @@ export class Submission {
     if (!step.event.closed) this.#stopWaiting = takeBack;
   }
 
-  /** A few kilobytes are copied before a lane would wake. */
   #copyInline(step: Extract<Step, { kind: "move" }>): void {
     // Loading the program has looked at the files right before its first step.
     if (this.#step > 1) this.program.checkFiles();
     const { entries } = this.program;
-    const { syscalls } = this.#runner;
+    const { syscalls, inline } = this.#runner;
+    const startedMs = performance.now();
     for (let at = step.first * ENTRY; at < step.end * ENTRY; at += ENTRY) {
       const byteLength = entries[at + Field.byteLength]!;
       if (byteLength > 0) syscalls.copy(entries[at + Field.target]!, entries[at + Field.source]!, byteLength);
     }
+    inline.took(step.bytes, performance.now() - startedMs);
     this.#bytesDone += step.bytes;
   }
 
@@ -184,18 +186,23 @@ export class Submission {
     const fileOffset = entries[at + Field.fileOffset]!;
     const path = this.program.pathOf(entries[at + Field.slot]!);
     if (failure.code === Failure.shrunk) return shrunkError(path, failure.done, fileOffset);
-    const done = failure.fileOffset - fileOffset + failure.done;
-    if (failure.code === Failure.shortRead) return shortReadError(path, fileOffset, byteLength, done);
+    const failedAt = failure.fileOffset + failure.done;
+    if (failure.code === Failure.shortRead) {
+      // Pieces run side by side, and the one that met the end need not be the first one past it.
+      const now = this.#runner.syscalls.fileLength(entries[at + Field.fd]!);
+      const end = now < 0 ? failedAt : Math.min(now, failedAt);
+      return shortReadError(path, fileOffset, byteLength, Math.max(0, end - fileOffset));
+    }
     const range = `bytes [${fileOffset}, ${fileOffset + byteLength})`;
     if (failure.code === Failure.noProgress) {
       return new HeadraceError(
         "IO_ERROR",
-        `${path}: writing ${range}: the system took 0 bytes after ${done}`,
+        `${path}: writing ${range}: the system took 0 bytes at ${failedAt}`,
       );
     }
     if (op === LaneOp.sync) return errnoError(`${path}: making written data durable`, failure.code);
     if (op === LaneOp.copy) return errnoError(`${path}: finding the length`, failure.code);
     const verb = op === LaneOp.write ? "writing" : "reading";
-    return errnoError(`${path}: ${verb} ${range}, after ${done} of ${byteLength}`, failure.code);
+    return errnoError(`${path}: ${verb} ${range}, at byte ${failedAt}`, failure.code);
   }
 }
