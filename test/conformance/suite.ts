@@ -1,0 +1,22 @@
+/**
+ * What every device must do: the same requests give the same bytes and the same error codes. A new device
+ * joins by one more {@link Subject}.
+ */
+import { describe } from "bun:test";
+import { failureCases } from "./failures.ts";
+import type { Subject } from "./harness.ts";
+import { lifetimeCases } from "./lifetime.ts";
+import { mappingCases } from "./mapping.ts";
+import { moveCases } from "./moves.ts";
+import { orderCases } from "./order.ts";
+
+/** Declares all cases for one device. */
+export function deviceSuite(subject: Subject): void {
+  describe(`device ${subject.name}`, () => {
+    describe("moves bytes", () => moveCases(subject));
+    describe("maps files", () => mappingCases(subject));
+    describe("keeps order", () => orderCases(subject));
+    describe("ends lives", () => lifetimeCases(subject));
+    describe("reports failures", () => failureCases(subject));
+  });
+}
