@@ -1,30 +1,36 @@
 /** `inspect`: what a source holds, without loading it. */
+
+import { statSync } from "node:fs";
+import { basename, dirname, isAbsolute, join, relative, resolve, sep } from "node:path";
 import { Command, Option } from "commander";
 import {
-  type Column,
-  type ColumnSchema,
-  columnText,
   type Dataset,
   type Device,
-  Loader,
+  encodeManifest,
+  HeadraceError,
+  makeManifest,
   openDataset,
   openDevice,
-  type ShardDescription,
+  parseManifest,
+  saveText,
   type View,
 } from "../index.ts";
-import { bytesText, countText, nameList, printTable, wholeNumber } from "./output.ts";
+import { dtypeMix, factsOf, type ShardFacts } from "./facts.ts";
+import { amountText, bytesText, nameList, wholeNumber } from "./output.ts";
+import { jsonRows } from "./rows.ts";
+import { printReport } from "./tables.ts";
 
-/** The page of Apple Silicon; data that starts on a multiple of it can be handed to any GPU as it is. */
-const PAGE_BYTES = 16_384;
-/** Elements or characters of one cell. */
-const CELL = 48;
+/** Sources and folders are known by this name alone. */
+const MANIFEST_NAME = "dataset.json";
 
-interface InspectFlags {
+/** What was asked for on the command line. */
+export interface InspectFlags {
   readonly view: View | "auto";
   readonly columns?: string[];
   readonly rows: number;
   readonly shards: number;
   readonly tensors: number;
+  readonly manifest?: string;
   readonly json?: true;
 }
 
@@ -34,6 +40,7 @@ Examples:
   headrace inspect model.safetensors --tensors 500
   headrace inspect 'data/*.arrow' --columns tokens --rows 20
   headrace inspect data/ --json
+  headrace inspect 'data/*.arrow' --manifest data/dataset.json
 `;
 
 /** The command, ready to be added to a program. */
@@ -48,88 +55,62 @@ export function inspectCommand(): Command {
     .option("--rows <count>", "samples to show", wholeNumber(0), 5)
     .option("--shards <count>", "shards to show", wholeNumber(0), 20)
     .option("--tensors <count>", "tensors to show", wholeNumber(0), 40)
-    .option("--json", "one JSON object on stdout instead of tables")
+    .option(
+      "--manifest <file>",
+      `write a ${MANIFEST_NAME} with each shard's sha256, with which the source opens at once`,
+    )
+    .option("--json", "one JSON object on stdout instead of tables: all shards, all tensors")
     .addHelpText("after", EXAMPLES)
     .action(inspect);
 }
 
 async function inspect(source: string, flags: InspectFlags): Promise<void> {
+  const manifestPath = flags.manifest === undefined ? undefined : manifestPathOf(flags.manifest, flags);
   const device = await openDevice("host");
   try {
     using dataset = openDataset(source, device, { view: flags.view, columns: flags.columns });
-    const shards = dataset.shardPaths.map((path, i) =>
-      shardFacts(path, dataset.describe(i), dataset.index.countOf(i)),
-    );
+    const shards = factsOf(dataset);
+    if (manifestPath !== undefined) await writeManifest(dataset, shards, manifestPath);
     if (flags.json) console.log(JSON.stringify(await jsonReport(dataset, device, shards, flags)));
-    else await print(dataset, device, shards, flags);
+    else await printReport(dataset, device, shards, flags);
+    if (manifestPath !== undefined) {
+      console.error(`headrace: wrote ${manifestPath}: ${amountText(shards.length, "shard")}`);
+    }
   } finally {
     await device.close();
   }
 }
 
-async function print(
-  dataset: Dataset,
-  device: Device,
-  shards: readonly ShardFacts[],
-  flags: InspectFlags,
-): Promise<void> {
-  await printSummary(dataset, shards);
-  await printShards(shards.slice(0, flags.shards), shards.length);
-  if (dataset.view === "rows") await printColumns(dataset);
-  else await printTensors(shards, flags.tensors);
-  if (flags.rows > 0 && dataset.view === "rows" && dataset.numSamples > 0) {
-    const { names, rows } = await sampleRows(dataset, device, flags.rows);
-    console.log("");
-    await printTable(rows, names);
+/** Checks what can be checked before any shard is opened. A folder stands for the manifest in it. */
+function manifestPathOf(file: string, flags: InspectFlags): string {
+  if (flags.columns !== undefined) {
+    throw new HeadraceError("BAD_OPTION", "a manifest has all columns; leave out --columns with --manifest");
   }
+  const path = statSync(file, { throwIfNoEntry: false })?.isDirectory() ? join(file, MANIFEST_NAME) : file;
+  if (basename(path) === MANIFEST_NAME) return path;
+  throw new HeadraceError(
+    "BAD_OPTION",
+    `--manifest ${file}: a manifest is known by its name; use ${join(dirname(path), MANIFEST_NAME)}`,
+  );
 }
 
-interface ShardFacts {
-  readonly path: string;
-  readonly format: string;
-  readonly bytes: number;
-  readonly samples: number;
-  readonly groups: number | undefined;
-  /** Largest power of two up to a page that all values start on a multiple of. */
-  readonly alignment: number;
-  readonly metadata: Readonly<Record<string, string>>;
-  readonly tensors: ShardDescription["tensors"];
-}
-
-function shardFacts(path: string, description: ShardDescription, samples: number): ShardFacts {
-  const starts = [
-    ...(description.tensors ?? []).map((tensor) => tensor.range.start),
-    ...(description.tensors === undefined
-      ? (description.rows?.groups ?? []).flatMap((group) =>
-          group.columns.map((column) => column.values.start),
-        )
-      : []),
-  ];
-  let alignment = PAGE_BYTES;
-  for (const start of starts) while (start % alignment !== 0) alignment /= 2;
-  return {
-    path,
-    format: description.format,
-    bytes: description.byteLength,
-    samples,
-    groups: description.tensors === undefined ? description.rows?.groups.length : undefined,
-    alignment,
-    metadata: description.metadata,
-    tensors: description.tensors,
-  };
-}
-
-/** Bytes (tensors view) or columns (rows view) by element type. */
-function dtypeMix(dataset: Dataset, shards: readonly ShardFacts[]): Record<string, number> {
-  const mix: Record<string, number> = {};
-  if (dataset.view === "rows") {
-    for (const { dtype } of dataset.schema.columns) mix[dtype] = (mix[dtype] ?? 0) + 1;
-    return mix;
+async function writeManifest(dataset: Dataset, shards: readonly ShardFacts[], path: string): Promise<void> {
+  const folder = dirname(resolve(path));
+  for (const shard of shards) {
+    const below = relative(folder, resolve(shard.path));
+    if (below.split(sep)[0] !== ".." && !isAbsolute(below)) continue;
+    throw new HeadraceError(
+      "UNSAFE_PATH",
+      `${shard.path}: does not lie below ${folder}, where the manifest would be; write it there, or further up`,
+    );
   }
-  for (const { dtype, range } of shards.flatMap((shard) => shard.tensors ?? [])) {
-    mix[dtype] = (mix[dtype] ?? 0) + range.end - range.start;
+  if (process.stderr.isTTY) {
+    const bytes = shards.reduce((total, shard) => total + shard.bytes, 0);
+    console.error(`headrace: reading ${bytesText(bytes)} for their sha256 …`);
   }
-  return mix;
+  const text = encodeManifest(await makeManifest(dataset, { folder }));
+  parseManifest(text);
+  saveText(path, text);
 }
 
 async function jsonReport(
@@ -138,8 +119,6 @@ async function jsonReport(
   shards: readonly ShardFacts[],
   flags: InspectFlags,
 ) {
-  const wantsRows = flags.rows > 0 && dataset.view === "rows" && dataset.numSamples > 0;
-  const sample = wantsRows ? await sampleRows(dataset, device, flags.rows) : { names: [], rows: [] };
   return {
     dataset: dataset.title,
     view: dataset.view,
@@ -147,103 +126,12 @@ async function jsonReport(
     bytes: shards.reduce((total, shard) => total + shard.bytes, 0),
     fingerprint: dataset.fingerprint,
     schema: dataset.schema,
+    dictionaries: Object.fromEntries(
+      [...dataset.dictionaries].map(([name, dictionary]) => [name, dictionary.length]),
+    ),
     dtypes: dtypeMix(dataset, shards),
     shards: shards.map(({ tensors, ...shard }) => ({ ...shard, numTensors: tensors?.length })),
     tensors: dataset.view === "tensors" ? shards.flatMap((shard) => shard.tensors ?? []) : undefined,
-    rows: sample.rows.map((row) => Object.fromEntries(row.map((cell, i) => [sample.names[i], cell]))),
+    ...(await jsonRows(dataset, device, flags.rows)),
   };
-}
-
-async function printSummary(dataset: Dataset, shards: readonly ShardFacts[]): Promise<void> {
-  const mix = Object.entries(dtypeMix(dataset, shards)).map(([dtype, amount]) =>
-    dataset.view === "rows" ? `${dtype} × ${amount}` : `${dtype} ${bytesText(amount)}`,
-  );
-  await printTable([
-    ["dataset", dataset.title],
-    ["view", dataset.view],
-    ["samples", countText(dataset.numSamples)],
-    ["shards", countText(shards.length)],
-    ["bytes", bytesText(shards.reduce((total, shard) => total + shard.bytes, 0))],
-    ["dtypes", mix.join(", ") || "none"],
-    ["fingerprint", dataset.fingerprint],
-  ]);
-}
-
-async function printShards(shards: readonly ShardFacts[], total: number): Promise<void> {
-  console.log("");
-  const rows = shards.map((shard) => [
-    shard.path,
-    shard.format,
-    countText(shard.samples),
-    bytesText(shard.bytes),
-    shard.groups === undefined ? "-" : countText(shard.groups),
-    `${shard.alignment} B`,
-  ]);
-  await printTable(rows, ["shard", "format", "samples", "bytes", "batches", "values aligned to"]);
-  if (total > shards.length) console.log(`… and ${countText(total - shards.length)} more (--shards)`);
-}
-
-async function printColumns(dataset: Dataset): Promise<void> {
-  console.log("");
-  const rows = dataset.schema.columns.map((column) => [
-    column.name,
-    columnText(column),
-    column.nullable ? "yes" : "no",
-    dictionaryText(dataset, column),
-  ]);
-  await printTable(rows, ["column", "type", "nullable", "dictionary"]);
-}
-
-function dictionaryText(dataset: Dataset, column: ColumnSchema): string {
-  const dictionary = dataset.dictionaries.get(column.name);
-  return dictionary === undefined ? "-" : `${countText(dictionary.length)} × ${columnText(dictionary.entry)}`;
-}
-
-async function printTensors(shards: readonly ShardFacts[], limit: number): Promise<void> {
-  const tensors = shards.flatMap((shard) => shard.tensors ?? []);
-  console.log("");
-  const rows = tensors
-    .slice(0, limit)
-    .map(({ name, dtype, shape, range }) => [
-      name,
-      dtype,
-      `[${shape.join(", ")}]`,
-      bytesText(range.end - range.start),
-      String(range.start),
-    ]);
-  await printTable(rows, ["tensor", "dtype", "shape", "bytes", "at"]);
-  if (tensors.length > limit) console.log(`… and ${countText(tensors.length - limit)} more (--tensors)`);
-}
-
-async function sampleRows(dataset: Dataset, device: Device, count: number) {
-  const batchSize = Math.min(count, dataset.numSamples);
-  await using loader = new Loader(dataset, device, { batchSize, limit: batchSize, prefetch: 0 });
-  const rows: string[][] = [];
-  const names = ["#", ...dataset.schema.columns.map((column) => column.name)];
-  for await (using batch of loader) {
-    for (let row = 0; row < batch.numSamples; row++) {
-      rows.push([
-        String(batch.sampleIds[row]),
-        ...[...batch.columns.values()].map((column) => cellText(column, row)),
-      ]);
-    }
-  }
-  return { names, rows };
-}
-
-function cellText(column: Column, row: number): string {
-  if (column.validity !== undefined && column.validity.view[row] === 0) return "null";
-  if (column.logical === "utf8" || column.dictionary?.entry.logical === "utf8") {
-    return shorten(JSON.stringify(column.text(row)));
-  }
-  const values = column.row(row);
-  if (column.offsets === undefined && column.shape.length === 1 && values.length === 1)
-    return String(values[0]);
-  const shown = Array.from(values.subarray(0, CELL) as ArrayLike<number | bigint>, String).join(", ");
-  return shorten(`[${shown}${values.length > CELL ? ", …" : ""}]`, `(${values.length})`);
-}
-
-function shorten(text: string, note = ""): string {
-  if (text.length <= CELL) return text;
-  return `${text.slice(0, CELL - 1)}…${note === "" ? "" : ` ${note}`}`;
 }

@@ -1,39 +1,27 @@
 /** `load`: runs through a dataset as a training or inference job would, and reports how fast it came. */
-import { createHash, type Hash } from "node:crypto";
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { Command, InvalidArgumentError, Option } from "commander";
 import {
-  type Batch,
+  DEVICE_NAMES,
   HeadraceError,
-  type Loader,
-  type LoaderState,
+  type OpenOptions,
   openLoader,
   type Strategy,
   saveText,
   TraceRecorder,
   type View,
 } from "../index.ts";
-import {
-  byteCount,
-  bytesText,
-  countText,
-  ExitCode,
-  nameList,
-  printTable,
-  timeText,
-  wholeNumber,
-} from "./output.ts";
-import { openProgress } from "./progress.ts";
+import { amountText, anyNumber, byteCount, ExitCode, nameList, printable, wholeNumber } from "./output.ts";
+import { Run } from "./run.ts";
 
 /** Loaded where no source is named: beside this package, whatever the current folder is. */
 const DEFAULT_SOURCE = "datasets/prose";
-/** How often `--state` is written while loading, ms. */
-const STATE_EVERY_MS = 5000;
-/** Bytes between the touches that bring a mapped page in. */
-const TOUCH_STRIDE = 4096;
+/** Bytes of the largest file that `--resume` takes for a state. */
+const MAX_STATE_BYTES = 64 * 1024;
 
-interface LoadFlags {
+/** What was asked for on the command line. */
+export interface LoadFlags {
   readonly device: string;
   readonly strategy: Strategy | "auto";
   readonly view: View | "auto";
@@ -70,6 +58,8 @@ Examples:
   headrace load data/ --columns tokens --batch-bytes 4MiB --pad-to 64
   headrace load data/ --state run.json             Ctrl-C, then:
   headrace load data/ --resume run.json --state run.json
+
+Exit codes: 0 done, 1 failed, 2 bad usage, 130 after Ctrl-C and 143 after SIGTERM with the state saved.
 `;
 
 /** The command, ready to be added to a program. */
@@ -77,7 +67,7 @@ export function loadCommand(): Command {
   return new Command("load")
     .description("Load a dataset, batch after batch, and report samples and bytes a second.")
     .argument("[source]", `shard, folder, glob, index json or dataset.json (default: ${DEFAULT_SOURCE})`)
-    .option("--device <name>", "auto, host, null, metal, cuda", "auto")
+    .option("--device <name>", DEVICE_NAMES.join(", "), "auto")
     .addOption(choice("--strategy <way>", "how bytes get in", ["auto", "map", "read"], "auto"))
     .addOption(choice("--view <view>", "what a sample is", ["auto", "rows", "tensors"], "auto"))
     .option("--columns <names>", "only these columns or tensors: names or patterns, with commas", nameList)
@@ -107,9 +97,9 @@ export function loadCommand(): Command {
     .option("--prefetch <batches>", "batches made ready ahead", wholeNumber(0), 2)
     .option("--memory <bytes>", "bound of the arena (default: a quarter of memory)", byteCount)
     .option("--pad-to <multiple>", "ragged columns to one length, with a mask", wholeNumber(1))
-    .option("--pad-value <value>", "what padding holds (default: 0)", Number)
+    .option("--pad-value <value>", "what padding holds (default: 0)", anyNumber)
     .option("--timeout <ms>", "fail a batch whose bytes take longer", wholeNumber(1))
-    .option("--state <file>", "save where the run stands: at its end, on Ctrl-C, every 5 s")
+    .option("--state <file>", "save where the run stands: at its start and end, on Ctrl-C, every 5 s")
     .option("--resume <file>", "go on from a saved state")
     .option("--digest", "sha256 of each column's values, in order")
     .option("--json", "one JSON object on stdout instead of a table")
@@ -128,12 +118,37 @@ function seedValue(text: string): number {
 }
 
 async function load(source: string | undefined, flags: LoadFlags): Promise<void> {
+  checkTogether(flags);
+  const started = performance.now();
   const tracer = flags.trace === undefined ? undefined : new TraceRecorder();
   const abort = new AbortController();
-  const interrupt = () => abort.abort(new Error("SIGINT"));
-  process.once("SIGINT", interrupt);
-  const started = performance.now();
-  const loader = await openLoader(source ?? defaultSource(), {
+  const interrupt = (signal: NodeJS.Signals) => abort.abort(signal);
+  process.once("SIGINT", interrupt).once("SIGTERM", interrupt);
+  try {
+    await using loader = await openLoader(source ?? defaultSource(), {
+      ...optionsOf(flags),
+      signal: abort.signal,
+      tracer,
+    });
+    // Written before anything is loaded: a path that cannot be written fails now, not after hours.
+    if (tracer !== undefined) saveText(flags.trace!, tracer.toJSON());
+    const run = new Run(loader, flags, started, abort.signal);
+    run.saveState();
+    try {
+      await run.consume();
+    } finally {
+      if (tracer !== undefined) saveTrace(flags.trace!, tracer);
+    }
+    if (flags.json) console.log(JSON.stringify(run.report()));
+    else await run.print();
+    if (run.interrupted) reportInterrupt(loader.stats.samples, flags, abort.signal.reason);
+  } finally {
+    process.off("SIGINT", interrupt).off("SIGTERM", interrupt);
+  }
+}
+
+function optionsOf(flags: LoadFlags): OpenOptions {
+  return {
     device: flags.device,
     strategy: flags.strategy,
     view: flags.view,
@@ -157,27 +172,40 @@ async function load(source: string | undefined, flags: LoadFlags): Promise<void>
     padValue: flags.padValue,
     timeoutMs: flags.timeout,
     resume: flags.resume === undefined ? undefined : readState(flags.resume),
-    signal: abort.signal,
-    tracer,
-  });
-  try {
-    const run = new Run(loader, flags, started);
-    const interrupted = await run.consume();
-    if (tracer !== undefined) saveText(flags.trace!, tracer.toJSON());
-    if (flags.json) console.log(JSON.stringify(run.report(interrupted)));
-    else await run.print();
-    if (interrupted) {
-      const hint =
-        flags.state === undefined
-          ? "; with --state FILE it could be resumed"
-          : `; go on with --resume ${flags.state}`;
-      console.error(`headrace: interrupted after ${countText(loader.stats.samples)} samples${hint}`);
-      process.exitCode = ExitCode.interrupted;
-    }
-  } finally {
-    process.off("SIGINT", interrupt);
-    await loader.close();
+  };
+}
+
+/** Options that mean nothing alone would be ignored in silence. */
+function checkTogether(flags: LoadFlags): void {
+  const needs = (flag: string, value: unknown, other: string, otherValue: unknown) => {
+    if (value === undefined || otherValue !== undefined) return;
+    throw new HeadraceError("BAD_OPTION", `${flag} means nothing without ${other}`);
+  };
+  needs("--block", flags.block, "--shuffle", flags.shuffle);
+  needs("--window", flags.window, "--block", flags.block);
+  needs("--pad-value", flags.padValue, "--pad-to", flags.padTo);
+  needs("--length-column", flags.lengthColumn, "--batch-length", flags.batchLength);
+  if (flags.digest && flags.device === "null") {
+    throw new HeadraceError(
+      "BAD_OPTION",
+      "--digest has nothing to read on device null, which moves no bytes",
+    );
   }
+}
+
+function saveTrace(path: string, tracer: TraceRecorder): void {
+  saveText(path, tracer.toJSON());
+  if (tracer.dropped === 0) return;
+  console.error(`headrace: the trace is full and lacks the last ${amountText(tracer.dropped, "span")}`);
+}
+
+function reportInterrupt(samples: number, flags: LoadFlags, signal: unknown): void {
+  const hint =
+    flags.state === undefined
+      ? "with --state FILE it could be resumed"
+      : `go on with --resume ${printable(flags.state)}`;
+  console.error(`headrace: interrupted after ${amountText(samples, "sample")}; ${hint}`);
+  process.exitCode = signal === "SIGTERM" ? ExitCode.terminated : ExitCode.interrupted;
 }
 
 function defaultSource(): string {
@@ -188,167 +216,23 @@ function defaultSource(): string {
 function readState(path: string): unknown {
   let text: string;
   try {
+    const { size } = statSync(path);
+    if (size > MAX_STATE_BYTES) {
+      throw new HeadraceError("STATE_MISMATCH", `${path}: not a saved state: it has ${size} bytes`);
+    }
     text = readFileSync(path, "utf8");
   } catch (cause) {
-    throw new HeadraceError(
-      "SOURCE_NOT_FOUND",
-      `${path}: the state cannot be read: ${(cause as Error).message}`,
-    );
+    if (cause instanceof HeadraceError) throw cause;
+    const { code } = cause as { code?: string };
+    if (code === "ENOENT") {
+      throw new HeadraceError("SOURCE_NOT_FOUND", `${path}: there is no such state file`, { cause });
+    }
+    throw new HeadraceError("SOURCE_UNREADABLE", `${path}: the state cannot be read (${code})`, { cause });
   }
   try {
     return JSON.parse(text);
   } catch (cause) {
-    throw new HeadraceError("STATE_MISMATCH", `${path}: not a saved state: ${(cause as Error).message}`);
+    const why = (cause as Error).message;
+    throw new HeadraceError("STATE_MISMATCH", `${path}: not a saved state: ${why}`, { cause });
   }
-}
-
-/** One run through a loader, with all that is measured on the way. */
-class Run {
-  readonly #loader: Loader;
-  readonly #flags: LoadFlags;
-  readonly #started: number;
-  readonly #hashes = new Map<string, Hash>();
-  readonly #waits: number[] = [];
-  #firstBatchMs = 0;
-  #endedMs = 0;
-  #stateSavedMs: number;
-
-  constructor(loader: Loader, flags: LoadFlags, startedMs: number) {
-    this.#loader = loader;
-    this.#flags = flags;
-    this.#started = startedMs;
-    this.#stateSavedMs = startedMs;
-  }
-
-  /** Takes every batch; true where Ctrl-C ended it. The state is saved however it ends. */
-  async consume(): Promise<boolean> {
-    const loader = this.#loader;
-    const total = Math.min(loader.samplesPerEpoch * this.#flags.epochs, Number.MAX_SAFE_INTEGER);
-    const progress = await openProgress(Math.ceil(total / this.#flags.worldSize), !this.#flags.json);
-    try {
-      let asked = performance.now();
-      for await (using batch of loader) {
-        const now = performance.now();
-        if (this.#waits.length === 0) this.#firstBatchMs = now - this.#started;
-        this.#waits.push(now - asked);
-        this.#take(batch);
-        progress?.update(loader.stats.samples, loader.stats.bytes);
-        if (now - this.#stateSavedMs > STATE_EVERY_MS) this.#saveState(now);
-        asked = performance.now();
-      }
-      return false;
-    } catch (error) {
-      if (error instanceof HeadraceError && error.code === "CANCELLED") return true;
-      throw error;
-    } finally {
-      this.#endedMs = performance.now();
-      progress?.stop();
-      this.#saveState(this.#endedMs);
-    }
-  }
-
-  report(interrupted: boolean) {
-    const { stats } = this.#loader;
-    const seconds = (this.#endedMs - this.#started) / 1000;
-    const sorted = Float64Array.from(this.#waits).sort();
-    const counts = pathCounts(this.#loader);
-    return {
-      dataset: this.#loader.dataset.title,
-      device: this.#loader.device.capabilities.name,
-      strategy: strategyText(counts),
-      samples: stats.samples,
-      batches: stats.batches,
-      bytes: stats.bytes,
-      seconds,
-      firstBatchMs: this.#firstBatchMs,
-      samplesPerSecond: stats.samples / seconds,
-      bytesPerSecond: stats.bytes / seconds,
-      batchMsP50: percentile(sorted, 0.5),
-      batchMsP99: percentile(sorted, 0.99),
-      peakRssBytes: peakRssBytes(),
-      epochs: this.#loader.state().epoch,
-      state: this.#loader.state(),
-      paths: Object.fromEntries(counts),
-      ...(interrupted ? { interrupted } : {}),
-      ...(this.#flags.digest ? { digests: this.#digests() } : {}),
-    };
-  }
-
-  async print(): Promise<void> {
-    const report = this.report(false);
-    const rows: [string, string][] = [
-      ["dataset", `${report.dataset} (${countText(this.#loader.dataset.numShards)} shards)`],
-      ["device", report.device],
-      ...Object.entries(report.paths).map(([path, count]): [string, string] => [
-        "path",
-        `${path}, ${count} shards`,
-      ]),
-      ["samples", `${countText(report.samples)} in ${countText(report.batches)} batches`],
-      ["bytes", bytesText(report.bytes)],
-      ["time", `${timeText(report.seconds * 1000)}, first batch after ${timeText(report.firstBatchMs)}`],
-      ["rate", `${countText(report.samplesPerSecond)} samples/s, ${bytesText(report.bytesPerSecond)}/s`],
-      ["wait for a batch", `${timeText(report.batchMsP50)} median, ${timeText(report.batchMsP99)} p99`],
-      ["peak memory", bytesText(report.peakRssBytes)],
-      ["position", `epoch ${report.state.epoch}, sample ${countText(report.state.position)}`],
-      ...Object.entries(report.digests ?? {}).map(([name, digest]): [string, string] => [
-        `sha256 ${name}`,
-        digest,
-      ]),
-    ];
-    await printTable(rows);
-  }
-
-  /** Brings every byte in: a mapped page that nobody touched was not loaded. */
-  #take(batch: Batch): void {
-    for (const column of batch.columns.values()) {
-      if (!column.hostVisible) continue;
-      if (this.#flags.digest) {
-        let hash = this.#hashes.get(column.name);
-        if (hash === undefined) {
-          hash = createHash("sha256");
-          this.#hashes.set(column.name, hash);
-        }
-        for (const bytes of column.chunks()) hash.update(bytes);
-      } else if (column.mapped) {
-        for (const bytes of column.chunks())
-          for (let at = 0; at < bytes.length; at += TOUCH_STRIDE) bytes[at];
-      }
-    }
-  }
-
-  #digests(): Record<string, string> {
-    return Object.fromEntries([...this.#hashes].map(([name, hash]) => [name, hash.copy().digest("hex")]));
-  }
-
-  #saveState(now: number): void {
-    if (this.#flags.state === undefined) return;
-    const state: LoaderState = this.#loader.state();
-    saveText(this.#flags.state, `${JSON.stringify(state)}\n`);
-    this.#stateSavedMs = now;
-  }
-}
-
-/** Shards by the path that they took, and why. */
-function pathCounts(loader: Loader): Map<string, number> {
-  const counts = new Map<string, number>();
-  for (const { strategy, reason } of loader.dataset.paths.values()) {
-    const key = `${strategy} (${reason})`;
-    counts.set(key, (counts.get(key) ?? 0) + 1);
-  }
-  return counts;
-}
-
-function strategyText(counts: ReadonlyMap<string, number>): string {
-  const strategies = new Set([...counts.keys()].map((key) => key.split(" ")[0]!));
-  return strategies.size === 1 ? [...strategies][0]! : "mixed";
-}
-
-function percentile(sorted: Float64Array, share: number): number {
-  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? 0;
-}
-
-/** The system counts it in kB on Linux and in bytes on macOS. */
-function peakRssBytes(): number {
-  const { maxRSS } = process.resourceUsage();
-  return Math.max(process.platform === "darwin" ? maxRSS : maxRSS * 1024, process.memoryUsage.rss());
 }

@@ -1,19 +1,27 @@
 #!/usr/bin/env bun
 /** The command line: parses, runs one command, and turns failures into one line and an exit code. */
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { Command, CommanderError } from "commander";
-import { HeadraceError } from "../index.ts";
+import { type ErrorCode, HeadraceError } from "../index.ts";
+import { asFlags } from "./flags.ts";
 import { inspectCommand } from "./inspect.ts";
 import { loadCommand } from "./load.ts";
-import { ExitCode } from "./output.ts";
+import { ExitCode, printable } from "./output.ts";
 
-const program = new Command("headrace")
+/** Failures whose messages name options. */
+const OPTION_CODES: readonly ErrorCode[] = ["BAD_OPTION", "STATE_MISMATCH", "BATCH_TOO_LARGE"];
+
+const program = quiet(new Command("headrace"))
   .description("Feeds GPUs: safetensors and Arrow shards into device buffers, as batches.")
-  .exitOverride()
-  .configureOutput({ outputError: (text, write) => write(text) })
-  .showSuggestionAfterError();
+  .version(version(), "--version", "print the version")
+  .addHelpText(
+    "after",
+    "\n'headrace load --help' and 'headrace inspect --help' have options and examples.\n",
+  );
 
 for (const command of [loadCommand(), inspectCommand()]) {
-  program.addCommand(command.exitOverride().option("--debug", "print the stack of a failure"));
+  program.addCommand(quiet(command).option("--debug", "print the stack of a failure"));
 }
 
 process.exitCode = await run(process.argv.slice(2));
@@ -24,14 +32,40 @@ async function run(args: readonly string[]): Promise<number> {
     return Number(process.exitCode ?? ExitCode.done);
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? ExitCode.done : ExitCode.usage;
-    const debug = args.includes("--debug");
-    const known = error instanceof HeadraceError;
-    const text = known
-      ? `${error.message} [${error.code}]`
-      : `unexpected failure: ${(error as Error).message}`;
-    console.error(`headrace: ${text.replaceAll("\n", " ")}`);
-    if (debug) console.error((error as Error).stack);
-    else if (!known) console.error("headrace: run again with --debug for the stack");
-    return known && error.code === "BAD_OPTION" ? ExitCode.usage : ExitCode.failed;
+    return fail(error, args.includes("--debug"));
   }
+}
+
+function fail(error: unknown, debug: boolean): number {
+  const known = error instanceof HeadraceError;
+  const message = error instanceof Error ? error.message : String(error);
+  const text = known
+    ? `${OPTION_CODES.includes(error.code) ? asFlags(message) : message} [${error.code}]`
+    : `unexpected failure: ${message}`;
+  console.error(`headrace: ${printable(text.replaceAll(/\s*\n\s*/g, " "))}`);
+  if (debug) console.error(error instanceof Error ? error.stack : text);
+  else if (!known) console.error("headrace: run again with --debug for the stack");
+  return known && error.code === "BAD_OPTION" ? ExitCode.usage : ExitCode.failed;
+}
+
+/** Lets failures of usage come as one line that says where help is. */
+function quiet(command: Command): Command {
+  return command.exitOverride().configureOutput({
+    outputError(text, write) {
+      const line = text
+        .replace(/^error: /, "")
+        .trim()
+        .replaceAll(/\s*\n\s*/g, " ");
+      write(`headrace: ${printable(line)}; see 'headrace ${helpOf(command)}--help'\n`);
+    },
+  });
+}
+
+function helpOf(command: Command): string {
+  return command.parent === null ? "" : `${command.name()} `;
+}
+
+function version(): string {
+  const text = readFileSync(join(import.meta.dir, "../../package.json"), "utf8");
+  return (JSON.parse(text) as { version: string }).version;
 }

@@ -2,18 +2,22 @@
 import { InvalidArgumentError } from "commander";
 
 /** What a shell sees. */
-export const ExitCode = { done: 0, failed: 1, usage: 2, interrupted: 130 } as const;
+export const ExitCode = { done: 0, failed: 1, usage: 2, interrupted: 130, terminated: 143 } as const;
+
+/** Columns of a table are not made narrower than this. */
+const LEAST_COLUMN = 8;
+const GAP = 2;
 
 /** Bytes in decimal units, three digits: `12.3 MB`. */
 export function bytesText(bytes: number): string {
-  const units = ["B", "kB", "MB", "GB", "TB", "PB"];
+  const units = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
   let unit = 0;
   let value = bytes;
   while (value >= 999.5 && unit < units.length - 1) {
     value /= 1000;
     unit++;
   }
-  return `${unit === 0 ? value : value.toPrecision(3)} ${units[unit]}`;
+  return `${unit === 0 ? Math.round(value) : value.toPrecision(3)} ${units[unit]}`;
 }
 
 /** A count with thousands set apart. */
@@ -21,25 +25,84 @@ export function countText(value: number): string {
   return Math.round(value).toLocaleString("en-US");
 }
 
-/** Seconds or milliseconds, three digits. */
-export function timeText(ms: number): string {
-  return ms >= 1000 ? `${(ms / 1000).toPrecision(3)} s` : `${ms.toPrecision(3)} ms`;
+/** A count with its noun: `1 batch`, `2,000 batches`. */
+export function amountText(value: number, one: string, many = `${one}s`): string {
+  return `${countText(value)} ${value === 1 ? one : many}`;
 }
 
-/** Prints a table without rules between its rows. The first row is the head where `head` is given. */
+/** A duration: `0.25 ms`, `12.3 s`, `5 min 3 s`, `2 h 4 min`. */
+export function timeText(ms: number): string {
+  if (ms < 999.5) return `${ms.toPrecision(3)} ms`;
+  if (ms < 99_950) return `${(ms / 1000).toPrecision(3)} s`;
+  const seconds = Math.round(ms / 1000);
+  const minutes = Math.floor(seconds / 60);
+  if (minutes < 100) return `${minutes} min ${seconds % 60} s`;
+  return `${countText(Math.floor(minutes / 60))} h ${minutes % 60} min`;
+}
+
+/** `text` without what a terminal would obey: names come out of files. */
+export function printable(text: string): string {
+  return text.replace(
+    UNSAFE,
+    (character) => `\\u{${character.codePointAt(0)!.toString(16).padStart(4, "0")}}`,
+  );
+}
+
+/** Control characters, line and paragraph separators, and marks that turn the direction of text. */
+const UNSAFE = /[\p{Cc}\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]/gu;
+
+/** Prints a table without rules between its rows, no wider than the terminal. The first row is the head where
+ * `head` is given. */
 export async function printTable(
   rows: readonly (readonly string[])[],
   head?: readonly string[],
 ): Promise<void> {
   const { default: Table } = await import("cli-table3");
-  const plain = !process.stdout.isTTY;
+  const cells = rows.map((row) => row.map(printable));
+  const heads = head?.map(printable);
+  const all = heads === undefined ? cells : [heads, ...cells];
+  const widths = fitWidths(naturalWidths(all), process.stdout.isTTY ? process.stdout.columns : undefined);
   const table = new Table({
-    ...(head === undefined ? {} : { head: [...head] }),
+    ...(heads === undefined ? {} : { head: heads }),
     chars: PLAIN_LINES,
-    style: { "padding-left": 0, "padding-right": 2, head: plain ? [] : ["bold"], border: [], compact: true },
+    colWidths: widths.map((width) => width + GAP),
+    style: {
+      "padding-left": 0,
+      "padding-right": GAP,
+      head: process.stdout.isTTY ? ["bold"] : [],
+      border: [],
+      compact: true,
+    },
   });
-  for (const row of rows) table.push([...row]);
+  for (const row of cells) table.push(row);
   console.log(table.toString().replaceAll(/ +$/gm, ""));
+}
+
+function naturalWidths(rows: readonly (readonly string[])[]): number[] {
+  const widths: number[] = [];
+  for (const row of rows) {
+    row.forEach((cell, i) => {
+      widths[i] = Math.max(widths[i] ?? 0, Bun.stringWidth(cell));
+    });
+  }
+  return widths;
+}
+
+/** Widths that fit into `columns` with gaps between: the widest give way, none below its least. */
+export function fitWidths(natural: readonly number[], columns: number | undefined): number[] {
+  const widths = [...natural];
+  if (columns === undefined || columns <= 0) return widths;
+  const gaps = GAP * widths.length;
+  for (let excess = sum(widths) + gaps - columns; excess > 0; excess--) {
+    const widest = widths.indexOf(Math.max(...widths));
+    if (widths[widest]! <= LEAST_COLUMN) break;
+    widths[widest]!--;
+  }
+  return widths;
+}
+
+function sum(values: readonly number[]): number {
+  return values.reduce((total, value) => total + value, 0);
 }
 
 const PLAIN_LINES = Object.fromEntries(
@@ -58,6 +121,13 @@ export function wholeNumber(least: number): (text: string) => number {
   };
 }
 
+/** Parses a number of an option. */
+export function anyNumber(text: string): number {
+  const value = Number(text);
+  if (text.trim() !== "" && Number.isFinite(value)) return value;
+  throw new InvalidArgumentError("It must be a number.");
+}
+
 const BYTE_UNITS: Readonly<Record<string, number>> = {
   "": 1,
   b: 1,
@@ -70,6 +140,9 @@ const BYTE_UNITS: Readonly<Record<string, number>> = {
   g: 1e9,
   gb: 1e9,
   gib: 2 ** 30,
+  t: 1e12,
+  tb: 1e12,
+  tib: 2 ** 40,
 };
 
 /** Parses `4096`, `64MiB`, `1.5GB` to bytes. */

@@ -3,6 +3,8 @@ import { bytesText, countText } from "./output.ts";
 
 /** Draws are this far apart, ms. */
 const EVERY_MS = 100;
+/** Columns that the long form of the bar takes. */
+const WIDE = 110;
 
 export interface Progress {
   update(samples: number, bytes: number): void;
@@ -13,14 +15,16 @@ export interface Progress {
 export async function openProgress(total: number, wanted: boolean): Promise<Progress | undefined> {
   if (!wanted || !process.stderr.isTTY) return undefined;
   const { default: cliProgress } = await import("cli-progress");
+  const wide = (process.stderr.columns ?? WIDE) >= WIDE;
   const bar = new cliProgress.SingleBar(
     {
-      format:
-        "{bar} {percentage}% | {samples}/{all} samples | {rate} samples/s | {speed}/s | ETA {eta_formatted}",
+      format: wide
+        ? "{bar} {percentage}% | {samples}/{all} samples | {rate} samples/s | {speed}/s | ETA {eta_formatted}"
+        : "{bar} {percentage}% | {rate} samples/s | {speed}/s | ETA {eta_formatted}",
       stream: process.stderr,
       hideCursor: true,
       clearOnComplete: true,
-      barsize: 24,
+      barsize: wide ? 24 : 12,
     },
     cliProgress.Presets.shades_classic,
   );

@@ -42,14 +42,18 @@ export class RequestList {
   readonly objects: RequestObject[] = [];
   length = 0;
   readonly #indexOf = new Map<RequestObject, number>();
-  #lastObject: RequestObject | undefined;
-  #lastIndex = -1;
+  /** The objects that the last request named: the next one most often names them too. */
+  #lastSource: RequestObject | undefined;
+  #lastSourceIndex = -1;
+  #lastTarget: RequestObject | undefined;
+  #lastTargetIndex = -1;
 
   clear(): void {
     this.length = 0;
     this.objects.length = 0;
     this.#indexOf.clear();
-    this.#lastObject = undefined;
+    this.#lastSource = undefined;
+    this.#lastTarget = undefined;
   }
 
   read(
@@ -105,7 +109,6 @@ export class RequestList {
 
   #index(object: RequestObject | undefined): number {
     if (object === undefined) return -1;
-    if (object === this.#lastObject) return this.#lastIndex;
     let index = this.#indexOf.get(object);
     if (index === undefined) {
       index = this.objects.push(object) - 1;
@@ -126,14 +129,17 @@ export class RequestList {
     if (at + FIELDS > this.numbers.length) this.#grow();
     const numbers = this.numbers;
     numbers[at] = op;
-    numbers[at + 1] = this.#index(source);
-    numbers[at + 2] = sourceOffset;
-    const targetIndex = this.#index(target);
-    if (target !== undefined) {
-      this.#lastObject = target;
-      this.#lastIndex = targetIndex;
+    if (source !== this.#lastSource || source === undefined) {
+      this.#lastSource = source;
+      this.#lastSourceIndex = this.#index(source);
     }
-    numbers[at + 3] = targetIndex;
+    if (target !== this.#lastTarget || target === undefined) {
+      this.#lastTarget = target;
+      this.#lastTargetIndex = this.#index(target);
+    }
+    numbers[at + 1] = this.#lastSourceIndex;
+    numbers[at + 2] = sourceOffset;
+    numbers[at + 3] = this.#lastTargetIndex;
     numbers[at + 4] = targetOffset;
     numbers[at + 5] = byteLength;
     this.length++;

@@ -1,8 +1,9 @@
 /** `dataset.json`: what a dataset consists of, so that it opens without touching its shards. */
-import { z } from "zod";
+import * as v from "valibot";
 import { HeadraceError } from "../errors.ts";
 import type { ColumnSchema, Schema, View } from "../types.ts";
 import { DTYPES } from "./dtype.ts";
+import { quoted } from "./json.ts";
 import { checkShardPath } from "./paths.ts";
 
 /** The only version there is; a reader refuses any other. */
@@ -11,38 +12,34 @@ export const MANIFEST_VERSION = 1;
 /** Bytes of the largest `dataset.json` that is read. */
 export const MAX_MANIFEST_BYTES = 256 * 1024 * 1024;
 
-const count = z.number().int().nonnegative().max(Number.MAX_SAFE_INTEGER);
+const count = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
+const text = v.pipe(v.string(), v.nonEmpty());
 
-const columnSchema = z.object({
-  name: z.string().min(1),
-  dtype: z.enum(DTYPES),
-  shape: z.array(count),
-  ragged: z.boolean(),
-  logical: z.string(),
-  nullable: z.boolean(),
-  get dictionary(): z.ZodOptional<z.ZodType<ColumnSchema>> {
-    return z.optional(columnSchema as unknown as z.ZodType<ColumnSchema>);
-  },
-});
+const columnSchema: v.GenericSchema<ColumnSchema> = v.object({
+  name: text,
+  dtype: v.picklist(DTYPES),
+  shape: v.array(count),
+  ragged: v.boolean(),
+  logical: v.string(),
+  nullable: v.boolean(),
+  dictionary: v.optional(v.lazy(() => columnSchema)),
+}) as v.GenericSchema<ColumnSchema>;
 
-const shard = z.object({
-  path: z.string().min(1),
+const shard = v.object({
+  path: text,
   samples: count,
   bytes: count,
-  sha256: z
-    .string()
-    .regex(/^[0-9a-f]{64}$/)
-    .optional(),
+  sha256: v.optional(v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/, "not a sha256 in hex"))),
 });
 
-const manifest = z.object({
-  headrace: z.literal(MANIFEST_VERSION),
-  view: z.enum(["rows", "tensors"]),
+const manifest = v.object({
+  headrace: v.literal(MANIFEST_VERSION),
+  view: v.picklist(["rows", "tensors"]),
   samples: count,
-  schema: z.object({ columns: z.array(columnSchema) }),
+  schema: v.object({ columns: v.array(columnSchema) }),
   /** Entries of dictionary columns of utf8, in the order of their codes. */
-  dictionaries: z.record(z.string(), z.array(z.string())).optional(),
-  shards: z.array(shard).min(1),
+  dictionaries: v.optional(v.record(v.string(), v.array(v.string()))),
+  shards: v.pipe(v.array(shard), v.nonEmpty("a dataset has at least one shard")),
 });
 
 /** One shard of a manifest. `path` is relative to the manifest, with `/` between its parts. */
@@ -74,13 +71,12 @@ export function parseManifest(text: string): Manifest {
   } catch (cause) {
     throw new HeadraceError("BAD_MANIFEST", `not JSON: ${(cause as Error).message}`, { cause });
   }
-  const parsed = manifest.safeParse(value);
+  const parsed = v.safeParse(manifest, value, { abortEarly: true });
   if (!parsed.success) {
-    const issue = parsed.error.issues[0];
-    const where = issue?.path.join(".") || "the file";
-    throw new HeadraceError("BAD_MANIFEST", `${where}: ${issue?.message ?? "does not match"}`);
+    const [issue] = parsed.issues;
+    throw new HeadraceError("BAD_MANIFEST", `${v.getDotPath(issue) ?? "the file"}: ${issue.message}`);
   }
-  const result = parsed.data as Manifest;
+  const result: Manifest = parsed.output;
   let total = 0;
   const seen = new Set<string>();
   for (const entry of result.shards) {
@@ -95,7 +91,23 @@ export function parseManifest(text: string): Manifest {
       `samples is ${result.samples}, but the shards' samples add up to ${total}`,
     );
   }
+  checkOnce(
+    "schema.columns: column",
+    result.schema.columns.map((column) => column.name),
+  );
+  for (const [column, entries] of Object.entries(result.dictionaries ?? {})) {
+    checkOnce(`dictionaries.${column}: entry`, entries);
+  }
   return result;
+}
+
+/** Throws `BAD_MANIFEST` where one of `names` comes again. */
+function checkOnce(what: string, names: readonly string[]): void {
+  const seen = new Set<string>();
+  for (const name of names) {
+    if (seen.has(name)) throw new HeadraceError("BAD_MANIFEST", `${what} ${quoted(name)} is listed twice`);
+    seen.add(name);
+  }
 }
 
 /** The bytes of a manifest: the same manifest gives the same text. */

@@ -5,6 +5,9 @@ import { HeadraceError } from "../errors.ts";
 /** Segments grow by whole multiples of this, so that batches of nearly one size do not remake them. */
 const GROWTH = 1024 * 1024;
 
+/** Longest delay that timers take, in ms. */
+const MAX_TIMER = 2 ** 31 - 1;
+
 /** The part of the arena that one batch uses. */
 export class Segment {
   /** Host-visible memory that is filled. */
@@ -13,6 +16,19 @@ export class Segment {
   device: DeviceBuffer | undefined;
   /** Where coalesced reads land before their pieces are copied on. */
   staging: DeviceBuffer | undefined;
+  #view: ArrayBuffer | undefined;
+  #viewed: DeviceBuffer | undefined;
+
+  /** {@link Segment.host} as the loader itself writes to it, at most its first 4 GiB. Kept from batch to batch
+   * and never handed out: a fresh view of some size costs the collector more than the writing. */
+  get view(): ArrayBuffer {
+    const { host } = this;
+    if (this.#view === undefined || this.#viewed !== host) {
+      this.#view = host!.view(0, Math.min(host!.byteLength, 2 ** 32));
+      this.#viewed = host;
+    }
+    return this.#view;
+  }
 
   get byteLength(): number {
     const own = this.device === this.host ? 0 : (this.device?.byteLength ?? 0);
@@ -27,6 +43,8 @@ export class Arena {
   readonly #limit: number;
   readonly #free: Segment[] = [];
   readonly #all: Segment[] = [];
+  #numReturning = 0;
+  #onReturn: (() => void) | undefined;
 
   /** `limit` in bytes bounds all segments together. */
   constructor(device: Device, numSegments: number, limit: number) {
@@ -59,6 +77,40 @@ export class Arena {
     this.#free.push(segment);
   }
 
+  /** Releases `segment` once `quiet` resolves: a read that was stopped may still write to it. */
+  async releaseAfter(segment: Segment, quiet: Promise<void>): Promise<void> {
+    this.#numReturning++;
+    await quiet;
+    this.#numReturning--;
+    this.release(segment);
+    this.#onReturn?.();
+  }
+
+  /** Segments that will be free without anybody's doing. */
+  get numReturning(): number {
+    return this.#numReturning;
+  }
+
+  /** Waits for one of {@link Arena.numReturning}, or for `signal`. Throws `TIMED_OUT`. One caller at a time. */
+  async returned(timeoutMs?: number, signal?: AbortSignal): Promise<void> {
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    const late = () => {
+      const text = `${this.#numReturning} reads that were stopped still hold their memory after ${timeoutMs} ms`;
+      reject(new HeadraceError("TIMED_OUT", text));
+    };
+    const timer = timeoutMs !== undefined && timeoutMs <= MAX_TIMER ? setTimeout(late, timeoutMs) : undefined;
+    const stop = () => resolve();
+    signal?.addEventListener("abort", stop);
+    this.#onReturn = stop;
+    try {
+      await promise;
+    } finally {
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", stop);
+      this.#onReturn = undefined;
+    }
+  }
+
   /** Makes `segment` hold `byteLength` bytes; what it held is lost. Throws `BATCH_TOO_LARGE`. */
   ensure(segment: Segment, byteLength: number): void {
     if (byteLength <= (segment.host?.byteLength ?? 0)) return;
@@ -68,8 +120,14 @@ export class Arena {
     segment.device = undefined;
     const unified = this.#device.capabilities.unifiedMemory;
     const size = this.#grant(byteLength, unified ? 1 : 2);
-    segment.host = this.#device.createBuffer(size, "shared");
-    segment.device = unified ? segment.host : this.#device.createBuffer(size, "private");
+    const host = this.#device.createBuffer(size, "shared");
+    try {
+      segment.device = unified ? host : this.#device.createBuffer(size, "private");
+    } catch (error) {
+      host.close();
+      throw error;
+    }
+    segment.host = host;
   }
 
   /** Makes `segment.staging` hold `byteLength` bytes. */

@@ -1,6 +1,7 @@
 /** Makes one batch: where each of its parts comes from and goes to. */
 import type { Device } from "../device/device.ts";
 import { RequestList } from "../device/requests.ts";
+import { HeadraceError } from "../errors.ts";
 import { itemAlignment } from "../format/dtype.ts";
 import { SegmentLayout } from "../plan/collate.ts";
 import { RunList, runsOf, runsOfRange } from "../plan/shard.ts";
@@ -62,7 +63,8 @@ export class Assembler {
   readonly #runs = new RunList();
   readonly #spans: Span[] = [];
   readonly #open: (shard: number) => OpenShard;
-  #serial = 0;
+  /** A new one for each batch: datasets may be shared, so a number would not tell batches apart. */
+  #occasion = {};
 
   constructor(dataset: Dataset, device: Device, arena: Arena, options: ResolvedOptions) {
     this.#dataset = dataset;
@@ -73,7 +75,7 @@ export class Assembler {
     );
     this.#open = (index) => {
       const shard = dataset.shard(index);
-      shard.check(this.#serial);
+      shard.check(this.#occasion);
       return shard;
     };
   }
@@ -81,7 +83,7 @@ export class Assembler {
   /** Plans a batch into `segment`. Throws what opening and checking shards throws, and `BATCH_TOO_LARGE`;
    * then nothing stays pinned. */
   assemble(request: BatchRequest, segment: Segment): Assembled {
-    this.#serial++;
+    this.#occasion = {};
     const pins = new Pins();
     const scope = new ViewScope(() => request.title);
     try {
@@ -110,7 +112,7 @@ export class Assembler {
   /** What each of `count` samples from `start` of the order counts toward a batch's limit: its bytes, or its
    * elements in the column of index `elementsOf`. */
   costs(order: Order, start: number, count: number, elementsOf?: number): Float64Array {
-    this.#serial++;
+    this.#occasion = {};
     const out = new Float64Array(count);
     const pins = new Pins();
     try {
@@ -226,14 +228,16 @@ export class Assembler {
 
   #target(scope: ViewScope, segment: Segment, bytes: number): Target {
     const { unifiedMemory, offsetAlignment } = this.#device.capabilities;
-    let host: ArrayBuffer | undefined;
     return {
       scope,
       gather: this.#gather,
       device: segment.device,
       host: () => {
-        host ??= scope.view(segment.host!, 0, bytes);
-        return host;
+        if (bytes > 2 ** 32) {
+          const text = `a batch whose parts must be computed has ${bytes} bytes, of at most ${2 ** 32}`;
+          throw new HeadraceError("BATCH_TOO_LARGE", `${text}; use smaller batches`);
+        }
+        return segment.view;
       },
       mayMap: unifiedMemory,
       offsetAlignment,

@@ -33,6 +33,8 @@ export class ViewScope {
         `${this.#describe()} was released; copy what you need before release()`,
       );
     }
+    // Nothing can be seen on every device.
+    if (byteLength === 0) return new ArrayBuffer(0);
     const view = buffer.view(byteOffset, byteLength);
     this.#buffers.push(view);
     return view;
@@ -41,7 +43,8 @@ export class ViewScope {
   /** Detaches all views: arrays over them become empty. */
   close(): void {
     this.#closed = true;
-    for (const buffer of this.#buffers) buffer.transfer(0);
+    // Closing the memory itself has detached its views already.
+    for (const buffer of this.#buffers) if (!buffer.detached) buffer.transfer(0);
     this.#buffers.length = 0;
   }
 }

@@ -1,5 +1,5 @@
 /** Dictionary columns: one vocabulary for the whole dataset, whatever each shard's own says. */
-import { HeadraceError } from "../errors.ts";
+import { HeadraceError, withContext } from "../errors.ts";
 import { dtypeBits } from "../format/dtype.ts";
 import type { ColumnSchema, DictionaryLayout, Schema } from "../types.ts";
 import { readBits, readOffsets } from "./integers.ts";
@@ -82,7 +82,9 @@ export class DatasetDictionary {
   mapFor(shard: OpenShard, layouts: readonly DictionaryLayout[]): CodeMap {
     let map = this.#maps.get(layouts);
     if (map === undefined) {
-      const codes = Int32Array.from(this.#read(shard, layouts), (bytes) => this.add(bytes));
+      const codes = withContext(shard.file.path, () =>
+        Int32Array.from(this.#read(shard, layouts), (bytes) => this.add(bytes)),
+      );
       map = { codes, identity: codes.every((code, i) => code === i) };
       this.#maps.set(layouts, map);
     }

@@ -17,6 +17,11 @@ export class Gather {
   readonly #files: OpenShard[] = [];
   #target: DeviceBuffer | undefined;
   #lastFile = -1;
+  /** The mapping that was used last: most pieces lie in the same one. */
+  #window: DeviceBuffer | undefined;
+  #windowShard: OpenShard | undefined;
+  #windowStart = 0;
+  #windowEnd = 0;
 
   constructor(requests: RequestList) {
     this.#requests = requests;
@@ -29,14 +34,16 @@ export class Gather {
     this.#files.length = 0;
     this.#lastFile = -1;
     this.#target = target;
+    this.#windowShard = undefined;
   }
 
   /** Asks for bytes `[start, start + byteLength)` of a shard at `targetOffset` of the target. */
   add(shard: OpenShard, start: number, byteLength: number, targetOffset: number): void {
     if (byteLength === 0) return;
-    const window = shard.window(start, start + byteLength);
-    if (window !== undefined) {
-      this.#requests.copy(window, start - shard.windowStart, this.#target!, targetOffset, byteLength);
+    const known =
+      shard === this.#windowShard && start >= this.#windowStart && start + byteLength <= this.#windowEnd;
+    if (known || this.#findWindow(shard, start, start + byteLength)) {
+      this.#requests.copy(this.#window!, start - this.#windowStart, this.#target!, targetOffset, byteLength);
       return;
     }
     if (this.#files[this.#lastFile] !== shard) {
@@ -59,6 +66,16 @@ export class Gather {
     }
     if (plan.stagingBytes > 0) this.#scatter(plan, staging, target);
     return this.#requests;
+  }
+
+  #findWindow(shard: OpenShard, start: number, end: number): boolean {
+    const window = shard.window(start, end);
+    if (window === undefined) return false;
+    this.#window = window;
+    this.#windowShard = shard;
+    this.#windowStart = shard.windowStart;
+    this.#windowEnd = shard.windowStart + window.byteLength;
+    return true;
   }
 
   #scatter(plan: ReturnType<typeof planReads>, staging: DeviceBuffer, target: DeviceBuffer): void {

@@ -75,7 +75,8 @@ function wideIntegers(bytes: Uint8Array, unsigned: boolean): Float64Array {
 
 /**
  * Writes the `count + 1` list offsets of rows `[row, row + count)` to `out` and checks them. Throws
- * `BAD_OFFSETS` where one decreases or leads outside the values; `itemBytes` is the size of one element.
+ * `BAD_OFFSETS` where one decreases or leads outside the values; `itemBytes` is the size of one element,
+ * `rowStart` the number of the layout's first row in messages.
  */
 export function readOffsets(
   shard: OpenShard,
@@ -85,22 +86,22 @@ export function readOffsets(
   row: number,
   count: number,
   out: Float64Array,
+  rowStart = 0,
 ): void {
   const { range, width } = layout.offsets!;
   const limit = itemBytes === 0 ? 0 : (layout.values.end - layout.values.start) / itemBytes;
-  const offsets = readIntegers(shard, width === 4 ? "I32" : "I64", range.start, row, count + 1);
+  // Only unsigned ones reach past 2^31.
+  const narrow = limit < 2 ** 31 ? "I32" : "U32";
+  const offsets = readIntegers(shard, width === 4 ? narrow : "I64", range.start, row, count + 1);
   let previous = 0;
   for (let i = 0; i <= count; i++) {
     const offset = offsets[i]!;
     if (!(offset >= previous && offset <= limit)) {
-      throw new HeadraceError(
-        "BAD_OFFSETS",
-        `${shard.file.path}: column ${column}, row ${row + i}: offset ${offset} is ${
-          offset < previous
-            ? `below the ${i === 0 ? "start, 0" : `one before it, ${previous}`}`
-            : `outside the ${limit} elements there are`
-        }`,
-      );
+      const what = `${shard.file.path}: column ${column}, row ${rowStart + row + Math.max(0, i - 1)}`;
+      const place = i === 0 ? "start" : "end";
+      const bound = i === 0 ? "0" : `its start, ${previous}`;
+      const why = offset < previous ? `below ${bound}` : `outside the ${limit} elements there are`;
+      throw new HeadraceError("BAD_OFFSETS", `${what}: its ${place}, offset ${offset}, is ${why}`);
     }
     out[i] = offset;
     previous = offset;

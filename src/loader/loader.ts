@@ -7,6 +7,7 @@ import { type Assembled, Assembler } from "./assemble.ts";
 import { Batch } from "./batch.ts";
 import { costLimitOf, lengthColumnOf } from "./costs.ts";
 import type { Dataset } from "./dataset.ts";
+import { BatchIterator } from "./iterate.ts";
 import { type LoaderOptions, type ResolvedOptions, resolveOptions } from "./options.ts";
 import { checkState, type LoaderState, orderOf } from "./state.ts";
 import { type CostsOf, type Cursor, Walk } from "./walk.ts";
@@ -56,6 +57,7 @@ export class Loader implements AsyncIterable<Batch>, AsyncDisposable {
   #iterating = false;
   #busy = false;
   #closed = false;
+  #closing: Promise<void> | undefined;
   #touched = 0;
   readonly #idleRss = process.memoryUsage.rss();
   #stats = { batches: 0, samples: 0, bytes: 0, waitMs: 0 };
@@ -95,13 +97,8 @@ export class Loader implements AsyncIterable<Batch>, AsyncDisposable {
     this.#assembler = new Assembler(dataset, device, this.#arena, this.#options);
     const elementsOf = lengthColumnOf(dataset, this.#options);
     const costs: CostsOf = (order, at, count) => this.#assembler.costs(order, at, count, elementsOf);
-    this.#walk = new Walk(
-      this.#delivered,
-      this.#sampler,
-      dataset.numSamples,
-      this.#options,
-      maxCost === undefined ? undefined : costs,
-    );
+    const used = maxCost === undefined ? undefined : costs;
+    this.#walk = new Walk(this.#delivered, this.#sampler, dataset.numSamples, this.#options, used);
     this.#queue = device.createQueue();
     const { seed, memoryBytes } = this.#options;
     if (seed !== undefined && dataset.byteLength > memoryBytes) {
@@ -142,8 +139,12 @@ export class Loader implements AsyncIterable<Batch>, AsyncDisposable {
   }
 
   /** Stops what is under way and frees all memory; batches still held become empty. */
-  async close(): Promise<void> {
-    if (this.#closed) return;
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
     this.#closed = true;
     await this.#cancelPending();
     for (const batch of [...this.#held]) batch.release();
@@ -164,40 +165,20 @@ export class Loader implements AsyncIterable<Batch>, AsyncDisposable {
     this.#iterating = true;
     this.#endEpoch = endEpoch;
     this.#exhausted = false;
-    let done = false;
-    const finish = async () => {
-      if (done) return;
-      done = true;
-      await this.#cancelPending();
-      this.#iterating = false;
-    };
-    return {
-      next: async () => {
-        if (done) return { done: true, value: undefined };
-        try {
-          const batch = await this.#next();
-          if (batch !== undefined) return { done: false, value: batch };
-        } catch (error) {
-          await finish();
-          throw error;
-        }
-        await finish();
-        return { done: true, value: undefined };
+    return new BatchIterator({
+      next: () => this.#next(),
+      stop: async () => {
+        await this.#cancelPending();
+        this.#iterating = false;
       },
-      return: async () => {
-        await finish();
-        return { done: true, value: undefined };
-      },
-    };
+    });
   }
 
   async #next(): Promise<Batch | undefined> {
-    if (this.#busy) throw new HeadraceError("BAD_OPTION", "next() was called before the last call had ended");
     this.#busy = true;
     const asked = performance.now();
     try {
-      this.#checkAborted();
-      this.#pump();
+      await this.#prepare();
       const pending = this.#pending.shift();
       if (pending === undefined) return this.#noBatch();
       const batch = await this.#finishBatch(pending);
@@ -207,6 +188,19 @@ export class Loader implements AsyncIterable<Batch>, AsyncDisposable {
       return batch;
     } finally {
       this.#busy = false;
+    }
+  }
+
+  /** Plans what can be planned, if need be once memory has come back. */
+  async #prepare(): Promise<void> {
+    const { timeoutMs, signal } = this.#options;
+    for (;;) {
+      this.#checkOpen();
+      this.#pump(1);
+      // The first batch does not wait for those behind it to be planned, unless there is time for that.
+      if (this.#stats.batches > 0 || this.#queue.inFlight > 0) this.#pump();
+      if (this.#pending.length > 0 || this.#exhausted || this.#arena.numReturning === 0) return;
+      await this.#arena.returned(timeoutMs, signal);
     }
   }
 
@@ -233,12 +227,14 @@ export class Loader implements AsyncIterable<Batch>, AsyncDisposable {
       this.#traceRead(pending, completion);
       if (completion.error !== undefined) {
         this.#discard(pending);
+        this.#checkOpen();
+        if (completion.error.code === "SHORT_READ") assembled.pins.checkLengths();
         throw completion.error;
       }
     }
     try {
-      if (this.#closed) throw new HeadraceError("CLOSED", `the loader of ${this.dataset.title} is closed`);
-      if (assembled.mapped) for (const shard of assembled.pins.values()) shard.file.checkLength();
+      this.#checkOpen();
+      if (assembled.mapped) assembled.pins.checkLengths();
     } catch (error) {
       this.#discard(pending);
       throw error;
@@ -286,16 +282,18 @@ export class Loader implements AsyncIterable<Batch>, AsyncDisposable {
     }
   }
 
-  #checkAborted(): void {
+  /** Throws `CLOSED` or `CANCELLED` where no batch may be handed out any more. */
+  #checkOpen(): void {
+    if (this.#closed) throw new HeadraceError("CLOSED", `the loader of ${this.dataset.title} is closed`);
     const { signal } = this.#options;
     if (signal?.aborted) {
       throw new HeadraceError("CANCELLED", "loading was cancelled", { cause: signal.reason });
     }
   }
 
-  /** Plans and asks for batches while segments are free. */
-  #pump(): void {
-    while (!this.#exhausted && this.#pending.length <= this.#options.prefetch) {
+  /** Plans and asks for batches while segments are free, until `depth` are on their way. */
+  #pump(depth = this.#options.prefetch + 1): void {
+    while (!this.#exhausted && this.#pending.length < depth) {
       const last = this.#pending.at(-1);
       if (last !== undefined && last.assembled === undefined) return;
       const segment = this.#arena.acquire();
@@ -350,6 +348,8 @@ export class Loader implements AsyncIterable<Batch>, AsyncDisposable {
 
   /** Ends what was asked for and not delivered; planning goes on from the last batch delivered. */
   async #cancelPending(): Promise<void> {
+    // A batch that is released meanwhile must not start new ones.
+    this.#exhausted = true;
     const pending = this.#pending.splice(0);
     for (const { ticket } of pending) if (ticket !== undefined) this.#queue.cancel(ticket);
     await Promise.all(
@@ -364,12 +364,14 @@ export class Loader implements AsyncIterable<Batch>, AsyncDisposable {
   /** Gives back what an undelivered batch had; its segment only when no lane writes to it any more. */
   #discard(pending: Pending): void {
     pending.assembled?.scope.close();
-    const release = () => {
+    const quiet = pending.ticket === undefined ? undefined : this.#queue.quiesced(pending.ticket);
+    if (quiet === undefined) {
       pending.assembled?.pins.release();
       this.#arena.release(pending.segment);
-    };
-    if (pending.ticket === undefined) release();
-    else void this.#queue.quiesced(pending.ticket).then(release);
+    } else {
+      void this.#arena.releaseAfter(pending.segment, quiet);
+      void quiet.then(() => pending.assembled?.pins.release());
+    }
   }
 
   /** Lets go of mapped pages before more than `memoryBytes` of them are resident. What batches touch is an

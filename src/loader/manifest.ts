@@ -1,5 +1,4 @@
 /** Makes the `dataset.json` of a dataset that is open. */
-import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
 import { relative, sep } from "node:path";
 import { MANIFEST_VERSION, type Manifest, type ManifestShard } from "../format/manifest.ts";
@@ -39,7 +38,7 @@ export async function makeManifest(dataset: Dataset, options: ManifestOptions): 
 }
 
 async function sha256Of(path: string): Promise<string> {
-  const hash = createHash("sha256");
+  const hash = new Bun.CryptoHasher("sha256");
   for await (const chunk of createReadStream(path, { highWaterMark: 4 * 1024 * 1024 })) hash.update(chunk);
   return hash.digest("hex");
 }

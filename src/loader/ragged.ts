@@ -5,6 +5,7 @@ import type { ColumnSchema } from "../types.ts";
 import { type Column, Part } from "./batch.ts";
 import { ColumnBase, type CostUnit, layoutOf, type MappedPlace, type Target } from "./columns.ts";
 import { readOffsets } from "./integers.ts";
+import { padElement } from "./pad.ts";
 import type { BatchRows, Span } from "./spans.ts";
 
 /** Reads the list offsets of a batch into one array: for each span `count + 1` of them, one after another. */
@@ -35,7 +36,7 @@ class OffsetReader {
       const { shard, row, count, group } = spans[s]!;
       const own = group.columns[shard.columnOf[this.#position]!]!;
       const out = this.values.subarray(at, at + count + 1);
-      readOffsets(shard, this.#column.name, own, this.#itemBytes, row, count, out);
+      readOffsets(shard, this.#column.name, own, this.#itemBytes, row, count, out, group.rowStart);
       for (let i = 0; i < count; i++) {
         const length = out[i + 1]! - out[i]!;
         if (length > this.longest) this.longest = length;
@@ -159,7 +160,9 @@ export class RaggedColumn extends ColumnBase {
 /** Samples of differing lengths, brought to one length, with a mask. */
 export class PaddedColumn extends ColumnBase {
   readonly #reader: OffsetReader;
-  readonly #pad: { readonly multiple: number; readonly value: number };
+  readonly #multiple: number;
+  /** Number or bigint, as the values' view takes it. */
+  readonly #padding: never;
   #width = 0;
   #valuesAt = 0;
   #maskAt = 0;
@@ -171,13 +174,14 @@ export class PaddedColumn extends ColumnBase {
   ) {
     super(column, position);
     this.#reader = new OffsetReader(column, position, this.itemBytes);
-    this.#pad = pad;
+    this.#multiple = pad.multiple;
+    this.#padding = padElement(column, pad.value) as never;
   }
 
   measure(rows: BatchRows, _target: Target, layout: SegmentLayout): void {
     this.validity.measure(rows, layout);
     this.#reader.read(rows.spans);
-    this.#width = paddedLength(this.#reader.longest, this.#pad.multiple);
+    this.#width = paddedLength(this.#reader.longest, this.#multiple);
     this.#valuesAt = layout.section(rows.size * this.#width * this.itemBytes);
     this.#maskAt = layout.section(rows.size * this.#width);
   }
@@ -190,8 +194,9 @@ export class PaddedColumn extends ColumnBase {
     const mask = new Uint8Array(target.host(), this.#maskAt, rows.size * width);
     const values = typedView(this.column.dtype, target.host(), this.#valuesAt, byteLength);
     const perItem = width === 0 || rows.size === 0 ? 0 : values.length / (rows.size * width);
-    const pad = (typeof values[0] === "bigint" ? BigInt(this.#pad.value) : this.#pad.value) as never;
+    const pad = this.#padding;
     const offsets = this.#reader.values;
+    mask.fill(1);
     let at = 0;
     for (const span of rows.spans) {
       const { start } = layoutOf(span, this.position).values;
@@ -200,9 +205,10 @@ export class PaddedColumn extends ColumnBase {
         const row = span.outRow + i;
         const from = start + offsets[at]! * this.itemBytes;
         target.gather.add(span.shard, from, length * this.itemBytes, this.#valuesAt + row * rowBytes);
-        values.fill(pad, (row * width + length) * perItem, (row + 1) * width * perItem);
-        mask.fill(1, row * width, row * width + length);
-        mask.fill(0, row * width + length, (row + 1) * width);
+        const [tail, next] = [row * width + length, (row + 1) * width];
+        if (tail === next) continue;
+        values.fill(pad, tail * perItem, next * perItem);
+        mask.fill(0, tail, next);
       }
       at++;
     }
@@ -222,7 +228,7 @@ export class PaddedColumn extends ColumnBase {
 
   addCosts(spans: readonly Span[], unit: CostUnit, out: Float64Array): void {
     const perElement = unit === "bytes" ? this.itemBytes + 1 : 1;
-    const { multiple } = this.#pad;
+    const multiple = this.#multiple;
     this.#reader.addCosts(spans, multiple, multiple, perElement, 0, out);
   }
 }

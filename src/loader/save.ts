@@ -1,5 +1,4 @@
 /** Writes safetensors files that readers see whole or not at all. */
-import { randomBytes } from "node:crypto";
 import { closeSync, fsyncSync, openSync, renameSync, rmSync, writeSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { HeadraceError } from "../errors.ts";
@@ -64,7 +63,7 @@ export function saveText(path: string, text: string): void {
  * folder. On failure the temporary file is removed. */
 export function writeFileAtomically(path: string, chunks: () => Iterable<Uint8Array>): void {
   const folder = dirname(path);
-  const temporary = join(folder, `.${basename(path)}.${randomBytes(6).toString("hex")}.tmp`);
+  const temporary = join(folder, `.${basename(path)}.${crypto.randomUUID()}.tmp`);
   let fd: number | undefined;
   try {
     fd = openSync(temporary, "wx");

@@ -10,6 +10,12 @@ export function columnText(column: ColumnSchema): string {
   return `${column.ragged ? "ragged " : ""}${column.dtype}${shape}${logical}`;
 }
 
+/** {@link columnText} with the type of a dictionary's entries. */
+function fullText(column: ColumnSchema): string {
+  const entries = column.dictionary;
+  return columnText(column) + (entries === undefined ? "" : ` with entries of ${columnText(entries)}`);
+}
+
 /** Throws `SCHEMA_MISMATCH` naming the shard and the field unless `schema` has the columns of `expected`
  * with the same types. Order and nullability may differ; columns that `expected` lacks are ignored when
  * `subset` is set. */
@@ -30,10 +36,10 @@ export function checkAgreement(
         `${name}: has no column ${column.name}, which ${expectedName} has as ${columnText(column)}`,
       );
     }
-    if (columnText(other) !== columnText(column)) {
+    if (!sameType(other, column)) {
       throw new HeadraceError(
         "SCHEMA_MISMATCH",
-        `${name}: column ${column.name} is ${columnText(other)}, but ${columnText(column)} in ${expectedName}`,
+        `${name}: column ${column.name} is ${fullText(other)}, but ${fullText(column)} in ${expectedName}`,
       );
     }
   }
@@ -44,6 +50,13 @@ export function checkAgreement(
       `${name}: has column ${extra.name}, which ${expectedName} has not`,
     );
   }
+}
+
+/** Whether two columns hold the same, and their dictionaries too where they have one. */
+function sameType(a: ColumnSchema, b: ColumnSchema): boolean {
+  if (columnText(a) !== columnText(b)) return false;
+  if (a.dictionary === undefined || b.dictionary === undefined) return a.dictionary === b.dictionary;
+  return sameType(a.dictionary, b.dictionary);
 }
 
 /** The names among `available` that `wanted` asks for, in the order of `available`. A wanted name is exact,

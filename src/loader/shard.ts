@@ -1,5 +1,6 @@
 /** One shard while it is open: its description, its mapping, and small reads of its metadata columns. */
 import { type Device, type DeviceBuffer, type DeviceFile, isDeclined } from "../device/device.ts";
+import { HeadraceError } from "../errors.ts";
 import type { ColumnSchema, RowGroup, ShardDescription, Strategy } from "../types.ts";
 import type { BlockCache } from "./blocks.ts";
 import { describeShard } from "./describe.ts";
@@ -23,6 +24,8 @@ export interface OpenShardOptions {
   /** `auto` maps where the device does, else reads. */
   readonly strategy: Strategy | "auto";
   readonly blocks: BlockCache;
+  /** Length in bytes that a manifest gives. */
+  readonly byteLength?: number | undefined;
 }
 
 /** An open shard. Closed by the cache that opened it once nothing pins it. */
@@ -45,7 +48,7 @@ export class OpenShard {
   readonly #windows = new Map<number, DeviceBuffer>();
   readonly #windowLength: number;
   #metaView: Uint8Array | undefined;
-  #checkedFor = -1;
+  #checkedFor: object | undefined;
 
   constructor(options: OpenShardOptions) {
     this.index = options.index;
@@ -54,6 +57,7 @@ export class OpenShard {
     this.#windowLength = options.device.capabilities.maxMapLength;
     this.file = options.device.openFile(options.path);
     try {
+      this.#checkListed(options.byteLength);
       this.description = describeShard(this.file, options.columns);
       const groups = this.description.rows?.groups ?? [];
       this.groupStarts = Float64Array.from([
@@ -95,11 +99,11 @@ export class OpenShard {
     return this.description.rows!.groups[index]!;
   }
 
-  /** Throws `FILE_CHANGED` where the file has shrunk; asks the system once for each `serial`. */
-  check(serial: number): void {
-    if (this.#checkedFor === serial) return;
+  /** Throws `FILE_CHANGED` where the file has shrunk; asks the system once for each `occasion`. */
+  check(occasion: object): void {
+    if (this.#checkedFor === occasion) return;
     this.file.checkLength();
-    this.#checkedFor = serial;
+    this.#checkedFor = occasion;
   }
 
   /** A mapping that shows `[start, end)` whole, or undefined where this shard is read; sets
@@ -140,7 +144,18 @@ export class OpenShard {
     for (const buffer of this.#windows.values()) buffer.close();
     this.#windows.clear();
     this.#metaView = undefined;
+    // The path may lead to another file when it is opened again.
+    this.#blocks.drop(this.index);
     this.file.close();
+  }
+
+  #checkListed(byteLength: number | undefined): void {
+    const { path } = this.file;
+    if (byteLength === undefined || byteLength === this.file.byteLength) return;
+    throw new HeadraceError(
+      "FILE_CHANGED",
+      `${path}: has ${this.file.byteLength} bytes where the manifest says ${byteLength}`,
+    );
   }
 
   #mapMeta(): Uint8Array | undefined {

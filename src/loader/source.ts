@@ -175,7 +175,10 @@ function readWhole(path: string, limit: number): Buffer {
     // Reading a pipe would wait for a writer.
     if (!stats.isFile()) throw new HeadraceError("SOURCE_UNREADABLE", `${path}: is not a regular file`);
     if (stats.size > limit) {
-      throw new HeadraceError("SOURCE_UNREADABLE", `${path}: ${stats.size} bytes, over the limit of ${limit}`);
+      throw new HeadraceError(
+        "SOURCE_UNREADABLE",
+        `${path}: ${stats.size} bytes, over the limit of ${limit}`,
+      );
     }
     return readFileSync(path);
   } catch (cause) {

@@ -25,9 +25,9 @@ export class Pins {
     shard.pins++;
   }
 
-  /** The pinned shards, in the order in which they were pinned. */
-  values(): IterableIterator<OpenShard> {
-    return this.#shards.values();
+  /** Throws `FILE_CHANGED` where one of the pinned shards has shrunk. */
+  checkLengths(): void {
+    for (const shard of this.#shards) shard.file.checkLength();
   }
 
   release(): void {

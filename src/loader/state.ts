@@ -63,10 +63,11 @@ export function checkState(
       `the state's epoch ${epoch} or position ${position} is no count`,
     );
   }
-  if (position > numSamples) {
+  if (position > Math.min(numSamples, options.limit)) {
+    const limited = options.limit < numSamples ? ` that limit leaves (${options.limit})` : ` (${numSamples})`;
     throw new HeadraceError(
       "STATE_MISMATCH",
-      `the state's position ${position} is past the ${numSamples} samples`,
+      `the state's position ${position} is past the samples${limited}`,
     );
   }
   return state;

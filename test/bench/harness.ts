@@ -23,6 +23,8 @@ export interface Trial {
   readonly against: string;
   readonly higherIsBetter: boolean;
   readonly rounds?: number;
+  /** Rounds of both before any is counted, while the engine still compiles; default 1. */
+  readonly warmups?: number;
   readonly ours: () => Promise<number> | number;
   readonly theirs: () => Promise<number> | number;
   readonly note?: string;
@@ -30,11 +32,13 @@ export interface Trial {
 
 const DEFAULT_ROUNDS = 7;
 
-/** Runs a warm-up of both, then rounds of both in changing order, and compares medians. */
+/** Runs both unmeasured to warm up, then rounds of both in changing order, and compares medians. */
 export async function measure(trial: Trial): Promise<Row> {
-  const { rounds = DEFAULT_ROUNDS } = trial;
-  await trial.theirs();
-  await trial.ours();
+  const { rounds = DEFAULT_ROUNDS, warmups = 1 } = trial;
+  for (let i = 0; i < warmups; i++) {
+    await trial.theirs();
+    await trial.ours();
+  }
   const ours: number[] = [];
   const theirs: number[] = [];
   for (let round = 0; round < rounds; round++) {

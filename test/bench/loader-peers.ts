@@ -78,7 +78,8 @@ function tokensFile(numRows: number): string {
     const builder = makeBuilder({ type: new List(new Field("item", new Int32(), false)) });
     for (let row = 0; row < 1000; row++) {
       state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-      builder.append(vectorFromArray(new Int32Array(40 + (state % 441)).fill(state % 50_000), new Int32()));
+      const row = Array.from({ length: 40 + (state % 441) }, (_, i) => i);
+      builder.append(vectorFromArray(row, new Int32()));
     }
     writer.write(new Table({ tokens: builder.finish().toVector() }));
   }

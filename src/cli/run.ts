@@ -1,0 +1,197 @@
+/** One run through a loader: takes every batch, and measures on the way. */
+import { setImmediate } from "node:timers/promises";
+import type { Batch, Loader } from "../index.ts";
+import { HeadraceError, saveText } from "../index.ts";
+import type { LoadFlags } from "./load.ts";
+import { amountText, bytesText, countText, printTable, timeText } from "./output.ts";
+import { openProgress } from "./progress.ts";
+import { Quantiles } from "./quantiles.ts";
+
+/** How often `--state` is written while loading, ms. */
+const STATE_EVERY_MS = 5000;
+/** How long batches may follow one another, ms, before signals and timers get their turn: mapped batches come
+ * without any wait. */
+const TURN_EVERY_MS = 20;
+/** Bytes between the touches that bring a mapped page in. */
+const TOUCH_STRIDE = 4096;
+
+/** Borrows its loader. `startedMs` is when the command began, on the clock of `performance.now()`. */
+export class Run {
+  readonly #loader: Loader;
+  readonly #flags: LoadFlags;
+  readonly #started: number;
+  readonly #signal: AbortSignal;
+  readonly #hashes = new Map<string, Bun.CryptoHasher>();
+  readonly #waits = new Quantiles();
+  #firstBatchMs = 0;
+  #endedMs = 0;
+  #stateSavedMs = 0;
+  #interrupted = false;
+
+  constructor(loader: Loader, flags: LoadFlags, startedMs: number, signal: AbortSignal) {
+    this.#loader = loader;
+    this.#flags = flags;
+    this.#started = startedMs;
+    this.#signal = signal;
+  }
+
+  /** Whether the signal ended it. */
+  get interrupted(): boolean {
+    return this.#interrupted;
+  }
+
+  /** Takes every batch until the end or the signal. The state is saved however it ends. */
+  async consume(): Promise<void> {
+    const progress = await openProgress(this.#samplesToCome(), !this.#flags.json);
+    try {
+      await this.#takeAll((samples, bytes) => progress?.update(samples, bytes));
+    } catch (error) {
+      const cancelled = error instanceof HeadraceError && error.code === "CANCELLED";
+      if (!cancelled || !this.#signal.aborted) throw error;
+      this.#interrupted = true;
+    } finally {
+      this.#endedMs = performance.now();
+      progress?.stop();
+      this.saveState();
+    }
+  }
+
+  /** Writes the state where one was asked for. */
+  saveState(): void {
+    this.#stateSavedMs = performance.now();
+    if (this.#flags.state !== undefined)
+      saveText(this.#flags.state, `${JSON.stringify(this.#loader.state())}\n`);
+  }
+
+  /** What `--json` prints. Times in ms where the name says so, rates a second. */
+  report() {
+    const { stats } = this.#loader;
+    const seconds = (this.#endedMs - this.#started) / 1000;
+    const paths = pathCounts(this.#loader);
+    const state = this.#loader.state();
+    return {
+      dataset: this.#loader.dataset.title,
+      device: this.#loader.device.capabilities.name,
+      strategy: strategyText(paths) ?? this.#flags.strategy,
+      samples: stats.samples,
+      batches: stats.batches,
+      bytes: stats.bytes,
+      seconds,
+      firstBatchMs: this.#firstBatchMs,
+      samplesPerSecond: stats.samples / seconds,
+      bytesPerSecond: stats.bytes / seconds,
+      batchMsP50: this.#waits.at(0.5),
+      batchMsP99: this.#waits.at(0.99),
+      peakRssBytes: peakRssBytes(),
+      epochs: state.epoch,
+      state,
+      paths: Object.fromEntries(paths),
+      ...(this.#interrupted ? { interrupted: true } : {}),
+      ...(this.#flags.digest ? { digests: this.#digests() } : {}),
+    };
+  }
+
+  /** The closing table. */
+  async print(): Promise<void> {
+    const report = this.report();
+    const rows: [string, string][] = [
+      ["dataset", `${report.dataset} (${amountText(this.#loader.dataset.numShards, "shard")})`],
+      ["device", report.device],
+      ...Object.entries(report.paths).map(([path, count]): [string, string] => [
+        "path",
+        `${path}, ${amountText(count, "shard")}`,
+      ]),
+      ["samples", `${countText(report.samples)} in ${amountText(report.batches, "batch", "batches")}`],
+      ["bytes", bytesText(report.bytes)],
+      ["time", `${timeText(report.seconds * 1000)}, first batch after ${timeText(report.firstBatchMs)}`],
+      ["rate", `${countText(report.samplesPerSecond)} samples/s, ${bytesText(report.bytesPerSecond)}/s`],
+      ["wait for a batch", `${timeText(report.batchMsP50)} median, ${timeText(report.batchMsP99)} p99`],
+      ["peak memory", bytesText(report.peakRssBytes)],
+      ["position", `epoch ${report.state.epoch}, sample ${countText(report.state.position)}`],
+      ...Object.entries(report.digests ?? {}).map(([name, digest]): [string, string] => [
+        `sha256 ${name}`,
+        digest,
+      ]),
+    ];
+    await printTable(rows);
+  }
+
+  async #takeAll(update: (samples: number, bytes: number) => void): Promise<void> {
+    const loader = this.#loader;
+    let asked = performance.now();
+    let turned = asked;
+    let first = true;
+    for await (using batch of loader) {
+      const now = performance.now();
+      if (first) this.#firstBatchMs = now - this.#started;
+      first = false;
+      this.#waits.add(now - asked);
+      this.#take(batch);
+      const { samples, bytes } = loader.stats;
+      update(samples, bytes);
+      if (now - this.#stateSavedMs > STATE_EVERY_MS) this.saveState();
+      if (now - turned > TURN_EVERY_MS) {
+        await setImmediate();
+        turned = performance.now();
+      }
+      asked = performance.now();
+    }
+  }
+
+  /** About as many samples as this rank has before it, for the bar. */
+  #samplesToCome(): number {
+    const { epoch, position } = this.#loader.state();
+    const perEpoch = this.#loader.samplesPerEpoch;
+    const left = Math.max(0, (this.#flags.epochs - epoch) * perEpoch - position);
+    return Math.min(Math.ceil(left / this.#flags.worldSize), Number.MAX_SAFE_INTEGER);
+  }
+
+  /** Brings every byte in: a mapped page that nobody touched was not loaded. */
+  #take(batch: Batch): void {
+    for (const column of batch.columns.values()) {
+      if (!column.hostVisible) continue;
+      if (this.#flags.digest) {
+        const hash = this.#hashOf(column.name);
+        for (const bytes of column.chunks()) hash.update(bytes);
+      } else if (column.mapped) {
+        for (const bytes of column.chunks())
+          for (let at = 0; at < bytes.length; at += TOUCH_STRIDE) bytes[at];
+      }
+    }
+  }
+
+  #hashOf(name: string): Bun.CryptoHasher {
+    let hash = this.#hashes.get(name);
+    if (hash === undefined) {
+      hash = new Bun.CryptoHasher("sha256");
+      this.#hashes.set(name, hash);
+    }
+    return hash;
+  }
+
+  #digests(): Record<string, string> {
+    return Object.fromEntries([...this.#hashes].map(([name, hash]) => [name, hash.copy().digest("hex")]));
+  }
+}
+
+/** Shards by the path that they took, and why. */
+function pathCounts(loader: Loader): Map<string, number> {
+  const counts = new Map<string, number>();
+  for (const { strategy, reason } of loader.dataset.paths.values()) {
+    const key = `${strategy} (${reason})`;
+    counts.set(key, (counts.get(key) ?? 0) + 1);
+  }
+  return counts;
+}
+
+/** The strategy of all shards; undefined where none was opened. */
+function strategyText(counts: ReadonlyMap<string, number>): string | undefined {
+  const strategies = new Set([...counts.keys()].map((key) => key.split(" ")[0]!));
+  return strategies.size > 1 ? "mixed" : [...strategies][0];
+}
+
+/** The system counts it in kB on Linux and in bytes on macOS. */
+function peakRssBytes(): number {
+  const { maxRSS } = process.resourceUsage();
+  return Math.max(process.platform === "darwin" ? maxRSS : maxRSS * 1024, process.memoryUsage.rss());
+}

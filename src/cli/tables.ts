@@ -1,0 +1,100 @@
+/** What `inspect` prints for people. */
+import { type ColumnSchema, columnText, type Dataset, type Device } from "../index.ts";
+import { dtypeMix, type ShardFacts } from "./facts.ts";
+import type { InspectFlags } from "./inspect.ts";
+import { bytesText, countText, printTable } from "./output.ts";
+import { tableRows } from "./rows.ts";
+
+/** Characters of a value of a file's metadata. */
+const METADATA = 60;
+
+/** Prints summary, shards, columns or tensors, and the first rows. */
+export async function printReport(
+  dataset: Dataset,
+  device: Device,
+  shards: readonly ShardFacts[],
+  flags: InspectFlags,
+): Promise<void> {
+  await printSummary(dataset, shards);
+  await printShards(shards.slice(0, flags.shards), shards.length);
+  if (dataset.view === "rows") await printColumns(dataset);
+  else await printTensors(shards, flags.tensors);
+  const { head, rows } = await tableRows(dataset, device, flags.rows);
+  if (rows.length === 0) return;
+  console.log("");
+  await printTable(rows, head);
+}
+
+async function printSummary(dataset: Dataset, shards: readonly ShardFacts[]): Promise<void> {
+  const mix = Object.entries(dtypeMix(dataset, shards)).map(([dtype, amount]) =>
+    dataset.view === "rows" ? `${dtype} × ${amount}` : `${dtype} ${bytesText(amount)}`,
+  );
+  const metadata = Object.entries(shards[0]?.metadata ?? {});
+  await printTable([
+    ["dataset", dataset.title],
+    ["view", dataset.view],
+    ["samples", countText(dataset.numSamples)],
+    ["shards", countText(shards.length)],
+    ["bytes", bytesText(shards.reduce((total, shard) => total + shard.bytes, 0))],
+    ["dtypes", mix.join(", ") || "none"],
+    ["fingerprint", dataset.fingerprint],
+    ...metadata.map(([key, value]) => [
+      `metadata ${key}`,
+      value.length > METADATA ? `${value.slice(0, METADATA - 1)}…` : value,
+    ]),
+  ]);
+}
+
+async function printShards(shards: readonly ShardFacts[], total: number): Promise<void> {
+  if (shards.length > 0) {
+    console.log("");
+    const rows = shards.map((shard) => [
+      shard.path,
+      shard.format,
+      countText(shard.samples),
+      bytesText(shard.bytes),
+      shard.groups === undefined ? "-" : countText(shard.groups),
+      `${shard.alignment} B`,
+    ]);
+    await printTable(rows, ["shard", "format", "samples", "bytes", "batches", "values aligned to"]);
+  }
+  printMore(total - shards.length, "--shards");
+}
+
+async function printColumns(dataset: Dataset): Promise<void> {
+  console.log("");
+  const rows = dataset.schema.columns.map((column) => [
+    column.name,
+    columnText(column),
+    column.nullable ? "yes" : "no",
+    dictionaryText(dataset, column),
+  ]);
+  await printTable(rows, ["column", "type", "nullable", "dictionary"]);
+}
+
+function dictionaryText(dataset: Dataset, column: ColumnSchema): string {
+  const dictionary = dataset.dictionaries.get(column.name);
+  return dictionary === undefined ? "-" : `${countText(dictionary.length)} × ${columnText(dictionary.entry)}`;
+}
+
+async function printTensors(shards: readonly ShardFacts[], limit: number): Promise<void> {
+  const tensors = shards.flatMap((shard) => shard.tensors ?? []);
+  const rows = tensors
+    .slice(0, limit)
+    .map(({ name, dtype, shape, range }) => [
+      name,
+      dtype,
+      `[${shape.join(", ")}]`,
+      bytesText(range.end - range.start),
+      String(range.start),
+    ]);
+  if (rows.length > 0) {
+    console.log("");
+    await printTable(rows, ["tensor", "dtype", "shape", "bytes", "at byte"]);
+  }
+  printMore(tensors.length - rows.length, "--tensors");
+}
+
+function printMore(count: number, flag: string): void {
+  if (count > 0) console.log(`… and ${countText(count)} more (${flag})`);
+}
