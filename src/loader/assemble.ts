@@ -142,6 +142,7 @@ export class Assembler {
     spansOf(this.#runs, this.#open, pins, this.#spans);
     const rows: BatchRows = {
       spans: this.#spans,
+      shards: pins.shards,
       real: { start: 0, end: request.count },
       size: request.size,
     };

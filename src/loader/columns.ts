@@ -57,7 +57,9 @@ class Validity {
   }
 
   measure(rows: BatchRows, layout: SegmentLayout): void {
-    const some = rows.spans.some((span) => layoutOf(span, this.#position).validity !== undefined);
+    let some = false;
+    for (const shard of rows.shards) some ||= shard.hasNulls[this.#position] === true;
+    some &&= rows.spans.some((span) => layoutOf(span, this.#position).validity !== undefined);
     this.#offset = some ? layout.section(rows.size) : -1;
   }
 

@@ -53,6 +53,43 @@ export class Gather {
     this.#pieces.push(this.#lastFile, start, byteLength, targetOffset);
   }
 
+  /**
+   * Asks for `count` pieces that lie one after another in a shard, each to a place of its own: piece `i` is
+   * items `[offsets[first + i], offsets[first + i + 1])` of `itemBytes` bytes, counted from `start`, and goes
+   * to `targetOffset + i * stride`.
+   */
+  addEach(
+    shard: OpenShard,
+    start: number,
+    offsets: Float64Array,
+    first: number,
+    count: number,
+    itemBytes: number,
+    targetOffset: number,
+    stride: number,
+  ): void {
+    const from = start + offsets[first]! * itemBytes;
+    const end = start + offsets[first + count]! * itemBytes;
+    const requests = this.#requests;
+    const target = this.#target!;
+    if (!this.#findWindow(shard, from, end)) {
+      for (let i = 0; i < count; i++) {
+        const at = offsets[first + i]!;
+        const byteLength = (offsets[first + i + 1]! - at) * itemBytes;
+        this.add(shard, start + at * itemBytes, byteLength, targetOffset + i * stride);
+      }
+      return;
+    }
+    const window = this.#window!;
+    const base = start - this.#windowStart;
+    for (let i = 0; i < count; i++) {
+      const at = offsets[first + i]!;
+      const byteLength = (offsets[first + i + 1]! - at) * itemBytes;
+      if (byteLength > 0)
+        requests.copy(window, base + at * itemBytes, target, targetOffset + i * stride, byteLength);
+    }
+  }
+
   /** Turns the pieces into requests: direct reads first, then through staging what was read with gaps. */
   finish(arena: Arena, segment: Segment): RequestList {
     if (this.#pieces.length === 0) return this.#requests;

@@ -20,17 +20,14 @@ export class BatchIterator implements AsyncIterator<Batch, undefined> {
     this.#producer = producer;
   }
 
-  async next(): Promise<IteratorResult<Batch, undefined>> {
+  next(): Promise<IteratorResult<Batch, undefined>> {
     if (this.#running !== undefined) {
-      throw new HeadraceError("BAD_OPTION", "next() was called before the last call had ended");
+      const text = "next() was called before the last call had ended";
+      return Promise.reject(new HeadraceError("BAD_OPTION", text));
     }
-    if (this.#done) return { done: true, value: undefined };
+    if (this.#done) return Promise.resolve({ done: true, value: undefined });
     this.#running = this.#step();
-    try {
-      return await this.#running;
-    } finally {
-      this.#running = undefined;
-    }
+    return this.#running;
   }
 
   /** Waits for a `next` that is under way, whose batch is its caller's. */
@@ -44,12 +41,14 @@ export class BatchIterator implements AsyncIterator<Batch, undefined> {
     try {
       const batch = await this.#producer.next();
       if (batch !== undefined) return { done: false, value: batch };
+      await this.#stop();
+      return { done: true, value: undefined };
     } catch (error) {
       await this.#stop();
       throw error;
+    } finally {
+      this.#running = undefined;
     }
-    await this.#stop();
-    return { done: true, value: undefined };
   }
 
   async #stop(): Promise<void> {

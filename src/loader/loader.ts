@@ -178,7 +178,7 @@ export class Loader implements AsyncIterable<Batch>, AsyncDisposable {
     this.#busy = true;
     const asked = performance.now();
     try {
-      await this.#prepare();
+      if (!this.#planAhead()) await this.#waitForMemory();
       const pending = this.#pending.shift();
       if (pending === undefined) return this.#noBatch();
       const batch = await this.#finishBatch(pending);
@@ -191,17 +191,19 @@ export class Loader implements AsyncIterable<Batch>, AsyncDisposable {
     }
   }
 
-  /** Plans what can be planned, if need be once memory has come back. */
-  async #prepare(): Promise<void> {
+  /** Plans what can be planned; false where nothing could be before memory has come back. */
+  #planAhead(): boolean {
+    this.#checkOpen();
+    this.#pump(1);
+    // The first batch does not wait for those behind it to be planned, unless there is time for that.
+    if (this.#stats.batches > 0 || this.#queue.inFlight > 0) this.#pump();
+    return this.#pending.length > 0 || this.#exhausted || this.#arena.numReturning === 0;
+  }
+
+  async #waitForMemory(): Promise<void> {
     const { timeoutMs, signal } = this.#options;
-    for (;;) {
-      this.#checkOpen();
-      this.#pump(1);
-      // The first batch does not wait for those behind it to be planned, unless there is time for that.
-      if (this.#stats.batches > 0 || this.#queue.inFlight > 0) this.#pump();
-      if (this.#pending.length > 0 || this.#exhausted || this.#arena.numReturning === 0) return;
-      await this.#arena.returned(timeoutMs, signal);
-    }
+    do await this.#arena.returned(timeoutMs, signal);
+    while (!this.#planAhead());
   }
 
   #noBatch(): undefined {
@@ -270,9 +272,12 @@ export class Loader implements AsyncIterable<Batch>, AsyncDisposable {
   }
 
   /** The completion of `ticket`, or an early one when the caller's signal fires. */
-  async #completion(ticket: Ticket): Promise<Completion> {
+  #completion(ticket: Ticket): Promise<Completion> {
     const { signal } = this.#options;
-    if (signal === undefined) return this.#queue.completion(ticket);
+    return signal === undefined ? this.#queue.completion(ticket) : this.#cancellable(ticket, signal);
+  }
+
+  async #cancellable(ticket: Ticket, signal: AbortSignal): Promise<Completion> {
     const cancel = () => this.#queue.cancel(ticket);
     signal.addEventListener("abort", cancel);
     try {

@@ -200,12 +200,12 @@ export class PaddedColumn extends ColumnBase {
     let at = 0;
     for (const span of rows.spans) {
       const { start } = layoutOf(span, this.position).values;
-      for (let i = 0; i < span.count; i++, at++) {
-        const length = offsets[at + 1]! - offsets[at]!;
-        const row = span.outRow + i;
-        const from = start + offsets[at]! * this.itemBytes;
-        target.gather.add(span.shard, from, length * this.itemBytes, this.#valuesAt + row * rowBytes);
-        const [tail, next] = [row * width + length, (row + 1) * width];
+      const { shard, count, outRow } = span;
+      const to = this.#valuesAt + outRow * rowBytes;
+      target.gather.addEach(shard, start, offsets, at, count, this.itemBytes, to, rowBytes);
+      for (let i = 0; i < count; i++, at++) {
+        const next = (outRow + i + 1) * width;
+        const tail = next - width + offsets[at + 1]! - offsets[at]!;
         if (tail === next) continue;
         values.fill(pad, tail * perItem, next * perItem);
         mask.fill(0, tail, next);

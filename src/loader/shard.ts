@@ -42,6 +42,8 @@ export class OpenShard {
   windowStart = 0;
   /** Rows view: the layouts of the dataset's columns, in its order; set once by {@link OpenShard.select}. */
   columnOf: readonly number[] = [];
+  /** Whether some row of the shard is null in each of those columns. */
+  hasNulls: readonly boolean[] = [];
 
   readonly #device: Device;
   readonly #blocks: BlockCache;
@@ -80,6 +82,10 @@ export class OpenShard {
   select(columns: readonly ColumnSchema[]): void {
     const names = new Map(this.description.rows?.schema.columns.map((column, i) => [column.name, i]));
     this.columnOf = columns.map((column) => names.get(column.name) ?? -1);
+    const groups = this.description.rows?.groups ?? [];
+    this.hasNulls = this.columnOf.map((own) =>
+      groups.some((group) => group.columns[own]?.validity !== undefined),
+    );
   }
 
   /** Index of the group that holds `row`. */

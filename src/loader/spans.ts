@@ -25,6 +25,11 @@ export class Pins {
     shard.pins++;
   }
 
+  /** The pinned shards, in the order in which they were pinned. */
+  get shards(): Iterable<OpenShard> {
+    return this.#shards;
+  }
+
   /** Throws `FILE_CHANGED` where one of the pinned shards has shrunk. */
   checkLengths(): void {
     for (const shard of this.#shards) shard.file.checkLength();
@@ -70,6 +75,8 @@ function contains(group: RowGroup, row: number): boolean {
 /** Rows of the batch, real ones and all. */
 export interface BatchRows {
   readonly spans: readonly Span[];
+  /** The shards of all spans, each once. */
+  readonly shards: Iterable<OpenShard>;
   readonly real: IndexRange;
   /** Rows with padding. */
   readonly size: number;

@@ -211,10 +211,14 @@ export class Program {
     entries[to + Field.op] = op;
     entries[to + Field.byteLength] = byteLength;
     if (op === Op.copy) {
-      this.#need(source, BUFFER, request);
-      this.#need(target, BUFFER | WRITABLE, request);
-      this.#range(source, sourceOffset, byteLength, request);
-      this.#range(target, targetOffset, byteLength, request);
+      if (!this.#holds(source, BUFFER, sourceOffset, byteLength)) {
+        this.#need(source, BUFFER, request);
+        this.#range(source, sourceOffset, byteLength, request);
+      }
+      if (!this.#holds(target, BUFFER | WRITABLE, targetOffset, byteLength)) {
+        this.#need(target, BUFFER | WRITABLE, request);
+        this.#range(target, targetOffset, byteLength, request);
+      }
       if (source === target && Math.abs(sourceOffset - targetOffset) < byteLength) throw overlap(request);
       entries[to + Field.fd] = this.#mappedFds[source]!;
       entries[to + Field.fileOffset] = this.#mappedLengths[source]!;
@@ -252,7 +256,8 @@ export class Program {
     for (let request = first; request < end; request++) {
       const op = entries[request * ENTRY + Field.op]!;
       const byteLength = entries[request * ENTRY + Field.byteLength]!;
-      const pieces = cutsInto(op, byteLength, this.#pieceBytes);
+      const whole = op !== Op.sync && byteLength > 0 && byteLength <= this.#pieceBytes;
+      const pieces = whole ? 1 : cutsInto(op, byteLength, this.#pieceBytes);
       numPieces += pieces;
       bytes += byteLength;
       if (op === Op.copy) copyBytes += byteLength;
@@ -292,6 +297,19 @@ export class Program {
     });
     const constants = call.constants.slice();
     return { name: pipeline.name, kernel: pipeline.kernel, buffers, constants, threads: call.threads };
+  }
+
+  /** Whether an object is of a kind and has the bytes: {@link Program.#need} and {@link Program.#range} say
+   * what is wrong where it has not. */
+  #holds(index: number, kind: number, offset: number, byteLength: number): boolean {
+    return (
+      (this.#kinds[index]! & kind) === kind &&
+      offset >= 0 &&
+      byteLength >= 0 &&
+      offset <= this.#lengths[index]! - byteLength &&
+      Number.isInteger(offset) &&
+      Number.isInteger(byteLength)
+    );
   }
 
   #need(index: number, kind: number, request: number): void {
