@@ -99,9 +99,16 @@ function readExactly(read: ByteReader, byteOffset: number, byteLength: number): 
   );
 }
 
+const FOUR_SPACES = 0x20202020;
+
 /** Text of the header without the padding behind it, of which strings cut from the text would keep hold. */
 function decodeHeader(bytes: Uint8Array): string {
   let end = bytes.length;
+  if (bytes.byteOffset % 4 === 0) {
+    // Up to a page of spaces, before the engine has compiled anything: four at a time.
+    const words = new Int32Array(bytes.buffer, bytes.byteOffset, end >>> 2);
+    while (end > 0 && end % 4 === 0 && words[end / 4 - 1] === FOUR_SPACES) end -= 4;
+  }
   while (end > 0 && isWhiteSpace(bytes[end - 1]!)) end--;
   const text = decodeUtf8(bytes.subarray(0, end));
   if (text !== undefined) return text;

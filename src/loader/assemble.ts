@@ -25,7 +25,8 @@ const FAULT_BYTES = 64 * 1024;
 
 /** A batch whose bytes are still to be asked for. */
 export interface Assembled {
-  readonly sampleIds: Float64Array;
+  /** Makes the index in the dataset of each real row; called at most once. */
+  readonly sampleIds: () => Float64Array;
   readonly columns: ReadonlyMap<string, Column>;
   readonly rowMask: Part | undefined;
   readonly scope: ViewScope;
@@ -87,12 +88,17 @@ export class Assembler {
     const pins = new Pins();
     const scope = new ViewScope(() => request.title);
     try {
-      const sampleIds = new Float64Array(request.count);
-      request.order.fill(sampleIds, request.start, request.count);
+      const { order, start, count } = request;
+      const fill = () => {
+        const ids = new Float64Array(count);
+        order.fill(ids, start, count);
+        return ids;
+      };
+      const ids = order.sequential && this.#dataset.view === "rows" ? undefined : fill();
       const parts =
         this.#dataset.view === "tensors"
-          ? this.#tensors(sampleIds, segment, scope, pins)
-          : this.#rows(request, sampleIds, segment, scope, pins);
+          ? this.#tensors(ids ?? fill(), segment, scope, pins)
+          : this.#rows(request, ids, segment, scope, pins);
       const requests = this.#gather.finish(this.#arena, segment);
       this.#upload(requests, segment);
       let mapped = false;
@@ -101,6 +107,7 @@ export class Assembler {
         mapped ||= column.mapped;
         touchedBytes += column.byteLength;
       }
+      const sampleIds = ids === undefined ? fill : () => ids;
       return { sampleIds, scope, pins, requests, mapped, touchedBytes, ...parts };
     } catch (error) {
       scope.close();
@@ -135,9 +142,16 @@ export class Assembler {
     }
   }
 
-  #rows(request: BatchRequest, ids: Float64Array, segment: Segment, scope: ViewScope, pins: Pins) {
+  /** `ids` where the samples are not consecutive. */
+  #rows(
+    request: BatchRequest,
+    ids: Float64Array | undefined,
+    segment: Segment,
+    scope: ViewScope,
+    pins: Pins,
+  ) {
     const { index } = this.#dataset;
-    if (request.order.sequential) runsOfRange(request.start, request.count, index, this.#runs);
+    if (ids === undefined) runsOfRange(request.start, request.count, index, this.#runs);
     else runsOf(ids, request.count, index, this.#runs);
     spansOf(this.#runs, this.#open, pins, this.#spans);
     const rows: BatchRows = {
@@ -189,7 +203,7 @@ export class Assembler {
     for (const { shard, tensor, window, at } of places) {
       const { start, end } = tensor.range;
       if (window === undefined) this.#gather.add(shard, start, end - start, at);
-      else window.advise("will-need", at, end - start);
+      else shard.willNeed(0, window, at, end - start);
       const buffer = window ?? target.device!;
       const mapped = window !== undefined;
       columns.set(

@@ -197,7 +197,8 @@ export interface BatchContents {
   readonly epoch: number;
   readonly step: number;
   readonly size: number;
-  readonly sampleIds: Float64Array;
+  readonly numSamples: number;
+  readonly sampleIds: () => Float64Array;
   readonly columns: ReadonlyMap<string, Column>;
   readonly rowMask: Part | undefined;
   readonly scope: ViewScope;
@@ -214,12 +215,14 @@ export class Batch implements Disposable {
   readonly step: number;
   /** Rows of every column, padding rows included. */
   readonly size: number;
-  /** Index in the dataset of each real row, in the order of the rows. Owned by the caller. */
-  readonly sampleIds: Float64Array;
+  /** Real samples. */
+  readonly numSamples: number;
   /** By name, in the order of the schema. Tensors view: one column a tensor, without a row dimension. */
   readonly columns: ReadonlyMap<string, Column>;
   /** U8 `[size]`, 1 for real rows; there only when rows were padded. */
   readonly rowMask?: Part | undefined;
+  readonly #makeSampleIds: () => Float64Array;
+  #sampleIds: Float64Array | undefined;
   readonly #scope: ViewScope;
   readonly #onRelease: () => void;
 
@@ -227,16 +230,18 @@ export class Batch implements Disposable {
     this.epoch = contents.epoch;
     this.step = contents.step;
     this.size = contents.size;
-    this.sampleIds = contents.sampleIds;
+    this.numSamples = contents.numSamples;
+    this.#makeSampleIds = contents.sampleIds;
     this.columns = contents.columns;
     this.rowMask = contents.rowMask;
     this.#scope = contents.scope;
     this.#onRelease = contents.onRelease;
   }
 
-  /** Real samples. */
-  get numSamples(): number {
-    return this.sampleIds.length;
+  /** Index in the dataset of each real row, in the order of the rows. Owned by the caller. */
+  get sampleIds(): Float64Array {
+    this.#sampleIds ??= this.#makeSampleIds();
+    return this.#sampleIds;
   }
 
   /** Bytes of all values, offsets and masks. */

@@ -9,6 +9,7 @@ import { Column, type ColumnParts, Part, type ViewScope } from "./batch.ts";
 import type { DatasetDictionary } from "./dictionary.ts";
 import type { Gather } from "./gather.ts";
 import { readBits, readIntegers } from "./integers.ts";
+import type { OpenShard } from "./shard.ts";
 import type { BatchRows, Span } from "./spans.ts";
 
 /** Where a batch's bytes go. */
@@ -107,7 +108,7 @@ export abstract class ColumnBase implements ColumnAssembler {
     const byteOffset = start - span.shard.windowStart;
     const aligned =
       start % itemAlignment(this.column.dtype) === 0 && byteOffset % target.offsetAlignment === 0;
-    return aligned ? { buffer, byteOffset } : undefined;
+    return aligned ? { shard: span.shard, buffer, byteOffset } : undefined;
   }
 
   protected make(
@@ -121,7 +122,7 @@ export abstract class ColumnBase implements ColumnAssembler {
   ): Column {
     const buffer = place?.buffer ?? target.device!;
     const byteOffset = place?.byteOffset ?? offset;
-    if (place !== undefined) place.buffer.advise("will-need", byteOffset, byteLength);
+    place?.shard.willNeed(this.position, place.buffer, byteOffset, byteLength);
     const { name, logical } = this.column;
     return new Column(
       name,
@@ -140,6 +141,7 @@ export abstract class ColumnBase implements ColumnAssembler {
 
 /** A part that is a mapping. */
 export interface MappedPlace {
+  readonly shard: OpenShard;
   readonly buffer: DeviceBuffer;
   readonly byteOffset: number;
 }

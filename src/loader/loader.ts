@@ -250,6 +250,7 @@ export class Loader implements AsyncIterable<Batch>, AsyncDisposable {
       epoch: pending.epoch,
       step: this.#stats.batches,
       size: step.size,
+      numSamples: step.count,
       sampleIds: assembled.sampleIds,
       columns: assembled.columns,
       rowMask: assembled.rowMask,

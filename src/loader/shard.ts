@@ -8,6 +8,18 @@ import { describeShard } from "./describe.ts";
 /** Longest typed view that is quick to index: past 2 GiB byte indices leave the engine's fast path. */
 const MAX_VIEW = 2 ** 31;
 
+/** Bytes that are brought in ahead of a reader that goes through a mapping in order. */
+const AHEAD_BYTES = 16 * 1024 * 1024;
+/** Shorter ranges out of order are left to page faults. */
+const SMALL_BYTES = 64 * 1024;
+
+/** Bytes of a mapping that were asked for ahead of their use. */
+interface AskedRange {
+  readonly buffer: DeviceBuffer;
+  readonly from: number;
+  readonly to: number;
+}
+
 /** How the bytes of a shard will be reached, and why. */
 export interface ShardPath {
   readonly strategy: Strategy;
@@ -49,6 +61,7 @@ export class OpenShard {
   readonly #blocks: BlockCache;
   readonly #windows = new Map<number, DeviceBuffer>();
   readonly #windowLength: number;
+  readonly #asked = new Map<number, AskedRange>();
   #metaView: Uint8Array | undefined;
   #checkedFor: object | undefined;
 
@@ -141,8 +154,26 @@ export class OpenShard {
     return this.#blocks.read(this.file, this.index, byteOffset, byteLength);
   }
 
+  /**
+   * Has pages of a mapping brought in ahead of their use, off this thread. `reader` tells apart those who each
+   * go through the shard in an order of their own (columns). Who goes on where it stopped gets
+   * {@link AHEAD_BYTES} at once, since asking has a price of its own; what was asked for already is not again.
+   */
+  willNeed(reader: number, buffer: DeviceBuffer, byteOffset: number, byteLength: number): void {
+    const end = byteOffset + byteLength;
+    const asked = this.#asked.get(reader);
+    const goesOn = asked?.buffer === buffer && byteOffset >= asked.from && byteOffset <= asked.to;
+    if (goesOn && end <= asked.to) return;
+    if (!goesOn && byteLength < SMALL_BYTES) return;
+    const from = goesOn ? asked.to : byteOffset;
+    const to = Math.min(buffer.byteLength, goesOn ? Math.max(end, from + AHEAD_BYTES) : end);
+    buffer.advise("will-need", from, to - from);
+    this.#asked.set(reader, { buffer, from: goesOn ? asked.from : byteOffset, to });
+  }
+
   /** Lets the system take back the pages of this shard's mappings; they come again when touched. */
   dropResidency(): void {
+    this.#asked.clear();
     for (const buffer of this.#windows.values()) buffer.advise("dont-need", 0, buffer.byteLength);
   }
 

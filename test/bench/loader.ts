@@ -2,8 +2,9 @@
 
 import { packageVersion } from "./bare.ts";
 import { type Row, writeResults } from "./harness.ts";
-import { type Cases, copies, processes, reads, sequential } from "./loader-cases.ts";
+import { type Cases, copies, reads, sequential } from "./loader-cases.ts";
 import { peers, peerVersions } from "./loader-peers.ts";
+import { processes } from "./loader-processes.ts";
 
 const wanted = process.argv.slice(2);
 const wants = (name: string) => wanted.length === 0 || wanted.some((one) => name.startsWith(one));
