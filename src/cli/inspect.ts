@@ -16,7 +16,7 @@ import {
   type View,
 } from "../index.ts";
 import { dtypeMix, factsOf, type ShardFacts } from "./facts.ts";
-import { amountText, bytesText, nameList, wholeNumber } from "./output.ts";
+import { amountText, bytesText, isTerminal, nameList, wholeNumber } from "./output.ts";
 import { jsonRows } from "./rows.ts";
 import { printReport } from "./tables.ts";
 
@@ -104,7 +104,7 @@ async function writeManifest(dataset: Dataset, shards: readonly ShardFacts[], pa
       `${shard.path}: does not lie below ${folder}, where the manifest would be; write it there, or further up`,
     );
   }
-  if (process.stderr.isTTY) {
+  if (isTerminal(2)) {
     const bytes = shards.reduce((total, shard) => total + shard.bytes, 0);
     console.error(`headrace: reading ${bytesText(bytes)} for their sha256 …`);
   }

@@ -122,8 +122,11 @@ async function load(source: string | undefined, flags: LoadFlags): Promise<void>
   const started = performance.now();
   const tracer = flags.trace === undefined ? undefined : new TraceRecorder();
   const abort = new AbortController();
-  const interrupt = (signal: NodeJS.Signals) => abort.abort(signal);
-  process.once("SIGINT", interrupt).once("SIGTERM", interrupt);
+  const interrupt = (signal: NodeJS.Signals) => {
+    if (abort.signal.aborted) process.exit(exitCodeOf(signal));
+    abort.abort(signal);
+  };
+  process.on("SIGINT", interrupt).on("SIGTERM", interrupt);
   try {
     await using loader = await openLoader(source ?? defaultSource(), {
       ...optionsOf(flags),
@@ -140,7 +143,7 @@ async function load(source: string | undefined, flags: LoadFlags): Promise<void>
       if (tracer !== undefined) saveTrace(flags.trace!, tracer);
     }
     if (flags.json) console.log(JSON.stringify(run.report()));
-    else await run.print();
+    else run.print();
     if (run.interrupted) reportInterrupt(loader.stats.samples, flags, abort.signal.reason);
   } finally {
     process.off("SIGINT", interrupt).off("SIGTERM", interrupt);
@@ -205,7 +208,11 @@ function reportInterrupt(samples: number, flags: LoadFlags, signal: unknown): vo
       ? "with --state FILE it could be resumed"
       : `go on with --resume ${printable(flags.state)}`;
   console.error(`headrace: interrupted after ${amountText(samples, "sample")}; ${hint}`);
-  process.exitCode = signal === "SIGTERM" ? ExitCode.terminated : ExitCode.interrupted;
+  process.exitCode = exitCodeOf(signal);
+}
+
+function exitCodeOf(signal: unknown): number {
+  return signal === "SIGTERM" ? ExitCode.terminated : ExitCode.interrupted;
 }
 
 function defaultSource(): string {

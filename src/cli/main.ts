@@ -48,9 +48,12 @@ function fail(error: unknown, debug: boolean): number {
   return known && error.code === "BAD_OPTION" ? ExitCode.usage : ExitCode.failed;
 }
 
-/** Lets failures of usage come as one line that says where help is. */
+/** Lets failures of usage come as one line that says where help is, and pipes close at any time. */
 function quiet(command: Command): Command {
   return command.exitOverride().configureOutput({
+    // The streams of process throw where a pipe was closed; console does not.
+    writeOut: (text) => console.log(text.replace(/\n$/, "")),
+    writeErr: (text) => console.error(text.replace(/\n$/, "")),
     outputError(text, write) {
       const line = text
         .replace(/^error: /, "")

@@ -1,4 +1,5 @@
 /** What the commands share in how they speak: exit codes, numbers for people, tables, option values. */
+import { fstatSync } from "node:fs";
 import { InvalidArgumentError } from "commander";
 
 /** What a shell sees. */
@@ -51,31 +52,58 @@ export function printable(text: string): string {
 /** Control characters, line and paragraph separators, and marks that turn the direction of text. */
 const UNSAFE = /[\p{Cc}\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]/gu;
 
-/** Prints a table without rules between its rows, no wider than the terminal. The first row is the head where
- * `head` is given. */
+/** Whether stdout (1) or stderr (2) is a terminal. Making the streams of `process` takes longer than loading a
+ * small dataset, so pipes and files are told apart without them. */
+export function isTerminal(fd: 1 | 2): boolean {
+  try {
+    if (!fstatSync(fd).isCharacterDevice()) return false;
+  } catch {
+    return false;
+  }
+  return (fd === 1 ? process.stdout : process.stderr).isTTY === true;
+}
+
+/** Prints pairs of name and value, one a line. Long values run on. */
+export function printPairs(pairs: readonly (readonly [name: string, value: string])[]): void {
+  const safe = pairs.map(([name, value]) => [printable(name), printable(value)] as const);
+  const width = Math.max(...safe.map(([name]) => Bun.stringWidth(name)));
+  const lines = safe.map(([name, value]) => name + " ".repeat(width - Bun.stringWidth(name) + GAP) + value);
+  console.log(lines.join("\n"));
+}
+
+/** Prints a table without rules between its rows. On a terminal, cells are cut so that it fits. */
 export async function printTable(
+  head: readonly string[],
   rows: readonly (readonly string[])[],
-  head?: readonly string[],
 ): Promise<void> {
   const { default: Table } = await import("cli-table3");
+  const onTerminal = isTerminal(1);
+  const heads = head.map(printable);
   const cells = rows.map((row) => row.map(printable));
-  const heads = head?.map(printable);
-  const all = heads === undefined ? cells : [heads, ...cells];
-  const widths = fitWidths(naturalWidths(all), process.stdout.isTTY ? process.stdout.columns : undefined);
+  const widths = fitWidths(naturalWidths([heads, ...cells]), onTerminal ? process.stdout.columns : undefined);
   const table = new Table({
-    ...(heads === undefined ? {} : { head: heads }),
+    head: heads,
     chars: PLAIN_LINES,
     colWidths: widths.map((width) => width + GAP),
     style: {
       "padding-left": 0,
       "padding-right": GAP,
-      head: process.stdout.isTTY ? ["bold"] : [],
+      head: onTerminal ? ["bold"] : [],
       border: [],
       compact: true,
     },
   });
-  for (const row of cells) table.push(row);
+  for (const row of cells) table.push(row.map((cell, i) => cutFront(cell, widths[i]!)));
   console.log(table.toString().replaceAll(/ +$/gm, ""));
+}
+
+/** Cuts a cell of one word, such as a path, to `width` columns: its end tells it from others. The table cuts
+ * other cells at their end. */
+export function cutFront(cell: string, width: number): string {
+  if (cell.includes(" ") || Bun.stringWidth(cell) <= width) return cell;
+  const characters = [...cell];
+  while (Bun.stringWidth(characters.join("")) > width - 1) characters.shift();
+  return `…${characters.join("")}`;
 }
 
 function naturalWidths(rows: readonly (readonly string[])[]): number[] {

@@ -1,5 +1,5 @@
 /** The live bar of a long run: on a terminal only, on stderr, so that stdout stays clean. */
-import { bytesText, countText } from "./output.ts";
+import { bytesText, countText, isTerminal } from "./output.ts";
 
 /** Draws are this far apart, ms. */
 const EVERY_MS = 100;
@@ -11,9 +11,10 @@ export interface Progress {
   stop(): void;
 }
 
-/** A bar up to `total` samples; undefined in a pipe or where `wanted` is false. */
-export async function openProgress(total: number, wanted: boolean): Promise<Progress | undefined> {
-  if (!wanted || !process.stderr.isTTY) return undefined;
+/** A bar up to `total` samples for a run that began at `startedMs` on the clock of `performance.now()`;
+ * undefined in a pipe. */
+export async function openProgress(total: number, startedMs: number): Promise<Progress | undefined> {
+  if (!isTerminal(2)) return undefined;
   const { default: cliProgress } = await import("cli-progress");
   const wide = (process.stderr.columns ?? WIDE) >= WIDE;
   const bar = new cliProgress.SingleBar(
@@ -28,10 +29,9 @@ export async function openProgress(total: number, wanted: boolean): Promise<Prog
     },
     cliProgress.Presets.shades_classic,
   );
-  const started = performance.now();
   let drawn = Number.NEGATIVE_INFINITY;
   const payload = (samples: number, bytes: number, now: number) => {
-    const seconds = Math.max((now - started) / 1000, 1e-3);
+    const seconds = Math.max((now - startedMs) / 1000, 1e-3);
     return {
       samples: countText(samples),
       all: countText(total),
@@ -39,7 +39,7 @@ export async function openProgress(total: number, wanted: boolean): Promise<Prog
       speed: bytesText(bytes / seconds),
     };
   };
-  bar.start(total, 0, payload(0, 0, started));
+  bar.start(total, 0, payload(0, 0, startedMs));
   return {
     update(samples, bytes) {
       const now = performance.now();

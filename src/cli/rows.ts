@@ -29,13 +29,10 @@ export async function jsonRows(dataset: Dataset, device: Device, count: number) 
   const rows: { sample: number; values: Record<string, Value> }[] = [];
   const cut = new Set<string>();
   await eachRow(dataset, device, count, (sample, values) => {
-    const row: Record<string, Value> = {};
     for (const [name, { value, length }] of values) {
-      // A column may have any name, `__proto__` too.
-      Object.defineProperty(row, name, { value, enumerable: true });
       if (Array.isArray(value) && length > value.length) cut.add(name);
     }
-    rows.push({ sample, values: row });
+    rows.push({ sample, values: Object.fromEntries([...values].map(([name, { value }]) => [name, value])) });
   });
   return { rows, cut: [...cut] };
 }
@@ -64,7 +61,7 @@ function decode(column: Column): Decoded {
   const elements = elementsOf(column);
   if (elements === undefined) return { value: `${column.byteLength} bytes of ${column.dtype}`, length: 1 };
   const value = Array.from(elements.subarray(0, MAX_ELEMENTS) as ArrayLike<number | bigint>, (element) =>
-    valueOf(column, element),
+    decodeElement(column, element),
   );
   const scalar = column.offsets === undefined && column.shape.length === 1 && value.length === 1;
   return { value: scalar ? value[0]! : value, length: elements.length };
@@ -80,7 +77,7 @@ function elementsOf(column: Column) {
   }
 }
 
-function valueOf({ dtype }: Column, element: number | bigint): string | number | boolean {
+function decodeElement({ dtype }: Column, element: number | bigint): string | number | boolean {
   if (typeof element === "bigint") {
     const number = Number(element);
     return Number.isSafeInteger(number) ? number : String(element);

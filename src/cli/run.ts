@@ -3,8 +3,8 @@ import { setImmediate } from "node:timers/promises";
 import type { Batch, Loader } from "../index.ts";
 import { HeadraceError, saveText } from "../index.ts";
 import type { LoadFlags } from "./load.ts";
-import { amountText, bytesText, countText, printTable, timeText } from "./output.ts";
-import { openProgress } from "./progress.ts";
+import { amountText, bytesText, countText, printPairs, timeText } from "./output.ts";
+import { openProgress, type Progress } from "./progress.ts";
 import { Quantiles } from "./quantiles.ts";
 
 /** How often `--state` is written while loading, ms. */
@@ -12,6 +12,8 @@ const STATE_EVERY_MS = 5000;
 /** How long batches may follow one another, ms, before signals and timers get their turn: mapped batches come
  * without any wait. */
 const TURN_EVERY_MS = 20;
+/** A shorter run shows no bar, ms. */
+const BAR_AFTER_MS = 150;
 /** Bytes between the touches that bring a mapped page in. */
 const TOUCH_STRIDE = 4096;
 
@@ -27,6 +29,7 @@ export class Run {
   #endedMs = 0;
   #stateSavedMs = 0;
   #interrupted = false;
+  #progress: Progress | undefined;
 
   constructor(loader: Loader, flags: LoadFlags, startedMs: number, signal: AbortSignal) {
     this.#loader = loader;
@@ -42,16 +45,15 @@ export class Run {
 
   /** Takes every batch until the end or the signal. The state is saved however it ends. */
   async consume(): Promise<void> {
-    const progress = await openProgress(this.#samplesToCome(), !this.#flags.json);
     try {
-      await this.#takeAll((samples, bytes) => progress?.update(samples, bytes));
+      await this.#takeAll();
     } catch (error) {
       const cancelled = error instanceof HeadraceError && error.code === "CANCELLED";
       if (!cancelled || !this.#signal.aborted) throw error;
       this.#interrupted = true;
     } finally {
       this.#endedMs = performance.now();
-      progress?.stop();
+      this.#progress?.stop();
       this.saveState();
     }
   }
@@ -92,7 +94,7 @@ export class Run {
   }
 
   /** The closing table. */
-  async print(): Promise<void> {
+  print(): void {
     const report = this.report();
     const rows: [string, string][] = [
       ["dataset", `${report.dataset} (${amountText(this.#loader.dataset.numShards, "shard")})`],
@@ -113,13 +115,14 @@ export class Run {
         digest,
       ]),
     ];
-    await printTable(rows);
+    printPairs(rows);
   }
 
-  async #takeAll(update: (samples: number, bytes: number) => void): Promise<void> {
+  async #takeAll(): Promise<void> {
     const loader = this.#loader;
     let asked = performance.now();
     let turned = asked;
+    let barDue = this.#flags.json ? Number.POSITIVE_INFINITY : asked + BAR_AFTER_MS;
     let first = true;
     for await (using batch of loader) {
       const now = performance.now();
@@ -127,8 +130,11 @@ export class Run {
       first = false;
       this.#waits.add(now - asked);
       this.#take(batch);
-      const { samples, bytes } = loader.stats;
-      update(samples, bytes);
+      if (now > barDue) {
+        barDue = Number.POSITIVE_INFINITY;
+        this.#progress = await openProgress(this.#samplesInAll(), this.#started);
+      }
+      if (this.#progress !== undefined) this.#progress.update(loader.stats.samples, loader.stats.bytes);
       if (now - this.#stateSavedMs > STATE_EVERY_MS) this.saveState();
       if (now - turned > TURN_EVERY_MS) {
         await setImmediate();
@@ -138,12 +144,13 @@ export class Run {
     }
   }
 
-  /** About as many samples as this rank has before it, for the bar. */
-  #samplesToCome(): number {
+  /** About as many samples as this run will have had at its end, for the bar. */
+  #samplesInAll(): number {
     const { epoch, position } = this.#loader.state();
     const perEpoch = this.#loader.samplesPerEpoch;
     const left = Math.max(0, (this.#flags.epochs - epoch) * perEpoch - position);
-    return Math.min(Math.ceil(left / this.#flags.worldSize), Number.MAX_SAFE_INTEGER);
+    const share = this.#loader.stats.samples + Math.ceil(left / this.#flags.worldSize);
+    return Math.min(share, Number.MAX_SAFE_INTEGER);
   }
 
   /** Brings every byte in: a mapped page that nobody touched was not loaded. */

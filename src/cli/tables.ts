@@ -2,7 +2,7 @@
 import { type ColumnSchema, columnText, type Dataset, type Device } from "../index.ts";
 import { dtypeMix, type ShardFacts } from "./facts.ts";
 import type { InspectFlags } from "./inspect.ts";
-import { bytesText, countText, printTable } from "./output.ts";
+import { bytesText, countText, printPairs, printTable } from "./output.ts";
 import { tableRows } from "./rows.ts";
 
 /** Characters of a value of a file's metadata. */
@@ -15,22 +15,22 @@ export async function printReport(
   shards: readonly ShardFacts[],
   flags: InspectFlags,
 ): Promise<void> {
-  await printSummary(dataset, shards);
+  printSummary(dataset, shards);
   await printShards(shards.slice(0, flags.shards), shards.length);
   if (dataset.view === "rows") await printColumns(dataset);
   else await printTensors(shards, flags.tensors);
   const { head, rows } = await tableRows(dataset, device, flags.rows);
   if (rows.length === 0) return;
   console.log("");
-  await printTable(rows, head);
+  await printTable(head, rows);
 }
 
-async function printSummary(dataset: Dataset, shards: readonly ShardFacts[]): Promise<void> {
+function printSummary(dataset: Dataset, shards: readonly ShardFacts[]): void {
   const mix = Object.entries(dtypeMix(dataset, shards)).map(([dtype, amount]) =>
     dataset.view === "rows" ? `${dtype} × ${amount}` : `${dtype} ${bytesText(amount)}`,
   );
   const metadata = Object.entries(shards[0]?.metadata ?? {});
-  await printTable([
+  printPairs([
     ["dataset", dataset.title],
     ["view", dataset.view],
     ["samples", countText(dataset.numSamples)],
@@ -38,7 +38,7 @@ async function printSummary(dataset: Dataset, shards: readonly ShardFacts[]): Pr
     ["bytes", bytesText(shards.reduce((total, shard) => total + shard.bytes, 0))],
     ["dtypes", mix.join(", ") || "none"],
     ["fingerprint", dataset.fingerprint],
-    ...metadata.map(([key, value]) => [
+    ...metadata.map(([key, value]): [string, string] => [
       `metadata ${key}`,
       value.length > METADATA ? `${value.slice(0, METADATA - 1)}…` : value,
     ]),
@@ -56,7 +56,7 @@ async function printShards(shards: readonly ShardFacts[], total: number): Promis
       shard.groups === undefined ? "-" : countText(shard.groups),
       `${shard.alignment} B`,
     ]);
-    await printTable(rows, ["shard", "format", "samples", "bytes", "batches", "values aligned to"]);
+    await printTable(["shard", "format", "samples", "bytes", "batches", "values aligned to"], rows);
   }
   printMore(total - shards.length, "--shards");
 }
@@ -69,7 +69,7 @@ async function printColumns(dataset: Dataset): Promise<void> {
     column.nullable ? "yes" : "no",
     dictionaryText(dataset, column),
   ]);
-  await printTable(rows, ["column", "type", "nullable", "dictionary"]);
+  await printTable(["column", "type", "nullable", "dictionary"], rows);
 }
 
 function dictionaryText(dataset: Dataset, column: ColumnSchema): string {
@@ -90,7 +90,7 @@ async function printTensors(shards: readonly ShardFacts[], limit: number): Promi
     ]);
   if (rows.length > 0) {
     console.log("");
-    await printTable(rows, ["tensor", "dtype", "shape", "bytes", "at byte"]);
+    await printTable(["tensor", "dtype", "shape", "bytes", "at byte"], rows);
   }
   printMore(tensors.length - rows.length, "--tensors");
 }
