@@ -1,5 +1,5 @@
 /** One run through a loader: takes every batch, and measures on the way. */
-import { setImmediate } from "node:timers/promises";
+import { readFileSync } from "node:fs";
 import type { Batch, Loader } from "../index.ts";
 import { HeadraceError, saveText } from "../index.ts";
 import type { LoadFlags } from "./load.ts";
@@ -9,9 +9,6 @@ import { Quantiles } from "./quantiles.ts";
 
 /** How often `--state` is written while loading, ms. */
 const STATE_EVERY_MS = 5000;
-/** How long batches may follow one another, ms, before signals and timers get their turn: mapped batches come
- * without any wait. */
-const TURN_EVERY_MS = 20;
 /** A shorter run shows no bar, ms. */
 const BAR_AFTER_MS = 150;
 /** Bytes between the touches that bring a mapped page in. */
@@ -121,7 +118,6 @@ export class Run {
   async #takeAll(): Promise<void> {
     const loader = this.#loader;
     let asked = performance.now();
-    let turned = asked;
     let barDue = this.#flags.json ? Number.POSITIVE_INFINITY : asked + BAR_AFTER_MS;
     let first = true;
     for await (using batch of loader) {
@@ -136,10 +132,6 @@ export class Run {
       }
       if (this.#progress !== undefined) this.#progress.update(loader.stats.samples, loader.stats.bytes);
       if (now - this.#stateSavedMs > STATE_EVERY_MS) this.saveState();
-      if (now - turned > TURN_EVERY_MS) {
-        await setImmediate();
-        turned = performance.now();
-      }
       asked = performance.now();
     }
   }
@@ -197,8 +189,10 @@ function strategyText(counts: ReadonlyMap<string, number>): string | undefined {
   return strategies.size > 1 ? "mixed" : [...strategies][0];
 }
 
-/** The system counts it in kB on Linux and in bytes on macOS. */
+/** Linux's own count, since what it reports of a process's resources begins with its parent's; elsewhere the
+ * reported one, which macOS gives in bytes. */
 function peakRssBytes(): number {
-  const { maxRSS } = process.resourceUsage();
-  return Math.max(process.platform === "darwin" ? maxRSS : maxRSS * 1024, process.memoryUsage.rss());
+  if (process.platform !== "linux") return process.resourceUsage().maxRSS;
+  const match = /^VmHWM:\s+(\d+) kB$/m.exec(readFileSync("/proc/self/status", "utf8"));
+  return match === null ? process.memoryUsage.rss() : Number(match[1]) * 1024;
 }

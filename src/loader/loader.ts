@@ -9,20 +9,14 @@ import { costLimitOf, lengthColumnOf } from "./costs.ts";
 import type { Dataset } from "./dataset.ts";
 import { BatchIterator } from "./iterate.ts";
 import { type LoaderOptions, type ResolvedOptions, resolveOptions } from "./options.ts";
+import type { Pending } from "./pending.ts";
+import { Residency } from "./residency.ts";
 import { checkState, type LoaderState, orderOf } from "./state.ts";
 import { type CostsOf, type Cursor, Walk } from "./walk.ts";
 
-/** A batch that is on its way, or the reason why none comes. */
-interface Pending {
-  readonly title: string;
-  readonly epoch: number;
-  readonly step: Step | undefined;
-  readonly segment: Segment;
-  readonly assembled: Assembled | undefined;
-  readonly ticket: Ticket | undefined;
-  readonly after: Cursor;
-  readonly error: unknown;
-}
+/** How long batches may follow one another without a wait, ms, before timers, signals and other connections of
+ * the process get their turn. */
+const TURN_EVERY_MS = 10;
 
 /** What a loader has done so far. */
 export interface LoaderStats {
@@ -58,8 +52,8 @@ export class Loader implements AsyncIterable<Batch>, AsyncDisposable {
   #busy = false;
   #closed = false;
   #closing: Promise<void> | undefined;
-  #touched = 0;
-  readonly #idleRss = process.memoryUsage.rss();
+  readonly #residency: Residency;
+  #turnedMs = performance.now();
   #stats = { batches: 0, samples: 0, bytes: 0, waitMs: 0 };
 
   /**
@@ -93,6 +87,7 @@ export class Loader implements AsyncIterable<Batch>, AsyncDisposable {
         ? { epoch: 0, position: 0 }
         : checkState(state, dataset.fingerprint, dataset.numSamples, this.#options);
     this.#delivered = { epoch: start.epoch, position: start.position };
+    this.#residency = new Residency(this.#options.memoryBytes);
     this.#arena = new Arena(device, this.#options.prefetch + 1, this.#options.memoryBytes);
     this.#assembler = new Assembler(dataset, device, this.#arena, this.#options);
     const elementsOf = lengthColumnOf(dataset, this.#options);
@@ -178,6 +173,10 @@ export class Loader implements AsyncIterable<Batch>, AsyncDisposable {
     this.#busy = true;
     const asked = performance.now();
     try {
+      if (asked - this.#turnedMs > TURN_EVERY_MS) {
+        await new Promise(setImmediate);
+        this.#turnedMs = performance.now();
+      }
       if (!this.#planAhead()) await this.#waitForMemory();
       const pending = this.#pending.shift();
       if (pending === undefined) return this.#noBatch();
@@ -260,7 +259,11 @@ export class Loader implements AsyncIterable<Batch>, AsyncDisposable {
         assembled.pins.release();
         this.#arena.release(pending.segment);
         this.#options.tracer?.span("segments", pending.title, delivered, performance.now());
-        this.#limitResidency(assembled.touchedBytes);
+        this.#residency.touch(
+          assembled.touchedBytes,
+          () => this.#arena.byteLength,
+          () => this.dataset.openShards(),
+        );
         if (this.#iterating && !this.#closed && !this.#busy) this.#pump();
       },
     });
@@ -378,19 +381,6 @@ export class Loader implements AsyncIterable<Batch>, AsyncDisposable {
       void this.#arena.releaseAfter(pending.segment, quiet);
       void quiet.then(() => pending.assembled?.pins.release());
     }
-  }
-
-  /** Lets go of mapped pages before more than `memoryBytes` of them are resident. What batches touch is an
-   * upper bound, so the system is asked only when that reaches the limit. */
-  #limitResidency(bytes: number): void {
-    const limit = this.#options.memoryBytes;
-    this.#touched += bytes;
-    if (this.#touched < limit) return;
-    const resident = process.memoryUsage.rss() - this.#idleRss - this.#arena.byteLength;
-    this.#touched = Math.min(Math.max(resident, 0), limit - limit / 16);
-    if (resident < limit) return;
-    this.#touched = 0;
-    for (const shard of this.dataset.openShards()) shard.dropResidency();
   }
 
   #traceRead(pending: Pending, completion: Completion): void {

@@ -65,8 +65,10 @@ export function writeFileAtomically(path: string, chunks: () => Iterable<Uint8Ar
   const folder = dirname(path);
   const temporary = join(folder, `.${basename(path)}.${crypto.randomUUID()}.tmp`);
   let fd: number | undefined;
+  let made = false;
   try {
     fd = openSync(temporary, "wx");
+    made = true;
     for (const chunk of chunks()) writeAll(fd, chunk);
     fsyncSync(fd);
     closeSync(fd);
@@ -75,7 +77,7 @@ export function writeFileAtomically(path: string, chunks: () => Iterable<Uint8Ar
     syncFolder(folder);
   } catch (error) {
     if (fd !== undefined) closeSync(fd);
-    rmSync(temporary, { force: true });
+    if (made) rmSync(temporary, { force: true });
     throw asHeadraceError(path, error);
   }
 }

@@ -113,9 +113,8 @@ function fromManifest(path: string, title = path): Source {
     parseManifest(readWhole(path, MAX_MANIFEST_BYTES).toString("utf8")),
   );
   const folder = dirname(path);
-  const shards = manifest.shards.map((shard) => ({ path: join(folder, shard.path), name: shard.path }));
-  oneFamily(title, shards);
-  return { title, shards, manifest };
+  const paths = manifest.shards.map((shard) => join(folder, shard.path));
+  return { ...fromPaths(title, paths), manifest };
 }
 
 function fromIndex(path: string, title = path): Source {

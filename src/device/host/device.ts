@@ -169,6 +169,7 @@ export class HostDevice implements Device {
   }
 
   #prefetch(region: Region, address: number, byteLength: number): void {
+    if (this.#prefetches.size >= MAX_PREFETCHES) return;
     const { lanes, pieceBytes } = this.shared;
     const program = new Float64Array(ENTRY);
     program[Field.op] = LaneOp.populate;
@@ -190,6 +191,9 @@ export class HostDevice implements Device {
     region.retain();
   }
 }
+
+/** Hints that wait for a lane; later ones are dropped, since what comes too late helps nobody. */
+const MAX_PREFETCHES = 64;
 
 /** Opens the host device. Throws `BAD_OPTION` for an option out of its bounds, and `DEVICE_UNAVAILABLE`
  * where the C library cannot be bound. */

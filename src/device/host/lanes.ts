@@ -125,7 +125,8 @@ export class Lanes implements LaneSet {
       piecesLeft: job.numPieces,
       over: false,
     };
-    this.#startWorkers(job.lanesWanted);
+    // Each job under way may keep a lane busy, or stuck.
+    this.#startWorkers(this.#numRuns + job.lanesWanted);
     if (this.#numRuns++ === 0) for (const worker of this.#workers) worker.ref();
     this.#waiting.push(run);
     this.#feed();
