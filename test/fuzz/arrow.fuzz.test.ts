@@ -15,8 +15,8 @@ import { describeArrow } from "../../src/format/arrow.ts";
 import type { ByteRange, ColumnLayout } from "../../src/types.ts";
 import { footerOf, messageAt, readerOf } from "../unit/format/arrow-helpers.ts";
 
-const SECONDS = Number(process.env["HEADRACE_FUZZ_SECONDS"] ?? 3);
-const SEED = Number(process.env["HEADRACE_FUZZ_SEED"] ?? Date.now() & 0x7fffffff);
+const SECONDS = Number(process.env.HEADRACE_FUZZ_SECONDS ?? 3);
+const SEED = Number(process.env.HEADRACE_FUZZ_SEED ?? Date.now() & 0x7fffffff);
 
 const folder = join(import.meta.dir, "..", "golden", "files", "arrow");
 const seeds = readdirSync(folder)

@@ -10,7 +10,9 @@ const PYTHON = process.env.HEADRACE_PYTHON ?? "python3";
 function readByPython(): Record<string, Record<string, string>> | undefined {
   const probe = Bun.spawnSync([PYTHON, "-c", "import pyarrow, safetensors, numpy"], { stderr: "ignore" });
   if (probe.exitCode !== 0) {
-    console.log(`skipped: ${PYTHON} cannot import pyarrow and safetensors; HEADRACE_PYTHON may name one that can`);
+    console.log(
+      `skipped: ${PYTHON} cannot import pyarrow and safetensors; HEADRACE_PYTHON may name one that can`,
+    );
     return undefined;
   }
   const script = join(import.meta.dir, "read_back_datasets.py");
@@ -19,7 +21,11 @@ function readByPython(): Record<string, Record<string, string>> | undefined {
   return JSON.parse(stdout.toString());
 }
 
-async function digests(dataset: string, strategy: Strategy, batchSize: number): Promise<Record<string, string>> {
+async function digests(
+  dataset: string,
+  strategy: Strategy,
+  batchSize: number,
+): Promise<Record<string, string>> {
   const hashes: Record<string, Hash> = {};
   await using loader = await openLoader(join(DATASETS, dataset), { strategy, batchSize });
   for await (using batch of loader) {
