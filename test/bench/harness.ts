@@ -30,7 +30,7 @@ export interface Trial {
   readonly note?: string;
 }
 
-const DEFAULT_ROUNDS = 7;
+const DEFAULT_ROUNDS = 15;
 
 /** Runs both unmeasured to warm up, then rounds of both in changing order, and compares medians. */
 export async function measure(trial: Trial): Promise<Row> {

@@ -23,6 +23,7 @@ const GATHER_ROWS = 256;
 const PAD_ROWS = 64;
 const PAD_TO = 64;
 const MIB = 2 ** 20;
+const ARENA_BYTES = 3 * SEQUENTIAL_ROWS * ROW_BYTES;
 
 export async function drain(
   batches: AsyncIterable<Batch>,
@@ -108,11 +109,12 @@ async function bestSetting(
   sweep: PreadSweep,
   paths: readonly string[],
   before: () => void,
+  runs = 3,
 ): Promise<SweepSetting> {
   const medians: { setting: SweepSetting; rate: number }[] = [];
   for (const setting of SWEEP) {
     const rates: number[] = [];
-    for (let i = 0; i < 3; i++) {
+    for (let i = 0; i < runs; i++) {
       before();
       rates.push(await sweep.run(paths, setting));
     }
@@ -125,9 +127,9 @@ function settingText({ lanes, pieceBytes }: SweepSetting): string {
   return `${lanes} lanes of ${pieceBytes / MIB} MiB`;
 }
 
-/** Loads `folder` by `read` into an arena of 3 segments of 16 MiB; bytes a second. */
-async function loaderRead(folder: string, loader: Loader | undefined): Promise<number> {
-  const own = loader ?? (await openLoader(folder, READ_OPTIONS));
+/** Loads a source by `read` into an arena of 3 segments of 12 MiB; bytes a second. */
+async function loaderRead(source: string | readonly string[], loader: Loader | undefined): Promise<number> {
+  const own = loader ?? (await openLoader(source, READ_OPTIONS));
   const before = own.stats.bytes;
   const time = await seconds(() => drain(own.epoch()));
   const rate = (own.stats.bytes - before) / time;
@@ -136,7 +138,7 @@ async function loaderRead(folder: string, loader: Loader | undefined): Promise<n
 }
 
 const READ_OPTIONS = {
-  batchSize: Math.floor((16 * MIB) / ROW_BYTES),
+  batchSize: SEQUENTIAL_ROWS,
   strategy: "read",
   epochs: Number.POSITIVE_INFINITY,
 } as const;
@@ -146,7 +148,7 @@ export const reads: Cases = {
     const folder = rowShards(4);
     const paths = shardsOf(folder);
     warm(paths);
-    const memory = touchedMemory(48 * MIB);
+    const memory = touchedMemory(ARENA_BYTES);
     const sweep = new PreadSweep({ address: memory.address, byteLength: memory.bytes.length });
     const best = await bestSetting(sweep, paths, () => {});
     await using loader = await openLoader(folder, READ_OPTIONS);
@@ -155,7 +157,7 @@ export const reads: Cases = {
       unit: "GB/s",
       against: `bare parallel pread, best of a sweep: ${settingText(best)}`,
       higherIsBetter: true,
-      note: `4 GiB, warm (${(residencyOf(paths) * 100).toFixed(0)}% resident), arena of 3 × 16 MiB on both sides`,
+      note: `4 GiB, warm (${(residencyOf(paths) * 100).toFixed(0)}% resident), arena of 3 × 12 MiB on both sides`,
       ours: async () => (await loaderRead(folder, loader)) / 1e9,
       theirs: async () => (await sweep.run(paths, best)) / 1e9,
     });
@@ -163,20 +165,19 @@ export const reads: Cases = {
     return [row];
   },
   "loader.read.cold": async () => {
-    const folder = rowShards(4);
-    const paths = shardsOf(folder);
-    const memory = touchedMemory(48 * MIB);
+    const paths = shardsOf(rowShards(4)).slice(0, 2);
+    const memory = touchedMemory(ARENA_BYTES);
     const sweep = new PreadSweep({ address: memory.address, byteLength: memory.bytes.length });
     let stayed = 0;
     const cold = () => {
       stayed = Math.max(stayed, dropCache(paths));
     };
-    const best = await bestSetting(sweep, paths, cold);
+    const best = await bestSetting(sweep, paths, cold, 2);
     const ours: number[] = [];
     const theirs: number[] = [];
     for (let round = 0; round < 7; round++) {
       const turns = [
-        async () => ours.push((await loaderRead(folder, undefined)) / 1e9),
+        async () => ours.push((await loaderRead(paths, undefined)) / 1e9),
         async () => theirs.push((await sweep.run(paths, best)) / 1e9),
       ];
       if (round % 2 === 1) turns.reverse();
@@ -193,7 +194,7 @@ export const reads: Cases = {
         unit: "GB/s",
         against: `bare parallel pread, best of a sweep: ${settingText(best)}`,
         higherIsBetter: true,
-        note: `4 GiB, ${state}: at most ${(stayed * 100).toFixed(2)}% resident by mincore before each turn`,
+        note: `2 GiB, ${state}: at most ${(stayed * 100).toFixed(2)}% resident by mincore before each turn`,
       },
       ours,
       theirs,

@@ -21,22 +21,33 @@ import { type FaultPlan, Syscalls } from "./syscalls.ts";
 export interface LaneStart {
   readonly ring: Ring;
   readonly numLanes: number;
+  /** Of this lane, from 0. Lanes from `numCores` on rest while reads come from memory. */
+  readonly index: number;
+  readonly numCores: number;
   readonly faults: FaultPlan | undefined;
 }
 
 /** Copies up to this many bytes are not looked at one by one for an early end. */
 const QUICK_BYTES = 64 * 1024;
 
+/** Shorter reads tell more of the call than of the disk. */
+const TELLING_BYTES = 256 * 1024;
+/** A read at more than this comes from the page cache, also where lanes share a core; one at less than the
+ * other waits for a disk. */
+const FAST_BYTES_PER_MS = 1.5e6;
+const SLOW_BYTES_PER_MS = 0.75e6;
+
 declare const self: Worker;
 
 self.onmessage = (event: MessageEvent<LaneStart>) => {
-  const { ring, numLanes, faults } = event.data;
-  new Lane(ring, numLanes, new Syscalls(faults)).run();
+  new Lane(event.data).run();
 };
 
 class Lane {
   readonly #ring: Ring;
   readonly #numLanes: number;
+  /** Whether there is a core for each lane before this one. */
+  readonly #spare: boolean;
   readonly #syscalls: Syscalls;
   readonly #mask: number;
   /** Entries taken from the ring. */
@@ -46,10 +57,11 @@ class Lane {
   #checkedFd = -1;
   #checkedLength = 0;
 
-  constructor(ring: Ring, numLanes: number, syscalls: Syscalls) {
+  constructor({ ring, numLanes, index, numCores, faults }: LaneStart) {
     this.#ring = ring;
     this.#numLanes = numLanes;
-    this.#syscalls = syscalls;
+    this.#spare = index >= numCores;
+    this.#syscalls = new Syscalls(faults);
     this.#mask = ring.entries.length / ENTRY - 1;
   }
 
@@ -59,6 +71,10 @@ class Lane {
     for (;;) {
       const wake = Atomics.load(control, Control.wake);
       if (Atomics.load(control, Control.stop) !== 0) return;
+      if (this.#spare && Atomics.load(control, Control.narrow) === 1) {
+        Atomics.wait(control, Control.narrow, 1);
+        continue;
+      }
       const count = this.#claim();
       if (count > 0) {
         this.#runTaken(count);
@@ -159,13 +175,26 @@ class Lane {
     const fd = taken[at + Field.fd]!;
     const offset = taken[at + Field.fileOffset]!;
     const target = taken[at + Field.target]!;
+    const startedMs = performance.now();
     let done = 0;
     while (done < length) {
       const count = this.#syscalls.pread(fd, target + done, length - done, offset + done);
       if (count > 0) done += count;
       else return this.#fail(at, count === 0 ? Failure.shortRead : -count, done);
     }
+    if (length >= TELLING_BYTES) this.#judge(length / (performance.now() - startedMs));
     return done;
+  }
+
+  /** Wakes the spare lanes when a read had to wait for a disk, and rests them when it had not. */
+  #judge(bytesPerMs: number): void {
+    const { control } = this.#ring;
+    const narrow = Atomics.load(control, Control.narrow);
+    if (narrow === 0 && bytesPerMs > FAST_BYTES_PER_MS) Atomics.store(control, Control.narrow, 1);
+    if (narrow === 1 && bytesPerMs < SLOW_BYTES_PER_MS) {
+      Atomics.store(control, Control.narrow, 0);
+      Atomics.notify(control, Control.narrow);
+    }
   }
 
   #write(at: number, length: number): number {

@@ -156,6 +156,8 @@ export class Lanes implements LaneSet {
     if (this.#numRuns > 0) await new Promise<void>((resolve) => this.#whenIdle.push(resolve));
     const { control } = this.#ring;
     Atomics.store(control, Control.stop, 1);
+    Atomics.store(control, Control.narrow, 0);
+    Atomics.notify(control, Control.narrow);
     Atomics.add(control, Control.wake, 1);
     Atomics.notify(control, Control.wake);
     for (const worker of this.#workers) {
@@ -175,7 +177,9 @@ export class Lanes implements LaneSet {
       this.#workersGone.push(
         new Promise((resolve) => worker.addEventListener("close", () => resolve(), { once: true })),
       );
-      worker.postMessage({ ring: this.#ring, numLanes, faults } satisfies LaneStart);
+      const index = this.#workers.length;
+      const numCores = Math.max(2, navigator.hardwareConcurrency);
+      worker.postMessage({ ring: this.#ring, numLanes, index, numCores, faults } satisfies LaneStart);
       this.#workers.push(worker);
     }
   }

@@ -42,8 +42,11 @@ export const Control = {
   refill: 64,
   /** 1 when lanes must end. */
   stop: 80,
+  /** 1 while reads come from memory: then more lanes than cores only get into one another's way, and the rest
+   * sleep on it. */
+  narrow: 96,
 } as const;
-const CONTROL_WORDS = 96;
+const CONTROL_WORDS = 112;
 
 /** Int32 words a slot: one cache line. */
 export const SLOT = 16;
