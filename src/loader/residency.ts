@@ -1,6 +1,9 @@
 /** Bounds how many mapped pages stay resident. */
 import type { OpenShard } from "./shard.ts";
 
+/** Of the limit, what is kept for pages that are brought in ahead and for batches not yet released. */
+const HEADROOM_BYTES = 64 * 1024 * 1024;
+
 /**
  * Counts what batches touch, which is an upper bound of what has become resident, and asks the system only
  * when that reaches the limit. Past the limit all mappings let go of their pages; they stay in the page cache
@@ -14,7 +17,7 @@ export class Residency {
 
   /** `limit` in bytes. */
   constructor(limit: number) {
-    this.#limit = limit;
+    this.#limit = Math.max(limit / 2, limit - HEADROOM_BYTES);
   }
 
   /** `ownBytes`: the arena's, which are resident too and not meant. */

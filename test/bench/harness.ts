@@ -158,7 +158,10 @@ export function runScript<T>(script: string, ...args: string[]): T {
     encoding: "utf8",
     maxBuffer: 2 ** 26,
   });
-  return JSON.parse(output.trim().split("\n").at(-1)!) as T;
+  const lines = output.trimEnd().split("\n");
+  const last = lines.pop()!;
+  if (lines.length > 0) console.log(lines.join("\n"));
+  return JSON.parse(last) as T;
 }
 
 /** Whether a file is there and as long as it should be, so that data is made once. */

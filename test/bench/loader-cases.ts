@@ -249,7 +249,7 @@ export const copies: Cases = {
     return [row];
   },
   "loader.pad": async () => {
-    const numRows = 200_000;
+    const numRows = 50_000;
     const path = tokenShard(numRows);
     const mapping = new BareMapping(path);
     await using loader = await openLoader(path, {
@@ -264,8 +264,8 @@ export const copies: Cases = {
       unit: "rows/s",
       against: "a bare loop that copies each row to its place and fills the rest",
       higherIsBetter: true,
-      warmups: 6,
-      rounds: 15,
+      warmups: 24,
+      rounds: 41,
       note: `40 to 480 int32 tokens a row, batches of ${PAD_ROWS}, padded to a multiple of ${PAD_TO}; ours makes a mask too`,
       ours: async () => numRows / (await seconds(() => drain(loader.epoch()))),
       theirs: async () => numRows / (await seconds(bare)),

@@ -8,9 +8,9 @@ import {
   Int32,
   List,
   makeBuilder,
-  RecordBatchFileWriter,
   Table,
   tableFromIPC,
+  tableToIPC,
   vectorFromArray,
 } from "apache-arrow";
 import { SafeTensor } from "safetensors";
@@ -72,19 +72,14 @@ async function against(
 /** An Arrow file of ragged int32 tokens, by apache-arrow's own builders and writer. */
 function tokensFile(numRows: number): string {
   const path = join(DATA_FOLDER, "peer-tokens.arrow");
-  const writer = new RecordBatchFileWriter();
+  const builder = makeBuilder({ type: new List(new Field("item", new Int32(), false)) });
   let state = 7;
-  for (let first = 0; first < numRows; first += 1000) {
-    const builder = makeBuilder({ type: new List(new Field("item", new Int32(), false)) });
-    for (let row = 0; row < 1000; row++) {
-      state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-      const row = Array.from({ length: 40 + (state % 441) }, (_, i) => i);
-      builder.append(vectorFromArray(row, new Int32()));
-    }
-    writer.write(new Table({ tokens: builder.finish().toVector() }));
+  for (let i = 0; i < numRows; i++) {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    const row = Array.from({ length: 40 + (state % 441) }, (_, token) => token);
+    builder.append(vectorFromArray(row, new Int32()));
   }
-  writer.finish();
-  writeFileSync(path, writer.toUint8Array(true));
+  writeFileSync(path, tableToIPC(new Table({ tokens: builder.finish().toVector() }), "file"));
   return path;
 }
 

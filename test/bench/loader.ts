@@ -1,21 +1,25 @@
-/** `bun run bench:loader [name…]`: the loader against the machine's limits and against other loaders. */
-
+/**
+ * `bun run bench:loader [name…]`: the loader against the machine's limits and against other loaders. Each case
+ * runs in a process of its own, both sides of a ratio in the same one. Without names all run, and the results
+ * are written to `results/loader.json`.
+ */
 import { packageVersion } from "./bare.ts";
-import { type Row, writeResults } from "./harness.ts";
+import { type Row, runScript, writeResults } from "./harness.ts";
 import { type Cases, copies, reads, sequential } from "./loader-cases.ts";
 import { peers, peerVersions } from "./loader-peers.ts";
 import { processes } from "./loader-processes.ts";
 
-const wanted = process.argv.slice(2);
-const wants = (name: string) => wanted.length === 0 || wanted.some((one) => name.startsWith(one));
+const all: Cases = { ...sequential, ...reads, ...copies, ...processes, ...peers };
+const [first, ...rest] = process.argv.slice(2);
 
-const rows: Row[] = [];
-const all: readonly Cases[] = [sequential, reads, copies, processes, peers];
-for (const cases of all) {
-  for (const [name, run] of Object.entries(cases)) if (wants(name)) rows.push(...(await run()));
+if (first === "--case") console.log(JSON.stringify(await all[rest[0]!]!()));
+else {
+  const wanted = first === undefined ? [""] : [first, ...rest];
+  const names = Object.keys(all).filter((name) => wanted.some((one) => name.startsWith(one)));
+  const rows = names.flatMap((name) => runScript<Row[]>("loader.ts", "--case", name));
+  if (first === undefined) {
+    const versions = { "apache-arrow": packageVersion("apache-arrow"), ...peerVersions() };
+    console.log(`written to ${writeResults("loader", "bun run bench:loader", rows, versions)}`);
+  }
 }
-
-const command = ["bun run bench:loader", ...wanted].join(" ");
-const versions = { "apache-arrow": packageVersion("apache-arrow"), ...peerVersions() };
-if (wanted.length === 0) console.log(`written to ${writeResults("loader", command, rows, versions)}`);
 process.exit(0);

@@ -198,7 +198,7 @@ const MAX_PREFETCHES = 64;
 /** Opens the host device. Throws `BAD_OPTION` for an option out of its bounds, and `DEVICE_UNAVAILABLE`
  * where the C library cannot be bound. */
 export function openHost(options: HostOptions = {}): HostDevice {
-  const lanes = bounded("lanes", options.lanes ?? 4, 1, 64);
+  const lanes = bounded("lanes", options.lanes ?? 8, 1, 64);
   const pieceBytes = bounded("pieceBytes", options.pieceBytes ?? 4 * 2 ** 20, 4096, MAX_TRANSFER);
   const inlineCopyBytes = bounded("inlineCopyBytes", options.inlineCopyBytes ?? 2 ** 20, 0, MAX_TRANSFER);
   const numEntries = bounded("ringEntries", options.ringEntries ?? 4096, 16, 2 ** 24);
