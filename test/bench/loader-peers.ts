@@ -18,7 +18,7 @@ import { openLoader } from "../../src/index.ts";
 import { shardsOf, sum, warm } from "./bare.ts";
 import { DATA_FOLDER, ROW_BYTES, rowShards } from "./data.ts";
 import { compare, measure, type Row, seconds } from "./harness.ts";
-import { bytesOf, type Cases, drain } from "./loader-cases.ts";
+import { bytesOf, type Cases, drain, KEEP_ALL } from "./loader-cases.ts";
 
 const PYTHON = process.env.HEADRACE_PEERS_PYTHON;
 const PEER_SCRIPT = join(import.meta.dir, "peers/peer.py");
@@ -147,7 +147,7 @@ export const peers: Cases = {
     const numRows = paths.length * Math.floor(2 ** 30 / ROW_BYTES);
     const ours = async () => {
       const time = await seconds(async () => {
-        await using loader = await openLoader(paths, { batchSize: 4096, memoryBytes: 8 * 2 ** 30 });
+        await using loader = await openLoader(paths, { batchSize: 4096, memoryBytes: KEEP_ALL });
         await drain(loader, (batch) => void sum(bytesOf(batch, "x")));
       });
       return numRows / time;

@@ -30,7 +30,7 @@ import { type FaultPlan, MAX_TRANSFER, Syscalls } from "./syscalls.ts";
 
 /** How the host device works; every field has a default that suits most machines. */
 export interface HostOptions {
-  /** Requests that move bytes at the same time, each in a Worker of its own; 1 to 64, default 4. */
+  /** Requests that move bytes at the same time, each in a Worker of its own; 1 to 64, default 8. */
   readonly lanes?: number;
   /** Longer requests are cut into pieces of this many bytes; 4 KiB to 1 GiB, default 4 MiB. */
   readonly pieceBytes?: number;
