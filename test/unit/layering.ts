@@ -170,5 +170,5 @@ export function unusedCodes(modules: readonly Module[], codes: readonly string[]
 
 /** Codes of the table whose rows start with "| `CODE` |". */
 export function documentedCodes(markdown: string): string[] {
-  return [...markdown.matchAll(/^\| `([A-Z][A-Z0-9_]+)` \|/gm)].map((match) => match[1]!);
+  return [...markdown.matchAll(/^\| `([A-Z][A-Z0-9_]+)` +\|/gm)].map((match) => match[1]!);
 }

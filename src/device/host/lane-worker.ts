@@ -176,13 +176,18 @@ class Lane {
     const offset = taken[at + Field.fileOffset]!;
     const target = taken[at + Field.target]!;
     const startedMs = performance.now();
+    // A long read from a disk goes out as one deep request instead of the kernel's small steps.
+    const telling = length >= TELLING_BYTES;
+    if (telling && Atomics.load(this.#ring.control, Control.narrow) === 0) {
+      this.#syscalls.readAhead(fd, offset, length);
+    }
     let done = 0;
     while (done < length) {
       const count = this.#syscalls.pread(fd, target + done, length - done, offset + done);
       if (count > 0) done += count;
       else return this.#fail(at, count === 0 ? Failure.shortRead : -count, done);
     }
-    if (length >= TELLING_BYTES) this.#judge(length / (performance.now() - startedMs));
+    if (telling) this.#judge(length / (performance.now() - startedMs));
     return done;
   }
 

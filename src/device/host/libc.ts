@@ -14,6 +14,8 @@ interface Platform {
   readonly errnoLocation: string;
   /** Makes data and length durable. */
   readonly syncData: string;
+  /** Tells the kernel what will be read, without waiting; macOS has it in a variadic call alone. */
+  readonly readAhead: "posix_fadvise" | undefined;
   readonly MAP_ANONYMOUS: number;
   /** Faults pages of a file mapping in and reports failure, where the system can. */
   readonly MADV_POPULATE_READ: number | undefined;
@@ -26,6 +28,7 @@ const PLATFORMS: Readonly<Record<string, Platform>> = {
     libraries: ["libc.so.6", `libc.musl-${MUSL_ARCH[process.arch] ?? process.arch}.so.1`],
     errnoLocation: "__errno_location",
     syncData: "fdatasync",
+    readAhead: "posix_fadvise",
     MAP_ANONYMOUS: 0x20,
     MADV_POPULATE_READ: 22,
   },
@@ -33,6 +36,7 @@ const PLATFORMS: Readonly<Record<string, Platform>> = {
     libraries: ["libSystem.B.dylib"],
     errnoLocation: "__error",
     syncData: "fsync",
+    readAhead: undefined,
     MAP_ANONYMOUS: 0x1000,
     MADV_POPULATE_READ: undefined,
   },
@@ -43,6 +47,7 @@ export const PROT_WRITE = 2;
 export const MAP_SHARED = 1;
 export const MAP_PRIVATE = 2;
 export const SEEK_END = 2;
+const POSIX_FADV_WILLNEED = 3;
 export const MADV = { random: 1, sequential: 2, "will-need": 3, "dont-need": 4 } as const;
 
 /** One thread's raw calls. Failures are -1 with {@link Libc.errno} set, as in C. */
@@ -59,6 +64,8 @@ export interface Libc {
   pread(fd: number, address: number, length: number, offset: number): number;
   pwrite(fd: number, address: number, length: number, offset: number): number;
   sync(fd: number): number;
+  /** A hint, where there is one. */
+  readAhead(fd: number, offset: number, length: number): void;
   lseek(fd: number, offset: number, whence: number): number;
   memcpy(target: number, source: number, length: number): void;
 }
@@ -86,6 +93,7 @@ export function openLibc(): Libc {
     pread: (fd, address, length, offset) => Number(symbols.pread(fd, address as Pointer, length, offset)),
     pwrite: (fd, address, length, offset) => Number(symbols.pwrite(fd, address as Pointer, length, offset)),
     sync: (fd) => symbols.syncData(fd),
+    readAhead: (fd, offset, length) => symbols.readAhead?.(fd, offset, length, POSIX_FADV_WILLNEED),
     lseek: (fd, offset, whence) => Number(symbols.lseek(fd, offset, whence)),
     memcpy: (target, source, length) => symbols.memcpy(target as Pointer, source as Pointer, length),
   };
@@ -113,20 +121,26 @@ const SYMBOLS = {
   memcpy: { args: ["ptr", "ptr", "usize"], returns: "void" },
 } as const satisfies Record<string, FFIFunction>;
 
+type Fadvise = (fd: number, offset: number, length: number, advice: number) => number;
+const FADVISE: FFIFunction = { args: ["i32", "i64", "i64", "i32"], returns: "i32" };
+
 function bind(platform: Platform) {
   const failures: string[] = [];
   for (const library of platform.libraries) {
     try {
       const symbols = dlopen(library, SYMBOLS).symbols;
-      const named = dlopen(library, {
+      const named: Record<string, unknown> = dlopen(library, {
         // int *__errno_location(void);  int *__error(void);
-        [platform.errnoLocation]: { args: [], returns: "ptr" },
+        [platform.errnoLocation]: { args: [], returns: "ptr" } as FFIFunction,
         // int fdatasync(int fd);  int fsync(int fd);
-        [platform.syncData]: { args: ["i32"], returns: "i32" },
+        [platform.syncData]: { args: ["i32"], returns: "i32" } as FFIFunction,
+        // int posix_fadvise(int fd, off_t offset, off_t len, int advice);
+        ...(platform.readAhead === undefined ? {} : { [platform.readAhead]: FADVISE }),
       }).symbols;
-      const errnoLocation = named[platform.errnoLocation] as unknown as () => number;
-      const syncData = named[platform.syncData] as unknown as (fd: number) => number;
-      return { ...symbols, errnoLocation, syncData };
+      const errnoLocation = named[platform.errnoLocation] as () => number;
+      const syncData = named[platform.syncData] as (fd: number) => number;
+      const readAhead = named[platform.readAhead ?? ""] as Fadvise | undefined;
+      return { ...symbols, errnoLocation, syncData, readAhead };
     } catch (error) {
       failures.push(`${library}: ${error instanceof Error ? error.message : String(error)}`);
     }

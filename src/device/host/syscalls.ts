@@ -114,6 +114,14 @@ export class Syscalls {
     }
   }
 
+  /** Has the kernel read ahead of {@link Syscalls.pread}, where it can be told; never fails. */
+  readAhead(fd: number, offset: number, length: number): void {
+    check("posix_fadvise", "fd", fd, 0);
+    check("posix_fadvise", "offset", offset, 0);
+    check("posix_fadvise", "length", length, 0);
+    this.#libc.readAhead(fd, offset, length);
+  }
+
   /** {@link Syscalls.pread} into `bytes` from `start` to its end. */
   preadInto(fd: number, bytes: Uint8Array<ArrayBuffer>, start: number, offset: number): number {
     const wanted = bytes.subarray(start);
