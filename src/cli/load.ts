@@ -62,6 +62,10 @@ Examples:
 Exit codes: 0 done, 1 failed, 2 bad usage, 130 after Ctrl-C and 143 after SIGTERM with the state saved.
 `;
 
+/** A second signal so soon is the same key press: a terminal signals all of its processes, and those that
+ * started this one pass theirs on. */
+const SAME_KEY_MS = 500;
+
 /** The command, ready to be added to a program. */
 export function loadCommand(): Command {
   return new Command("load")
@@ -122,9 +126,16 @@ async function load(source: string | undefined, flags: LoadFlags): Promise<void>
   const started = performance.now();
   const tracer = flags.trace === undefined ? undefined : new TraceRecorder();
   const abort = new AbortController();
+  let run: Run | undefined;
+  let interruptedMs = 0;
   const interrupt = (signal: NodeJS.Signals) => {
-    if (abort.signal.aborted) process.exit(exitCodeOf(signal));
-    abort.abort(signal);
+    if (!abort.signal.aborted) {
+      interruptedMs = performance.now();
+      abort.abort(signal);
+    } else if (performance.now() - interruptedMs > SAME_KEY_MS) {
+      run?.abandon();
+      process.exit(exitCodeOf(signal));
+    }
   };
   process.on("SIGINT", interrupt).on("SIGTERM", interrupt);
   try {
@@ -135,7 +146,7 @@ async function load(source: string | undefined, flags: LoadFlags): Promise<void>
     });
     // Written before anything is loaded: a path that cannot be written fails now, not after hours.
     if (tracer !== undefined) saveText(flags.trace!, tracer.toJSON());
-    const run = new Run(loader, flags, started, abort.signal);
+    run = new Run(loader, flags, started, abort.signal);
     run.saveState();
     try {
       await run.consume();

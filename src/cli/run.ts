@@ -55,6 +55,12 @@ export class Run {
     }
   }
 
+  /** Leaves at once, but the terminal and the state whole. */
+  abandon(): void {
+    this.#progress?.stop();
+    this.saveState();
+  }
+
   /** Writes the state where one was asked for. */
   saveState(): void {
     this.#stateSavedMs = performance.now();

@@ -39,7 +39,10 @@ export function checkState(
 ): LoaderState {
   const state = value as LoaderState | null;
   if (typeof state !== "object" || state === null || state.version !== 1) {
-    throw new HeadraceError("STATE_MISMATCH", "this is not the state of a loader (version 1)");
+    throw new HeadraceError(
+      "STATE_MISMATCH",
+      "what is to be resumed is not the state of a loader (version 1)",
+    );
   }
   if (state.fingerprint !== fingerprint) {
     throw new HeadraceError(

@@ -72,6 +72,8 @@ class Lane {
       const wake = Atomics.load(control, Control.wake);
       if (Atomics.load(control, Control.stop) !== 0) return;
       if (this.#spare && Atomics.load(control, Control.narrow) === 1) {
+        // Whoever woke this lane meant one that works: pass it on, or nobody takes the request.
+        Atomics.notify(control, Control.wake, 1);
         Atomics.wait(control, Control.narrow, 1);
         continue;
       }

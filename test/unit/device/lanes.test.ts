@@ -1,7 +1,12 @@
 import { expect, test } from "bun:test";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { openHost } from "../../../src/device/host/device.ts";
 import { type Job, type JobEnd, Lanes, type LanesOptions } from "../../../src/device/host/lanes.ts";
 import { ENTRY, Field, LaneOp } from "../../../src/device/host/ring.ts";
 import { Syscalls, viewOf } from "../../../src/device/host/syscalls.ts";
+import { RequestList } from "../../../src/device/requests.ts";
 import { HeadraceError } from "../../../src/errors.ts";
 
 const OPTIONS: LanesOptions = {
@@ -117,3 +122,28 @@ test("lanes keep the process alive while they work and not when idle, closed or 
   `);
   expect([output, exitCode]).toEqual(["100\nlate 100\n", 0]);
 });
+
+// Lanes beyond the cores rest while reads come from memory; one of them took the wake-up of a request that a
+// working lane should have had, and the request stayed.
+test("requests after the first quick long read are all taken, whichever lane was woken", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "headrace-lanes-"));
+  const path = join(folder, "warm");
+  writeFileSync(path, new Uint8Array(2 ** 22));
+  for (let round = 0; round < 30; round++) {
+    const device = openHost({ lanes: 8, pieceBytes: 2 ** 19 });
+    const queue = device.createQueue();
+    const file = device.openFile(path);
+    const buffer = device.createBuffer(2 ** 22);
+    const read = (byteLength: number) => {
+      const list = new RequestList().read(file, 0, buffer, 0, byteLength);
+      return queue.completion(queue.submit(list, { timeoutMs: 2000 }));
+    };
+    await Promise.all(Array.from({ length: 8 }, () => read(100)));
+    await Bun.sleep(5);
+    for (const byteLength of [2 ** 19, 100, 100, 2 ** 19, 100, 100, 100, 100]) {
+      expect(await read(byteLength)).toMatchObject({ bytesDone: byteLength });
+    }
+    await device.close();
+  }
+  rmSync(folder, { recursive: true });
+}, 20_000);
