@@ -143,6 +143,9 @@ async function load(source: string | undefined, flags: LoadFlags): Promise<void>
       ...optionsOf(flags),
       signal: abort.signal,
       tracer,
+    }).catch((error: unknown) => {
+      const ofState = error instanceof HeadraceError && error.code === "STATE_MISMATCH";
+      throw ofState && flags.resume !== undefined ? error.within(flags.resume) : error;
     });
     // Written before anything is loaded: a path that cannot be written fails now, not after hours.
     if (tracer !== undefined) saveText(flags.trace!, tracer.toJSON());

@@ -100,7 +100,8 @@ function asHeadraceError(path: string, error: unknown): unknown {
   if (error instanceof HeadraceError) return error;
   const code = (error as { code?: string }).code ?? "unknown";
   const full = code === "ENOSPC" || code === "EDQUOT";
-  return new HeadraceError(full ? "DISK_FULL" : "IO_ERROR", `${path}: cannot be written (${code})`, {
+  const hint = code === "ENOENT" ? ": its folder does not exist" : "";
+  return new HeadraceError(full ? "DISK_FULL" : "IO_ERROR", `${path}: cannot be written (${code}${hint})`, {
     cause: error,
   });
 }

@@ -210,6 +210,6 @@ export class OpenShard {
     const answer = this.#device.map(this.file, 0, length);
     if (isDeclined(answer)) return { strategy: "read", reason: answer.declined };
     this.#windows.set(0, answer);
-    return { strategy: "map", reason: asked === "map" ? "asked for" : "the device maps it without a copy" };
+    return { strategy: "map", reason: asked === "map" ? "asked for" : "the device maps it" };
   }
 }

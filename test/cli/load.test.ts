@@ -238,7 +238,7 @@ describe("--trace", () => {
     expect(JSON.parse(readFileSync(file, "utf8")).traceEvents.length).toBeGreaterThanOrEqual(4);
     const lost = join(folder, "no-such-folder", "trace.json");
     const { err } = await headrace("load", "--epochs", "100000000", "--trace", lost);
-    expect(err).toContain(`${lost}: cannot be written (ENOENT)`);
+    expect(err).toContain(`${lost}: cannot be written (ENOENT: its folder does not exist)`);
     expect(existsSync(lost)).toBe(false);
   });
 });
