@@ -142,7 +142,8 @@ describe("states", () => {
     ] as const) {
       const ended = await headrace("load", "--epochs", "100000000", "--state", path);
       expectLine(ended, 1);
-      expect(ended.err).toContain(`${path}: cannot be written (${code}) [IO_ERROR]`);
+      const hint = code === "ENOENT" ? ": its folder does not exist" : "";
+      expect(ended.err).toContain(`${path}: cannot be written (${code}${hint}) [IO_ERROR]`);
     }
     const locked = join(folder, "locked");
     mkdirSync(locked);
