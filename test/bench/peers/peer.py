@@ -98,12 +98,15 @@ def hf_datasets(paths, limit):
 
 
 def arrow_copy(paths):
-    """Made beside the files on the first call; the time of that is in the warm-up round."""
+    """Made on the first call, whose time is in the warm-up round. In a folder of its own: `datasets` keeps its
+    caches beside it."""
     import os
 
     import pyarrow as pa
 
-    path = os.path.join(os.path.dirname(paths[0]), "peer-rows.arrows")
+    folder = os.path.join(os.path.dirname(os.path.dirname(paths[0])), "peer-datasets")
+    os.makedirs(folder, exist_ok=True)
+    path = os.path.join(folder, "rows.arrows")
     if os.path.exists(path):
         return path
     kind = pa.list_(pa.float32(), 768)
