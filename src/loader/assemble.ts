@@ -94,10 +94,11 @@ export class Assembler {
         order.fill(ids, start, count);
         return ids;
       };
-      const ids = order.sequential && this.#dataset.view === "rows" ? undefined : fill();
+      const isTensors = this.#dataset.view === "tensors";
+      const ids = isTensors || !order.sequential ? fill() : undefined;
       const parts =
-        this.#dataset.view === "tensors"
-          ? this.#tensors(ids ?? fill(), segment, scope, pins)
+        isTensors && ids !== undefined
+          ? this.#tensors(ids, segment, scope, pins)
           : this.#rows(request, ids, segment, scope, pins);
       const requests = this.#gather.finish(this.#arena, segment);
       this.#upload(requests, segment);
