@@ -15,7 +15,7 @@ extern "C" {
 /* Calls that can fail. The first five are system calls of the library, the rest Metal's. */
 enum {
     STANDIN_PREAD = 0, STANDIN_PWRITE = 1, STANDIN_SYNC = 2, STANDIN_MMAP = 3, STANDIN_FSTAT = 4,
-    STANDIN_MAKE_BUFFER = 5,      /* returns nil */
+    STANDIN_MAKE_BUFFER = 5,      /* returns nil; heaps count too */
     STANDIN_MAKE_QUEUE = 6,       /* returns nil */
     STANDIN_MAKE_EVENT = 7,       /* returns nil */
     STANDIN_COMMAND_BUFFER = 8,   /* a GPU command buffer ends with MTLCommandBufferError `code` */
@@ -42,12 +42,14 @@ void standin_set_faults(const standin_fault *faults, uint32_t count);
 /* How often a call was made since the faults were set. */
 uint64_t standin_calls(uint32_t call);
 
+#define STANDIN_NO_DEVICES 0xffffffffu
+
 /* What a device says of itself; 0 leaves the default. Takes effect for devices made later. */
 typedef struct {
     uint64_t max_buffer_length;     /* default 16 GiB */
     uint64_t working_set;           /* default 17.8 GiB, of a 24 GiB machine */
     uint64_t bytes_per_second;      /* of MTLIO loads: a slow disk */
-    uint32_t num_devices;           /* default 1 */
+    uint32_t num_devices;           /* default 1; STANDIN_NO_DEVICES is none */
     uint32_t not_unified;           /* 1: hasUnifiedMemory is false */
     uint32_t shuffle_completions;   /* 1: command buffers complete out of order and late */
     uint32_t reserved;
