@@ -31,12 +31,15 @@ let package = Package(
     .target(
       name: "HeadraceMetal",
       dependencies: ["CHeadrace"] + standInMetal,
+      // What macOS 15 brought is declared: Swift 6 comes with an SDK that has it. Sources compile without it, too.
+      swiftSettings: [.define("HEADRACE_SDK_15")],
       linkerSettings: [
         // Without CoreGraphics a command-line process gets no default device.
         .linkedFramework("Metal", .when(platforms: [.macOS])),
         .linkedFramework("CoreGraphics", .when(platforms: [.macOS])),
       ]),
-    .testTarget(name: "HeadraceMetalTests", dependencies: ["HeadraceMetal", "CHeadrace"]),
+    .testTarget(name: "HeadraceMetalTests", dependencies: ["HeadraceMetal", "CHeadrace"] + standInC + standInMetal,
+      swiftSettings: [.define("HEADRACE_SDK_15")]),
   ] + standInTargets,
   swiftLanguageModes: [.v6]
 )

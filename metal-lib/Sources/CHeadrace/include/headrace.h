@@ -216,6 +216,22 @@ typedef struct {
     uint32_t from_archive;        /* 1: not compiled anew */
 } hr_pipeline_info;               /* 16 bytes */
 
+/* hr_file_open flags */
+enum {
+    HR_FILE_WRITE = 1,            /* creates; may be read as well */
+    HR_FILE_NO_CACHE = 2,         /* F_NOCACHE: reads and writes leave the page cache as it is */
+    HR_FILE_STREAM = 4            /* reads go through an MTLIO queue */
+};
+
+/* `storage` of buffers and heaps */
+enum { HR_SHARED = 0, HR_PRIVATE = 1 };
+
+/* `advice` of hr_buffer_advise */
+enum { HR_SEQUENTIAL = 0, HR_RANDOM = 1, HR_WILL_NEED = 2, HR_DONT_NEED = 3 };
+
+/* Swift defines the functions, so it takes only the types above from here. */
+#ifndef HR_TYPES_ONLY
+
 uint32_t hr_abi_version(void);
 /* Sizes in bytes of: hr_error, hr_device_info, hr_device_options, hr_buffer_info, hr_request, hr_dispatch,
  * hr_binding, hr_offset, hr_submission, hr_completion, hr_constant, hr_pipeline_info. Returns how many there
@@ -237,12 +253,6 @@ hr_status hr_device_ping(hr_handle device);
 /* Handles that are open, the device's own not counted. */
 hr_status hr_device_open_handles(hr_handle device);
 
-/* hr_file_open flags */
-enum {
-    HR_FILE_WRITE = 1,            /* creates; may be read as well */
-    HR_FILE_NO_CACHE = 2,         /* F_NOCACHE: reads and writes leave the page cache as it is */
-    HR_FILE_STREAM = 4            /* reads go through an MTLIO queue */
-};
 /* `codec` is HR_CODEC_NONE, or with HR_FILE_STREAM the method of a compressed file, whose offsets are then those
  * of the uncompressed bytes; `byte_length` is then in-out: the caller gives the uncompressed length. */
 hr_status hr_file_open(hr_handle device, const char *path, uint32_t flags, uint32_t codec, hr_handle *file, uint64_t *byte_length, hr_error *error);
@@ -255,13 +265,11 @@ hr_status hr_file_preallocate(hr_handle file, uint64_t byte_length, hr_error *er
 /* Shows bytes of a file as a read-only buffer, without a copy, or HR_DECLINED. Any offset and length. */
 hr_status hr_file_map(hr_handle file, uint64_t offset, uint64_t byte_length, hr_handle *buffer, hr_error *error);
 
-enum { HR_SHARED = 0, HR_PRIVATE = 1 };
 /* Zeroed memory. `parent` is a device, or a heap, whose storage must be the same. */
 hr_status hr_buffer_create(hr_handle parent, uint64_t byte_length, uint32_t storage, hr_handle *buffer, hr_error *error);
 hr_status hr_buffer_info_get(hr_handle buffer, hr_buffer_info *info, hr_error *error);
 /* HR_FILE_CHANGED where the file behind a mapping has become too short to touch it. */
 hr_status hr_buffer_check(hr_handle buffer, hr_error *error);
-enum { HR_SEQUENTIAL = 0, HR_RANDOM = 1, HR_WILL_NEED = 2, HR_DONT_NEED = 3 };
 /* A hint for a range of a mapping; ignored for other memory. HR_WILL_NEED brings pages in on the read lanes. */
 hr_status hr_buffer_advise(hr_handle buffer, uint32_t advice, uint64_t offset, uint64_t byte_length);
 /* One allocation that buffers are cut from. */
@@ -299,6 +307,8 @@ hr_status hr_compress(hr_handle queue, const char *source, const char *target, u
 
 /* Ends the life of any handle. Queues cancel what is in flight; a device closes all its handles. */
 hr_status hr_close(hr_handle any);
+
+#endif
 
 #ifdef __cplusplus
 }

@@ -1,0 +1,133 @@
+import CHeadrace
+
+/// Takes submissions and ends each with a row in the device's ring.
+final class Queue: Resource, @unchecked Sendable {  // What changes is in `state`.
+  /// Failed tickets whose text is kept.
+  private static let failuresKept = 1024
+
+  let device: Device
+  private let state = Locked(State())
+  private let gpuQueue = Locked<GPUQueue?>(nil)
+
+  private struct State {
+    /// The queue's handle, which rows name it by.
+    var handle: hr_handle = 0
+    var isClosed = false
+    /// Tickets that are not quiet.
+    var submissions: [Double: Submission] = [:]
+    var failures: [Double: Failure] = [:]
+    var failedTickets = Fifo<Double>()
+  }
+
+  init(device: Device) {
+    self.device = device
+    super.init(kind: .queue, device: device)
+  }
+
+  override class var kind: Kind { .queue }
+
+  /// How rows name the queue: its handle.
+  var number: Double { state.withLock { Double($0.handle) } }
+
+  func opened(as handle: hr_handle) { state.withLock { $0.handle = handle } }
+
+  /// Takes all requests, or none and throws. Gives the row where the ticket ended before return and `givesRow`.
+  func submit(_ raw: hr_submission, ticket: Double, givesRow: Bool) throws(Failure) -> hr_completion? {
+    try device.begin()
+    defer { device.ended() }
+    let program = try ProgramBuilder.build(raw, device: device)
+    if program.needsGPU { _ = try gpu() }
+    return try start(program, ticket: ticket, givesRow: givesRow)
+  }
+
+  /// Runs work of its own kind as a ticket.
+  func run(ticket: Double, _ begin: @escaping @Sendable (@escaping Ended) -> any RunningWork) throws(Failure) {
+    try device.begin()
+    defer { device.ended() }
+    _ = try start(Program(steps: [.work(begin)]), ticket: ticket, givesRow: false)
+  }
+
+  /// The ticket ends with `failure` unless it has ended.
+  func cancel(ticket: Double, status: hr_status) throws(Failure) {
+    guard status == Status.cancelled || status == Status.timedOut else {
+      throw Failure(Status.invalid, "a ticket is cancelled with \(Status.cancelled) or \(Status.timedOut), not \(status)")
+    }
+    let submission = state.withLock { $0.submissions[ticket] }
+    let how = status == Status.cancelled ? "was cancelled" : "has not ended in time"
+    submission?.end(Failure(status, "ticket \(Int(ticket)) \(how)"))
+  }
+
+  /// The failure of a ticket. HR_INVALID where it has none, or it is forgotten.
+  func failure(of ticket: Double) throws(Failure) -> Failure {
+    guard let failure = state.withLock({ $0.failures[ticket] }) else {
+      throw Failure(Status.invalid, "no failure of ticket \(ticket) is kept; the last \(Self.failuresKept) are")
+    }
+    return failure
+  }
+
+  /// What runs on the GPU for this queue; made when first needed.
+  func gpu() throws(Failure) -> GPUQueue {
+    try gpuQueue.withLock { (gpuQueue) throws(Failure) in
+      if let gpuQueue { return gpuQueue }
+      let made = try GPUQueue(device: device)
+      gpuQueue = made
+      return made
+    }
+  }
+
+  /// Cancels what is in flight; its rows still come.
+  override func close() {
+    let left = state.withLock { state in
+      state.isClosed = true
+      return Array(state.submissions.values)
+    }
+    for submission in left {
+      submission.end(
+        Failure(Status.cancelled, "ticket \(Int(submission.ticket)) was cancelled: its queue was closed"))
+    }
+  }
+
+  /// Keeps the text of a failure.
+  func note(_ failure: Failure, of ticket: Double) {
+    state.withLock { state in
+      state.failures[ticket] = failure
+      state.failedTickets.append(ticket)
+      guard state.failedTickets.count > Self.failuresKept, let oldest = state.failedTickets.popFirst() else { return }
+      state.failures[oldest] = nil
+    }
+  }
+
+  /// A submission has told that it is quiet.
+  func quieted(_ submission: Submission) {
+    state.withLock { $0.submissions[submission.ticket] = nil }
+    device.ended()
+  }
+
+  private func start(_ program: Program, ticket: Double, givesRow: Bool) throws(Failure) -> hr_completion? {
+    guard let number = wholeNumber(ticket), number > 0 else {
+      throw Failure(Status.invalid, "a ticket is a whole number from 1 on, not \(ticket)")
+    }
+    let submission = Submission(queue: self, ticket: ticket, program: program, isCapturing: givesRow)
+    try device.begin()
+    do throws(Failure) {
+      try register(submission)
+    } catch {
+      device.ended()
+      throw error
+    }
+    var ready = ReadyList()
+    ready.add(submission)
+    ready.run()
+    return givesRow ? submission.takeCaptured() : nil
+  }
+
+  private func register(_ submission: Submission) throws(Failure) {
+    try state.withLock { (state) throws(Failure) in
+      if state.isClosed { throw Failure.closed("the queue") }
+      guard state.submissions[submission.ticket] == nil else {
+        throw Failure(Status.invalid, "ticket \(Int(submission.ticket)) is in flight already")
+      }
+      state.submissions[submission.ticket] = submission
+    }
+  }
+}
