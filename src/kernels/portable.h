@@ -1,0 +1,201 @@
+/*
+ * One kernel text for Metal, CUDA (NVRTC) and C++. A kernel text uses what the three share, and these names:
+ *
+ *   HR_KERNEL(name, arguments) { body }   arguments in order of their index, buffers first, constants last:
+ *     HR_IN(index, type, name)            a buffer that is read
+ *     HR_OUT(index, type, name)           a buffer that is written, or read and written
+ *     HR_CONSTANTS(index, type, name)     a plain struct by value; its size is that of the dispatch's constants
+ *   In its body:
+ *     hr_thread, hr_threads               this thread, and how many were asked for. There may be more threads than that:
+ *                                         use nothing beyond hr_threads, but come to every HR_BARRIER and hr_simd_sum.
+ *     hr_group, hr_local, hr_group_threads  this threadgroup, the thread in it, its threads: HR_GROUP_SIZE, the last may
+ *                                         have fewer
+ *     HR_SHARED(type, name, length);      an array that the threadgroup shares, at the top of the body
+ *     HR_BARRIER();                       all threads of the threadgroup have come here, and see each other's writes
+ *     hr_simd_sum(value)                  the sum over the simdgroup's threads, added in the same order everywhere
+ *   HR_FUNCTION_CONSTANT(index, type, name);   outside of functions: a value that the pipeline is made with; type is bool,
+ *                                         int32_t, uint32_t or float
+ *   HR_FN                                 before a function that kernels call
+ *   HR_DEVICE, HR_CONSTANT, HR_GROUP, HR_THREAD   before what a pointer of such a function points to
+ *   hr_half, hr_bfloat                    stored as 2 bytes; hr_float(v) gives a float, hr_to_half(f), hr_to_bfloat(f) the
+ *                                         nearest, ties to even
+ *   int8_t to uint64_t; sizes in structs as these, and no bool, size_t or vector
+ *
+ * Arithmetic is that of IEEE 754 in single precision, without contraction: the device compiles without fast math.
+ */
+#define HR_GROUP_SIZE 256
+#define HR_SIMD_WIDTH 32
+
+#if defined(__METAL_VERSION__)
+
+#include <metal_stdlib>
+using namespace metal;
+#pragma STDC FP_CONTRACT OFF
+#if __METAL_VERSION__ >= 320
+#pragma METAL fp contract(off)
+#endif
+
+#define HR_FN static inline
+#define HR_DEVICE device
+#define HR_CONSTANT constant
+#define HR_GROUP threadgroup
+#define HR_THREAD thread
+#define HR_IN(index, type, name) const device type *name [[buffer(index)]]
+#define HR_OUT(index, type, name) device type *name [[buffer(index)]]
+#define HR_CONSTANTS(index, type, name) constant type &name [[buffer(index)]]
+#define HR_KERNEL(name, ...)                                                                            \
+  [[kernel, max_total_threads_per_threadgroup(HR_GROUP_SIZE)]] void name(                               \
+      __VA_ARGS__, uint hr_thread [[thread_position_in_grid]], uint hr_threads [[threads_per_grid]],    \
+      uint hr_local [[thread_position_in_threadgroup]], uint hr_group [[threadgroup_position_in_grid]], \
+      uint hr_group_threads [[threads_per_threadgroup]])
+#define HR_FUNCTION_CONSTANT(index, type, name) constant type name [[function_constant(index)]]
+#define HR_SHARED(type, name, length) threadgroup type name[length]
+#define HR_BARRIER() threadgroup_barrier(mem_flags::mem_device | mem_flags::mem_threadgroup)
+#define HR_SHUFFLE_DOWN(value, by) simd_shuffle_down(value, ushort(by))
+#define HR_BROADCAST(value) simd_broadcast(value, ushort(0))
+#define HR_BITS_OF(value) as_type<uint32_t>(value)
+#define HR_FLOAT_OF(bits) as_type<float>(bits)
+
+#elif defined(__CUDACC__) || defined(__CUDACC_RTC__)
+
+#if defined(__CUDACC_RTC__)
+typedef signed char int8_t;
+typedef unsigned char uint8_t;
+typedef short int16_t;
+typedef unsigned short uint16_t;
+typedef int int32_t;
+typedef unsigned int uint32_t;
+typedef long long int64_t;
+typedef unsigned long long uint64_t;
+#else
+#include <stdint.h>
+#endif
+
+#define HR_FN static __device__ inline
+#define HR_DEVICE
+#define HR_CONSTANT const
+#define HR_GROUP
+#define HR_THREAD
+#define HR_IN(index, type, name) const type *name
+#define HR_OUT(index, type, name) type *name
+#define HR_CONSTANTS(index, type, name) const type name
+/* The device passes the number of threads that were asked for as one more argument, the last. */
+#define HR_KERNEL(name, ...) \
+  extern "C" __global__ void __launch_bounds__(HR_GROUP_SIZE) name(__VA_ARGS__, const uint32_t hr_threads)
+#define hr_thread (blockIdx.x * blockDim.x + threadIdx.x)
+#define hr_local (threadIdx.x)
+#define hr_group (blockIdx.x)
+#define hr_group_threads (blockDim.x)
+/* The device defines HR_FUNCTION_CONSTANT_0 and so on. */
+#define HR_FUNCTION_CONSTANT(index, type, name) constexpr type name = type(HR_FUNCTION_CONSTANT_##index)
+#define HR_SHARED(type, name, length) __shared__ type name[length]
+#define HR_BARRIER() __syncthreads()
+#define HR_SHUFFLE_DOWN(value, by) __shfl_down_sync(0xffffffffu, value, by)
+#define HR_BROADCAST(value) __shfl_sync(0xffffffffu, value, 0)
+#define HR_BITS_OF(value) __float_as_uint(value)
+#define HR_FLOAT_OF(bits) __uint_as_float(bits)
+
+#else
+
+/* Plain C++: each kernel is a function that runs one thread. Kernels whose threads wait for one another compile, but
+ * run for threadgroups of one thread alone. */
+#include <stdint.h>
+#include <string.h>
+
+#define HR_FN static inline
+#define HR_DEVICE
+#define HR_CONSTANT const
+#define HR_GROUP
+#define HR_THREAD
+#define HR_IN(index, type, name) const type *name
+#define HR_OUT(index, type, name) type *name
+#define HR_CONSTANTS(index, type, name) const type &name
+#define HR_KERNEL(name, ...)                                                                         \
+  static void name(__VA_ARGS__, const uint32_t hr_thread, const uint32_t hr_threads, const uint32_t hr_local, \
+                   const uint32_t hr_group, const uint32_t hr_group_threads)
+#define HR_FUNCTION_CONSTANT(index, type, name) constexpr type name = type(HR_FUNCTION_CONSTANT_##index)
+#define HR_SHARED(type, name, length) type name[length]
+#define HR_BARRIER() ((void)0)
+#define HR_SHUFFLE_DOWN(value, by) (value)
+#define HR_BROADCAST(value) (value)
+static inline uint32_t hr_bits_of(float value) {
+  uint32_t bits;
+  memcpy(&bits, &value, 4);
+  return bits;
+}
+static inline float hr_float_of(uint32_t bits) {
+  float value;
+  memcpy(&value, &bits, 4);
+  return value;
+}
+#define HR_BITS_OF(value) hr_bits_of(value)
+#define HR_FLOAT_OF(bits) hr_float_of(bits)
+
+#endif
+
+struct hr_half {
+  uint16_t bits;
+};
+struct hr_bfloat {
+  uint16_t bits;
+};
+
+HR_FN float hr_float(float value) { return value; }
+
+HR_FN float hr_float(hr_bfloat value) { return HR_FLOAT_OF(uint32_t(value.bits) << 16); }
+
+/* By integers, so that subnormal numbers and NaNs are the same everywhere. */
+HR_FN float hr_float(hr_half value) {
+  uint32_t sign = uint32_t(value.bits & 0x8000u) << 16;
+  uint32_t exponent = (value.bits >> 10) & 31u;
+  uint32_t fraction = value.bits & 0x3ffu;
+  if (exponent == 31u) return HR_FLOAT_OF(sign | 0x7f800000u | fraction << 13);
+  if (exponent != 0u) return HR_FLOAT_OF(sign | (exponent + 112u) << 23 | fraction << 13);
+  /* fraction * 2^-24, exactly. */
+  float magnitude = float(fraction) * 5.9604644775390625e-8f;
+  return HR_FLOAT_OF(sign | HR_BITS_OF(magnitude));
+}
+
+HR_FN hr_bfloat hr_to_bfloat(float value) {
+  uint32_t bits = HR_BITS_OF(value);
+  hr_bfloat result;
+  if ((bits & 0x7fffffffu) > 0x7f800000u) result.bits = uint16_t(bits >> 16 | 0x40u);
+  else result.bits = uint16_t((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
+  return result;
+}
+
+HR_FN hr_half hr_to_half(float value) {
+  uint32_t bits = HR_BITS_OF(value);
+  uint32_t sign = bits >> 16 & 0x8000u;
+  uint32_t magnitude = bits & 0x7fffffffu;
+  uint32_t result;
+  if (magnitude > 0x7f800000u) result = 0x7e00u | (magnitude >> 13 & 0x3ffu);
+  else if (magnitude >= 0x477ff000u) result = 0x7c00u; /* 65520 and above */
+  else if (magnitude >= 0x38800000u) result = (magnitude - 0x38000000u + 0xfffu + (magnitude >> 13 & 1u)) >> 13;
+  else if (magnitude < 0x33000000u) result = 0u; /* below half of the smallest */
+  else {
+    uint32_t shift = 126u - (magnitude >> 23);
+    uint32_t fraction = (magnitude & 0x7fffffu) | 0x800000u;
+    result = fraction >> shift;
+    uint32_t rest = fraction & ((1u << shift) - 1u);
+    uint32_t middle = 1u << (shift - 1u);
+    if (rest > middle || (rest == middle && (result & 1u) != 0u)) result += 1u;
+  }
+  hr_half made;
+  made.bits = uint16_t(sign | result);
+  return made;
+}
+
+/* `active` threads of the simdgroup take part, the first ones. A tree, the same on every device. */
+template <typename T> HR_FN T hr_simd_sum_of(T value, uint32_t lane, uint32_t active) {
+  for (uint32_t by = HR_SIMD_WIDTH / 2; by > 0; by /= 2) {
+    T other = HR_SHUFFLE_DOWN(value, by);
+    if (lane + by < active) value += other;
+  }
+  return HR_BROADCAST(value);
+}
+#define hr_simd_sum(value)                           \
+  hr_simd_sum_of(value, hr_local % HR_SIMD_WIDTH,     \
+                 hr_group_threads - hr_local / HR_SIMD_WIDTH * HR_SIMD_WIDTH)
+
+#line 1 "kernel"

@@ -1,0 +1,5 @@
+/** Headers are imported as text. */
+declare module "*.h" {
+  const text: string;
+  export default text;
+}
