@@ -58,6 +58,9 @@ export const ERROR_CODES = [
   "OUT_OF_RANGE",
   "DEVICE_UNAVAILABLE",
   "DEVICE_FAILED",
+  "DEVICE_LOST",
+  "BAD_KERNEL",
+  "BAD_STREAM",
   "UNSUPPORTED",
 ] as const;
 

@@ -151,5 +151,6 @@ export interface ShardDescription {
 /** How samples are seen: one row each, or one tensor each. */
 export type View = "rows" | "tensors";
 
-/** How bytes reach a batch: `map` without a copy where the layout allows it, `read` by `pread`. */
-export type Strategy = "map" | "read";
+/** How bytes reach a batch: `map` without a copy where the layout allows it, `read` by `pread` on lanes, `stream`
+ * through the device's own file queue, which may decompress. */
+export type Strategy = "map" | "read" | "stream";

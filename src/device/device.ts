@@ -10,13 +10,17 @@
  * for {@link DeviceFile.readSync}, which is for headers and other small metadata.
  */
 import type { HeadraceError } from "../errors.ts";
-import type { RequestList } from "./requests.ts";
+import type { DispatchCall, RequestList } from "./requests.ts";
 
 /** `shared` memory is seen by host and device; `private` by the device alone. */
 export type Storage = "shared" | "private";
 
 /** What a caller will do with a mapped range; a hint, never a promise. */
 export type Advice = "sequential" | "random" | "will-need" | "dont-need";
+
+/** How a file is opened. `write` creates it where it is not there, and may read as well; `stream` reads through
+ * the device's own file queue, decompressing where the device knows the file's compressed form. */
+export type FileMode = "read" | "write" | "stream";
 
 /** What a device can do, as data, so that nothing upstream asks for its name. */
 export interface Capabilities {
@@ -38,8 +42,10 @@ export interface Capabilities {
   readonly offsetAlignment: number;
   /** Requests that may move bytes at the same time. */
   readonly lanes: number;
-  /** Codecs that read requests can decode: `lz4`, `zstd`, … */
+  /** Codecs that reads of `stream` files can decode: `lz4`, `lzfse`, … */
   readonly codecs: readonly string[];
+  /** Whether files can be opened in mode `stream`. */
+  readonly canStream: boolean;
 }
 
 /** A device could not, or should not, map: the caller reads instead. */
@@ -56,6 +62,12 @@ export interface DeviceFile extends Disposable {
   checkLength(): void;
   /** Copies a small range into fresh memory of the caller's; blocks. Throws `SHORT_READ`, `IO_ERROR`. */
   readSync(byteOffset: number, byteLength: number): Uint8Array;
+  /** Part of the file that the system has in memory now, 0 to 1, from samples of it; undefined where that is
+   * not known. Takes about as long as mapping the file. */
+  residentPart?(): number | undefined;
+  /** Asks the system to forget what it has of the file in memory. Never fails; what was written and is not on
+   * disk yet stays, and so does what others have mapped. */
+  forgetResident?(): void;
   close(): void;
 }
 
@@ -106,6 +118,29 @@ export interface Completion {
   readonly bytesDone: number;
   readonly submittedMs: number;
   readonly completedMs: number;
+  /** Where the device knows more of the ticket's life. */
+  readonly stages?: Stages;
+}
+
+/** Moments in a ticket's life, in the clock of `performance.now()`, in ms; what did not happen is absent. */
+export interface Stages {
+  /** The device took the submission. */
+  readonly submittedMs: number;
+  /** The first lane or encoder took it up. */
+  readonly startedMs?: number;
+  /** The last command buffer was encoded, committed, and scheduled by the driver. */
+  readonly encodedMs?: number;
+  readonly committedMs?: number;
+  readonly scheduledMs?: number;
+  /** The driver's own work on the CPU. */
+  readonly kernelStartMs?: number;
+  readonly kernelEndMs?: number;
+  readonly gpuStartMs?: number;
+  readonly gpuEndMs?: number;
+  /** The device knew the outcome. */
+  readonly endedMs: number;
+  /** JavaScript saw it. */
+  readonly seenMs: number;
 }
 
 export interface SubmitOptions {
@@ -141,6 +176,15 @@ export interface KernelSource {
   readonly host?: (buffers: readonly Uint8Array[], constants: Uint8Array, threads: number) => void;
   /** The portable kernel text for Metal and CUDA. */
   readonly text?: string;
+  /** Values for the text's function constants; a host form has its own closed over. */
+  readonly functionConstants?: readonly FunctionConstant[];
+}
+
+/** A constant that a kernel is compiled with. */
+export interface FunctionConstant {
+  readonly index: number;
+  readonly type: "bool" | "int" | "uint" | "float";
+  readonly value: number | boolean;
 }
 
 /** A compiled kernel. */
@@ -149,11 +193,37 @@ export interface Pipeline extends Disposable {
   close(): void;
 }
 
+/** Dispatches that were checked and resolved once, to be run often: {@link RequestList.replay}. */
+export interface Sequence extends Disposable {
+  close(): void;
+}
+
+export interface PrepareStreamOptions {
+  /** Called now and then with the bytes of the source that are done. */
+  readonly onProgress?: (bytesDone: number, byteLength: number) => void;
+  readonly signal?: AbortSignal;
+}
+
+/** What a `stream` file will be read from. */
+export interface PreparedStream {
+  /** The compressed file, or the source itself where no codec is set. */
+  readonly path: string;
+  /** Bytes of that file. */
+  readonly byteLength: number;
+  /** `none` for the source itself. */
+  readonly codec: string;
+  /** Whether this call made it; it was valid already otherwise. */
+  readonly made: boolean;
+}
+
 /** A place where batches live. */
 export interface Device extends Disposable {
   readonly capabilities: Capabilities;
-  /** Opens for reading, or creates or opens for writing. Throws `SOURCE_UNREADABLE` or `IO_ERROR`. */
-  openFile(path: string, mode?: "read" | "write"): DeviceFile;
+  /** More about the device, for people alone: driver, library, versions. */
+  readonly facts: Readonly<Record<string, string | number | boolean>>;
+  /** Opens for reading, or creates or opens for writing. Throws `SOURCE_NOT_FOUND`, `SOURCE_UNREADABLE`,
+   * `IO_ERROR`, and `UNSUPPORTED` for `stream` where the device has no such queue. */
+  openFile(path: string, mode?: FileMode): DeviceFile;
   /**
    * Shows `[byteOffset, byteOffset + byteLength)` of a file as a buffer, without a copy, or says why not.
    * `byteOffset` need not be aligned. The file may be closed while the mapping lives.
@@ -163,7 +233,15 @@ export interface Device extends Disposable {
   createBuffer(byteLength: number, storage?: Storage): DeviceBuffer;
   createEvent(): DeviceEvent;
   createQueue(): DeviceQueue;
+  /** Throws `UNSUPPORTED` without a form for this device, `BAD_KERNEL` where it does not compile. */
   createPipeline(source: KernelSource): Pipeline;
+  /** Checks `calls` as `submit` does, and keeps them: their buffers and pipelines are in use until the sequence
+   * is closed, also where they are closed themselves. Constants are copied. A binding with a `slot` may be
+   * given another offset by each replay. */
+  createSequence(calls: readonly DispatchCall[]): Sequence;
+  /** Makes the compressed form of a file that mode `stream` then reads, unless a valid one is there. Absent where
+   * {@link Capabilities.canStream} is false. */
+  prepareStream?(path: string, options?: PrepareStreamOptions): Promise<PreparedStream>;
   /** Buffers, mappings, files and queues that are open: back to zero when all are closed. */
   readonly openResources: number;
   close(): Promise<void>;

@@ -1,7 +1,7 @@
 /** Builds what a queue is asked to do, as flat numbers: no object a request, so that batches of many small
  * rows cost nothing to describe. */
 import { HeadraceError } from "../errors.ts";
-import type { DeviceBuffer, DeviceEvent, DeviceFile, Pipeline } from "./device.ts";
+import type { DeviceBuffer, DeviceEvent, DeviceFile, Pipeline, Sequence } from "./device.ts";
 
 export const Op = {
   /** file → buffer */
@@ -17,23 +17,48 @@ export const Op = {
   dispatch: 6,
   signal: 7,
   wait: 8,
+  replay: 9,
 } as const;
 
 /** Numbers a request: op, source, sourceOffset, target, targetOffset, byteLength. Source and target index
- * {@link RequestList.objects}; `signal` and `wait` keep the event's value in byteLength. */
+ * {@link RequestList.objects}; `signal` and `wait` keep the event's value in byteLength, `replay` the number of
+ * its offsets, of which sourceOffset is the first in {@link RequestList.offsets}. */
 export const FIELDS = 6;
 
 /** What a request can refer to. */
-export type RequestObject = DeviceFile | DeviceBuffer | DeviceEvent | DispatchCall;
+export type RequestObject = DeviceFile | DeviceBuffer | DeviceEvent | DispatchCall | Sequence;
 
-/** One kernel launch. `buffers` are bound in order from `offset`. */
+/** One argument of a kernel: a buffer from `offset` on, in bytes. */
+export interface BufferBinding {
+  readonly buffer: DeviceBuffer;
+  readonly offset: number;
+  /** In a {@link Sequence}: the number by which a replay may give another offset. Bindings with the same slot get
+   * the same one. Without meaning in a submission. */
+  readonly slot?: number;
+}
+
+/** One kernel launch. `buffers` are arguments 0, 1, …; the constants come after them. */
 export interface DispatchCall {
   readonly pipeline: Pipeline;
-  readonly buffers: readonly { readonly buffer: DeviceBuffer; readonly offset: number }[];
+  readonly buffers: readonly BufferBinding[];
   /** Bytes passed by value; at most 4 KiB. */
   readonly constants: Uint8Array;
+  /** Of the whole grid. */
   readonly threads: number;
+  /** Of one threadgroup; the device chooses without. */
+  readonly threadsPerGroup?: number;
+  /** Bytes of threadgroup memory. */
+  readonly threadgroupBytes?: number;
 }
+
+/** The offset in bytes that a replay gives to a sequence's slot. */
+export interface SlotOffset {
+  readonly slot: number;
+  readonly offset: number;
+}
+
+/** Numbers an offset in {@link RequestList.offsets}: slot, offset. */
+export const OFFSET_FIELDS = 2;
 
 /** A reusable list of requests. Filling it checks nothing; `submit` checks everything. */
 export class RequestList {
@@ -41,6 +66,9 @@ export class RequestList {
   numbers = new Float64Array(64 * FIELDS);
   readonly objects: RequestObject[] = [];
   length = 0;
+  /** {@link OFFSET_FIELDS} numbers each; valid up to `numOffsets * OFFSET_FIELDS`. */
+  offsets = new Float64Array(16 * OFFSET_FIELDS);
+  numOffsets = 0;
   readonly #indexOf = new Map<RequestObject, number>();
   /** The objects that the last request named: the next one most often names them too. */
   #lastSource: RequestObject | undefined;
@@ -50,6 +78,7 @@ export class RequestList {
 
   clear(): void {
     this.length = 0;
+    this.numOffsets = 0;
     this.objects.length = 0;
     this.#indexOf.clear();
     this.#lastSource = undefined;
@@ -99,6 +128,20 @@ export class RequestList {
     return this.#push(Op.dispatch, call, 0, undefined, 0, 0);
   }
 
+  /** Runs a sequence's dispatches in order. Slots that `offsets` does not name keep the offset they were made
+   * with; where it names one twice the last counts. */
+  replay(sequence: Sequence, offsets: readonly SlotOffset[] = []): this {
+    const first = this.numOffsets;
+    for (const { slot, offset } of offsets) {
+      const at = this.numOffsets * OFFSET_FIELDS;
+      if (at === this.offsets.length) this.offsets = doubled(this.offsets);
+      this.offsets[at] = slot;
+      this.offsets[at + 1] = offset;
+      this.numOffsets++;
+    }
+    return this.#push(Op.replay, sequence, first, undefined, 0, offsets.length);
+  }
+
   signal(event: DeviceEvent, value: number): this {
     return this.#push(Op.signal, event, 0, undefined, 0, value);
   }
@@ -126,7 +169,7 @@ export class RequestList {
     byteLength: number,
   ): this {
     const at = this.length * FIELDS;
-    if (at + FIELDS > this.numbers.length) this.#grow();
+    if (at + FIELDS > this.numbers.length) this.numbers = doubled(this.numbers);
     const numbers = this.numbers;
     numbers[at] = op;
     if (source !== this.#lastSource || source === undefined) {
@@ -145,12 +188,12 @@ export class RequestList {
     this.length++;
     return this;
   }
+}
 
-  #grow(): void {
-    const larger = new Float64Array(this.numbers.length * 2);
-    larger.set(this.numbers);
-    this.numbers = larger;
-  }
+function doubled(numbers: Float64Array<ArrayBuffer>): Float64Array<ArrayBuffer> {
+  const larger = new Float64Array(numbers.length * 2);
+  larger.set(numbers);
+  return larger;
 }
 
 /** Throws `OUT_OF_RANGE` unless `[offset, offset + length)` lies in an object of `byteLength` bytes. */

@@ -4,6 +4,9 @@
  */
 import { availableParallelism, totalmem } from "node:os";
 import { HeadraceError } from "../../errors.ts";
+import { bounded } from "../common/checks.ts";
+import { checkOpening } from "../common/files.ts";
+import { type Closable, OpenSet } from "../common/open-set.ts";
 import type {
   Capabilities,
   Declined,
@@ -12,11 +15,15 @@ import type {
   DeviceEvent,
   DeviceFile,
   DeviceQueue,
+  FileMode,
   KernelSource,
   Pipeline,
+  Sequence,
   Storage,
 } from "../device.ts";
-import { type Closable, HostContext, OpenSet } from "./context.ts";
+import type { DispatchCall } from "../requests.ts";
+import { HostContext } from "./context.ts";
+import { HostSequence } from "./dispatch.ts";
 import { HostEvent } from "./event.ts";
 import { createFaultCounters, type Fault } from "./faults.ts";
 import { HostFile, HostFiles } from "./file.ts";
@@ -57,6 +64,7 @@ export interface HostParts {
 
 export class HostDevice implements Device {
   readonly capabilities: Capabilities;
+  readonly facts: Device["facts"];
   protected readonly context: HostContext;
   protected readonly shared: QueueShared;
   readonly #files: HostFiles;
@@ -69,6 +77,7 @@ export class HostDevice implements Device {
   constructor(parts: HostParts) {
     const { capabilities, syscalls, lanes, pieceBytes, inlineCopyBytes } = parts;
     this.capabilities = capabilities;
+    this.facts = { pieceBytes, inlineCopyBytes: Math.max(0, inlineCopyBytes) };
     this.context = new HostContext(capabilities.name, syscalls);
     this.#files = new HostFiles(this.context);
     this.#memory = new HostMemory(this.context, (region, address, byteLength) =>
@@ -88,13 +97,14 @@ export class HostDevice implements Device {
     return this.context.openResources;
   }
 
-  openFile(path: string, mode: "read" | "write" = "read"): DeviceFile {
+  openFile(path: string, mode: FileMode = "read"): DeviceFile {
     this.context.assertOpen();
-    if (typeof path !== "string" || path.length === 0 || path.includes("\0")) {
-      throw new HeadraceError("BAD_OPTION", `path ${JSON.stringify(path)} cannot name a file`);
-    }
-    if (mode !== "read" && mode !== "write") {
-      throw new HeadraceError("BAD_OPTION", `mode ${mode} is neither read nor write`);
+    checkOpening(path, mode);
+    if (mode === "stream") {
+      throw new HeadraceError(
+        "UNSUPPORTED",
+        `${path}: the ${this.capabilities.name} device has no file queue to stream through; open it to read`,
+      );
     }
     return this.#files.open(path, mode);
   }
@@ -137,6 +147,13 @@ export class HostDevice implements Device {
     const pipeline = new HostPipeline(this.context, source);
     this.#others.add(pipeline);
     return pipeline;
+  }
+
+  createSequence(calls: readonly DispatchCall[]): Sequence {
+    this.context.assertOpen();
+    const sequence = new HostSequence(this.context, calls);
+    this.#others.add(sequence);
+    return sequence;
   }
 
   close(): Promise<void> {
@@ -230,16 +247,11 @@ export function hostCapabilities(name: string, pageSize: number, lanes: number):
     offsetAlignment: 8,
     lanes,
     codecs: [],
+    canStream: false,
   };
 }
 
 function faultPlan(faults: readonly Fault[] | undefined): FaultPlan | undefined {
   if (faults === undefined || faults.length === 0) return undefined;
   return { faults, counters: createFaultCounters(faults) };
-}
-
-/** Throws `BAD_OPTION` unless `value` is an integer in `[least, most]`. */
-function bounded(name: string, value: number, least: number, most: number): number {
-  if (Number.isSafeInteger(value) && value >= least && value <= most) return value;
-  throw new HeadraceError("BAD_OPTION", `${name} ${value} is not an integer from ${least} to ${most}`);
 }

@@ -1,8 +1,9 @@
 /** Events: counters of the JavaScript thread, on which promises and submissions wait. */
-import { HeadraceError } from "../../errors.ts";
+import type { HeadraceError } from "../../errors.ts";
+import { assertEventValue } from "../common/checks.ts";
+import { closedError } from "../common/errors.ts";
 import type { DeviceEvent } from "../device.ts";
 import type { HostContext } from "./context.ts";
-import { closedError } from "./errors.ts";
 
 /** Called once: without an error when the value is reached, with `CLOSED` when the event is closed first. */
 export type Reached = (error: HeadraceError | undefined) => void;
@@ -74,10 +75,4 @@ export class HostEvent implements DeviceEvent {
   [Symbol.dispose](): void {
     this.close();
   }
-}
-
-/** Throws `BAD_OPTION` unless `value` is a non-negative safe integer. */
-export function assertEventValue(value: number): void {
-  if (Number.isSafeInteger(value) && value >= 0) return;
-  throw new HeadraceError("BAD_OPTION", `an event's value is a non-negative integer, not ${value}`);
 }

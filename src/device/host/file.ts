@@ -1,10 +1,13 @@
 /** Open files. Descriptors are counted: a mapping and a request in flight keep theirs past `close`. */
-import { closeSync, constants, fstatSync, openSync, type Stats, statSync } from "node:fs";
+import { closeSync, constants, fstatSync, openSync } from "node:fs";
 import { HeadraceError } from "../../errors.ts";
+import { closedError, errnoError, nodeError } from "../common/errors.ts";
+import { assertRegular, shortReadError, shrunkError, statOrUndefined } from "../common/files.ts";
+import { OpenSet } from "../common/open-set.ts";
 import type { DeviceFile } from "../device.ts";
 import { checkRange } from "../requests.ts";
-import { type HostContext, OpenSet } from "./context.ts";
-import { closedError, errnoError, nodeError } from "./errors.ts";
+import type { HostContext } from "./context.ts";
+import { forgetResident, residentPart } from "./page-cache.ts";
 
 /** A descriptor with its users; the last one to release it closes it. */
 export class Descriptor {
@@ -39,14 +42,6 @@ export class Descriptor {
     const now = this.currentLength();
     if (now < byteLength) throw shrunkError(this.path, now, byteLength);
   }
-}
-
-/** The failure of using a file that was longer once. */
-export function shrunkError(path: string, now: number, before: number): HeadraceError {
-  return new HeadraceError(
-    "FILE_CHANGED",
-    `${path}: has ${now} bytes now and had ${before} when it was opened; open it again`,
-  );
 }
 
 /** A file that was forgotten without `close`, seen by the garbage collector. */
@@ -114,6 +109,16 @@ export class HostFile implements DeviceFile {
     return this.#readAll(byteOffset, byteLength);
   }
 
+  residentPart(): number | undefined {
+    this.assertOpen();
+    return residentPart(this.context.syscalls, this.descriptor.fd, this.byteLength);
+  }
+
+  forgetResident(): void {
+    this.assertOpen();
+    forgetResident(this.context.syscalls, this.descriptor.fd, this.byteLength);
+  }
+
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
@@ -149,19 +154,6 @@ export class HostFile implements DeviceFile {
 
 /** Bytes: what one ArrayBuffer can hold. */
 const MAX_SYNC_READ = 2 ** 32;
-
-/** The failure of a read that met the end of the file. */
-export function shortReadError(
-  path: string,
-  byteOffset: number,
-  expected: number,
-  actual: number,
-): HeadraceError {
-  return new HeadraceError(
-    "SHORT_READ",
-    `${path}: bytes [${byteOffset}, ${byteOffset + expected}) were asked for and the file ended after ${actual} of ${expected}; it is truncated or has shrunk`,
-  );
-}
 
 /** Opens files for one device. */
 export class HostFiles {
@@ -209,28 +201,4 @@ export class HostFiles {
   closeAll(): void {
     this.#open.closeAll();
   }
-}
-
-function statOrUndefined(what: string, path: string, mayBeAbsent: boolean): Stats | undefined {
-  try {
-    return statSync(path);
-  } catch (error) {
-    const absent = (error as { code?: unknown }).code === "ENOENT";
-    if (mayBeAbsent && absent) return undefined;
-    throw nodeError(what, error);
-  }
-}
-
-function assertRegular(path: string, stats: Stats): void {
-  if (stats.isFile()) return;
-  const kind = stats.isDirectory()
-    ? "a directory"
-    : stats.isFIFO()
-      ? "a pipe"
-      : stats.isSocket()
-        ? "a socket"
-        : stats.isCharacterDevice() || stats.isBlockDevice()
-          ? "a device"
-          : "of an unknown kind";
-  throw new HeadraceError("SOURCE_UNREADABLE", `${path}: is ${kind}, and only regular files can be opened`);
 }

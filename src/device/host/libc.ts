@@ -14,8 +14,8 @@ interface Platform {
   readonly errnoLocation: string;
   /** Makes data and length durable. */
   readonly syncData: string;
-  /** Tells the kernel what will be read, without waiting; macOS has it in a variadic call alone. */
-  readonly readAhead: "posix_fadvise" | undefined;
+  /** Tells the kernel what will be read, or not again; macOS has it in a variadic call alone. */
+  readonly advice: "posix_fadvise" | undefined;
   readonly MAP_ANONYMOUS: number;
   /** Faults pages of a file mapping in and reports failure, where the system can. */
   readonly MADV_POPULATE_READ: number | undefined;
@@ -28,7 +28,7 @@ const PLATFORMS: Readonly<Record<string, Platform>> = {
     libraries: ["libc.so.6", `libc.musl-${MUSL_ARCH[process.arch] ?? process.arch}.so.1`],
     errnoLocation: "__errno_location",
     syncData: "fdatasync",
-    readAhead: "posix_fadvise",
+    advice: "posix_fadvise",
     MAP_ANONYMOUS: 0x20,
     MADV_POPULATE_READ: 22,
   },
@@ -36,7 +36,7 @@ const PLATFORMS: Readonly<Record<string, Platform>> = {
     libraries: ["libSystem.B.dylib"],
     errnoLocation: "__error",
     syncData: "fsync",
-    readAhead: undefined,
+    advice: undefined,
     MAP_ANONYMOUS: 0x1000,
     MADV_POPULATE_READ: undefined,
   },
@@ -48,6 +48,8 @@ export const MAP_SHARED = 1;
 export const MAP_PRIVATE = 2;
 export const SEEK_END = 2;
 const POSIX_FADV_WILLNEED = 3;
+const POSIX_FADV_DONTNEED = 4;
+const MS_INVALIDATE = 2;
 export const MADV = { random: 1, sequential: 2, "will-need": 3, "dont-need": 4 } as const;
 
 /** One thread's raw calls. Failures are -1 with {@link Libc.errno} set, as in C. */
@@ -61,12 +63,17 @@ export interface Libc {
   munmap(address: number, length: number): number;
   madvise(address: number, length: number, advice: number): number;
   mincore(address: number, length: number, residency: Uint8Array): number;
+  /** Invalidates the pages of a file mapping: macOS then gives up those that are clean. */
+  invalidate(address: number, length: number): number;
   pread(fd: number, address: number, length: number, offset: number): number;
   pwrite(fd: number, address: number, length: number, offset: number): number;
   sync(fd: number): number;
   /** A hint, where there is one. */
   readAhead(fd: number, offset: number, length: number): void;
+  /** A hint that clean pages of the whole file may go. Returns whether there is such a hint. */
+  giveUp(fd: number): boolean;
   lseek(fd: number, offset: number, whence: number): number;
+  dup(fd: number): number;
   memcpy(target: number, source: number, length: number): void;
 }
 
@@ -90,11 +97,14 @@ export function openLibc(): Libc {
     munmap: (address, length) => symbols.munmap(address as Pointer, length),
     madvise: (address, length, advice) => symbols.madvise(address as Pointer, length, advice),
     mincore: (address, length, residency) => symbols.mincore(address as Pointer, length, residency),
+    invalidate: (address, length) => symbols.msync(address as Pointer, length, MS_INVALIDATE),
     pread: (fd, address, length, offset) => Number(symbols.pread(fd, address as Pointer, length, offset)),
     pwrite: (fd, address, length, offset) => Number(symbols.pwrite(fd, address as Pointer, length, offset)),
     sync: (fd) => symbols.syncData(fd),
-    readAhead: (fd, offset, length) => symbols.readAhead?.(fd, offset, length, POSIX_FADV_WILLNEED),
+    readAhead: (fd, offset, length) => symbols.fadvise?.(fd, offset, length, POSIX_FADV_WILLNEED),
+    giveUp: (fd) => symbols.fadvise?.(fd, 0, 0, POSIX_FADV_DONTNEED) !== undefined,
     lseek: (fd, offset, whence) => Number(symbols.lseek(fd, offset, whence)),
+    dup: (fd) => symbols.dup(fd),
     memcpy: (target, source, length) => symbols.memcpy(target as Pointer, source as Pointer, length),
   };
 }
@@ -111,12 +121,16 @@ const SYMBOLS = {
   madvise: { args: ["ptr", "usize", "i32"], returns: "i32" },
   // int mincore(void *addr, size_t length, unsigned char *vec);
   mincore: { args: ["ptr", "usize", "ptr"], returns: "i32" },
+  // int msync(void *addr, size_t length, int flags);
+  msync: { args: ["ptr", "usize", "i32"], returns: "i32" },
   // ssize_t pread(int fd, void *buf, size_t count, off_t offset);
   pread: { args: ["i32", "ptr", "usize", "i64"], returns: FFIType.i64_fast },
   // ssize_t pwrite(int fd, const void *buf, size_t count, off_t offset);
   pwrite: { args: ["i32", "ptr", "usize", "i64"], returns: FFIType.i64_fast },
   // off_t lseek(int fd, off_t offset, int whence);
   lseek: { args: ["i32", "i64", "i32"], returns: FFIType.i64_fast },
+  // int dup(int oldfd);
+  dup: { args: ["i32"], returns: "i32" },
   // void *memcpy(void *dest, const void *src, size_t n);
   memcpy: { args: ["ptr", "ptr", "usize"], returns: "void" },
 } as const satisfies Record<string, FFIFunction>;
@@ -135,12 +149,12 @@ function bind(platform: Platform) {
         // int fdatasync(int fd);  int fsync(int fd);
         [platform.syncData]: { args: ["i32"], returns: "i32" } as FFIFunction,
         // int posix_fadvise(int fd, off_t offset, off_t len, int advice);
-        ...(platform.readAhead === undefined ? {} : { [platform.readAhead]: FADVISE }),
+        ...(platform.advice === undefined ? {} : { [platform.advice]: FADVISE }),
       }).symbols;
       const errnoLocation = named[platform.errnoLocation] as () => number;
       const syncData = named[platform.syncData] as (fd: number) => number;
-      const readAhead = named[platform.readAhead ?? ""] as Fadvise | undefined;
-      return { ...symbols, errnoLocation, syncData, readAhead };
+      const fadvise = named[platform.advice ?? ""] as Fadvise | undefined;
+      return { ...symbols, errnoLocation, syncData, fadvise };
     } catch (error) {
       failures.push(`${library}: ${error instanceof Error ? error.message : String(error)}`);
     }

@@ -4,19 +4,16 @@
  * nothing can reach it any more; `close` detaches the views first and unmaps as soon as no request uses it.
  */
 import { HeadraceError } from "../../errors.ts";
+import { closedError, errnoError, errnoName } from "../common/errors.ts";
+import { OpenSet } from "../common/open-set.ts";
+import { checkViewLength, Views } from "../common/views.ts";
 import type { Advice, Declined, DeviceBuffer, DeviceFile, Storage } from "../device.ts";
 import { checkRange } from "../requests.ts";
-import { type HostContext, OpenSet } from "./context.ts";
-import { closedError, errnoError, errnoName } from "./errors.ts";
+import type { HostContext } from "./context.ts";
 import type { Descriptor, HostFile } from "./file.ts";
-import { viewOf } from "./syscalls.ts";
 
-/** Bytes: the runtime's bound for one ArrayBuffer. */
-const MAX_VIEW = 2 ** 32;
 /** Bytes that one `will-need` brings in; a hint for more would push out what was read before. */
 const MAX_PREFETCH = 2 ** 30;
-/** Views tracked before the dead ones are first dropped. */
-const FIRST_PRUNE = 64;
 /** Bytes: 47-bit addresses, halved. */
 export const MAX_LENGTH = 2 ** 46;
 
@@ -54,8 +51,7 @@ export class Region {
   readonly #memory: HostMemory;
   readonly #extent: Extent;
   readonly #id: number;
-  #views: WeakRef<ArrayBuffer>[] = [];
-  #pruneAt = FIRST_PRUNE;
+  readonly #views = new Views();
   #users = 0;
   #closed = false;
 
@@ -86,11 +82,7 @@ export class Region {
 
   /** `byteLength` is in `[1, MAX_VIEW]` and the range was checked. */
   view(byteOffset: number, byteLength: number): ArrayBuffer {
-    const view = viewOf(this.address + byteOffset, byteLength);
-    this.#memory.keepAlive(view, this);
-    if (this.#views.length >= this.#pruneAt) this.#prune();
-    this.#views.push(new WeakRef(view));
-    return view;
+    return this.#views.add(this, this.address + byteOffset, byteLength);
   }
 
   /** Throws `FILE_CHANGED` where the file behind a mapping is too short for it now. */
@@ -102,20 +94,10 @@ export class Region {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    for (const ref of this.#views) {
-      const view = ref.deref();
-      if (view !== undefined && !view.detached) view.transfer(0);
-    }
-    this.#views = [];
+    this.#views.detachAll();
     forgottenRegions.unregister(this);
     this.#memory.forget(this.#id);
     if (this.#users === 0) this.#memory.unmap(this.#extent);
-  }
-
-  /** Drops views that are gone. The bound doubles with the live ones, so that each view costs O(1). */
-  #prune(): void {
-    this.#views = this.#views.filter((ref) => ref.deref()?.detached === false);
-    this.#pruneAt = Math.max(FIRST_PRUNE, this.#views.length * 2);
   }
 }
 
@@ -155,12 +137,7 @@ export class HostBuffer implements DeviceBuffer {
       );
     }
     checkRange(this.#label(), byteOffset, byteLength, this.byteLength);
-    if (byteLength > MAX_VIEW) {
-      throw new HeadraceError(
-        "UNSUPPORTED",
-        `a view of ${byteLength} bytes is over the ${MAX_VIEW} that an ArrayBuffer can have; take several`,
-      );
-    }
+    checkViewLength(byteLength);
     region.checkFile();
     return byteLength === 0 ? new ArrayBuffer(0) : region.view(byteOffset, byteLength);
   }
@@ -200,8 +177,6 @@ export class HostMemory {
   readonly #context: HostContext;
   readonly #prefetch: Prefetch;
   readonly #open = new OpenSet<Region>();
-  /** A view that can be reached keeps its region, even where the buffer object was forgotten. */
-  readonly #regionOfView = new WeakMap<ArrayBuffer, Region>();
 
   constructor(context: HostContext, prefetch: Prefetch) {
     this.#context = context;
@@ -242,10 +217,6 @@ export class HostMemory {
       fileLength,
     );
     return new HostBuffer(this.#context, region, "shared", this.#prefetch, file);
-  }
-
-  keepAlive(view: ArrayBuffer, region: Region): void {
-    this.#regionOfView.set(view, region);
   }
 
   remember(region: Region): number {

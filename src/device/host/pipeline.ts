@@ -1,9 +1,9 @@
 /** Kernels in their TypeScript form: a dispatch runs on the JavaScript thread. */
 import { HeadraceError } from "../../errors.ts";
+import { viewOf } from "../common/views.ts";
 import type { KernelSource, Pipeline } from "../device.ts";
 import type { HostContext } from "./context.ts";
 import type { Region } from "./memory.ts";
-import { viewOf } from "./syscalls.ts";
 
 /** A kernel's host form. */
 export type HostKernel = NonNullable<KernelSource["host"]>;

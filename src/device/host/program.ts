@@ -2,7 +2,9 @@
  * A checked submission: requests resolved to descriptors and addresses, in the layout of the ring, cut at
  * the requests that order others. Checking has no effect; only {@link Program.retain} has.
  */
-import { HeadraceError } from "../../errors.ts";
+import { HeadraceError, withContext } from "../../errors.ts";
+import { assertEventValue } from "../common/checks.ts";
+import { closedError } from "../common/errors.ts";
 import {
   checkRange,
   type DispatchCall,
@@ -12,17 +14,16 @@ import {
   type RequestObject,
 } from "../requests.ts";
 import type { HostContext } from "./context.ts";
-import { closedError } from "./errors.ts";
-import { assertEventValue, HostEvent } from "./event.ts";
+import { foreign, HostSequence, resolveDispatch } from "./dispatch.ts";
+import { HostEvent } from "./event.ts";
 import { type Descriptor, HostFile } from "./file.ts";
 import { cutsInto } from "./lanes.ts";
 import { HostBuffer, type Region } from "./memory.ts";
-import { type HostDispatch, HostPipeline } from "./pipeline.ts";
+import type { HostDispatch } from "./pipeline.ts";
 import { ENTRY, Field } from "./ring.ts";
 
 /** Bytes of a copy that make it worth waking one more lane. */
 const COPY_BYTES_PER_LANE = 128 * 1024;
-const MAX_CONSTANTS = 4096;
 
 /** Kinds of objects; files and buffers that may be written to have a bit more. */
 const FILE = 1;
@@ -30,6 +31,15 @@ const BUFFER = 2;
 const EVENT = 4;
 const DISPATCH = 8;
 const WRITABLE = 16;
+const SEQUENCE = 32;
+
+const KIND_NAMES = [
+  [FILE, "file"],
+  [BUFFER, "buffer"],
+  [EVENT, "event"],
+  [DISPATCH, "dispatch"],
+  [SEQUENCE, "sequence"],
+] as const;
 
 /** Requests between two ordering ones, or one ordering request. */
 export type Step =
@@ -128,13 +138,14 @@ export class Program {
     if (object instanceof HostBuffer) this.#addBuffer(object);
     else if (object instanceof HostFile) this.#addFile(object);
     else if (object instanceof HostEvent) this.#addEvent(object);
-    else if (isDispatch(object)) this.#push(DISPATCH, 0, 0, this.#resolveDispatch(object));
-    else throw this.#foreign("an object");
+    else if (object instanceof HostSequence) this.#addSequence(object);
+    else if (isDispatch(object)) this.#addDispatch(object);
+    else throw foreign(this.#context, "an object");
   }
 
   #addBuffer(buffer: HostBuffer): void {
     const { region } = buffer;
-    if (buffer.context !== this.#context) throw this.#foreign("a buffer");
+    if (buffer.context !== this.#context) throw foreign(this.#context, "a buffer");
     if (region.closed) throw closedError("a buffer of the submission");
     this.#regions.add(region);
     const writable = region.descriptor === undefined ? WRITABLE : 0;
@@ -147,7 +158,7 @@ export class Program {
   }
 
   #addFile(file: HostFile): void {
-    if (file.context !== this.#context) throw this.#foreign(`the file ${file.path}`);
+    if (file.context !== this.#context) throw foreign(this.#context, `the file ${file.path}`);
     if (file.closed) throw closedError(`the file ${file.path}`);
     this.#descriptors.add(file.descriptor);
     // What was written may be read back, so only the end of the file bounds a read of it.
@@ -157,9 +168,22 @@ export class Program {
   }
 
   #addEvent(event: HostEvent): void {
-    if (event.context !== this.#context) throw this.#foreign("an event");
+    if (event.context !== this.#context) throw foreign(this.#context, "an event");
     if (event.closed) throw closedError("an event of the submission");
     this.#push(EVENT, 0, 0);
+  }
+
+  #addDispatch(call: DispatchCall): void {
+    const dispatch = resolveDispatch(this.#context, call);
+    for (const { region } of dispatch.buffers) this.#regions.add(region);
+    this.#push(DISPATCH, 0, 0, dispatch);
+  }
+
+  #addSequence(sequence: HostSequence): void {
+    if (sequence.context !== this.#context) throw foreign(this.#context, "a sequence");
+    if (sequence.closed) throw closedError("a sequence of the submission");
+    for (const region of sequence.regions) this.#regions.add(region);
+    this.#push(SEQUENCE, 0, 0);
   }
 
   #push(kind: number, length: number, base: number, dispatch?: HostDispatch): void {
@@ -194,9 +218,20 @@ export class Program {
       } else if (op === Op.dispatch) {
         this.#need(index, DISPATCH, request);
         this.steps.push({ kind: "dispatch", dispatch: this.#dispatches[index]! });
-      } else throw unknownOp(op, request);
+      } else if (op === Op.replay) this.#addReplay(index, request, list);
+      else throw unknownOp(op, request);
     }
     this.#endMoves(first, list.length);
+  }
+
+  #addReplay(index: number, request: number, list: RequestList): void {
+    this.#need(index, SEQUENCE, request);
+    const first = list.numbers[request * FIELDS + 2]!;
+    const count = list.numbers[request * FIELDS + 5]!;
+    const dispatches = withContext(`request ${request}`, () =>
+      (list.objects[index] as HostSequence).at(list.offsets, first, count),
+    );
+    for (const dispatch of dispatches) this.steps.push({ kind: "dispatch", dispatch });
   }
 
   /** Hot: one call a request. */
@@ -270,35 +305,6 @@ export class Program {
     this.steps.push({ kind: "move", first, end, numPieces, lanesWanted, bytes, copiesOnly });
   }
 
-  #resolveDispatch(call: DispatchCall): HostDispatch {
-    const { pipeline } = call;
-    if (!(pipeline instanceof HostPipeline) || pipeline.context !== this.#context)
-      throw this.#foreign("a pipeline");
-    if (pipeline.closed) throw closedError(`the pipeline ${pipeline.name}`);
-    const what = `dispatch of ${pipeline.name}`;
-    if (!Number.isSafeInteger(call.threads) || call.threads < 0) {
-      throw new HeadraceError("BAD_OPTION", `${what}: threads ${call.threads} is no non-negative integer`);
-    }
-    if (call.constants.byteLength > MAX_CONSTANTS) {
-      const message = `${what}: ${call.constants.byteLength} bytes of constants are over ${MAX_CONSTANTS}`;
-      throw new HeadraceError("BAD_OPTION", message);
-    }
-    const buffers = call.buffers.map(({ buffer, offset }, index) => {
-      if (!(buffer instanceof HostBuffer) || buffer.context !== this.#context)
-        throw this.#foreign("a buffer");
-      if (buffer.region.closed) throw closedError(`buffer ${index} of the ${what}`);
-      checkRange(`${what}: buffer ${index}`, offset, 0, buffer.byteLength);
-      if (buffer.byteLength - offset > 2 ** 32) {
-        const message = `${what}: buffer ${index} has over 4 GiB from its offset, which no host kernel can see`;
-        throw new HeadraceError("UNSUPPORTED", message);
-      }
-      this.#regions.add(buffer.region);
-      return { region: buffer.region, offset };
-    });
-    const constants = call.constants.slice();
-    return { name: pipeline.name, kernel: pipeline.kernel, buffers, constants, threads: call.threads };
-  }
-
   /** Whether an object is of a kind and has the bytes: {@link Program.#need} and {@link Program.#range} say
    * what is wrong where it has not. */
   #holds(index: number, kind: number, offset: number, byteLength: number): boolean {
@@ -315,10 +321,13 @@ export class Program {
   #need(index: number, kind: number, request: number): void {
     const found = this.#kinds[index];
     if (found !== undefined && (found & kind) === kind) return;
-    const wanted = kind & FILE ? "file" : kind & BUFFER ? "buffer" : kind & EVENT ? "event" : "dispatch";
+    const wanted = KIND_NAMES.find(([bit]) => (kind & bit) !== 0)![1];
     const access =
       found !== undefined && found & kind & ~WRITABLE ? ", which is read-only" : `, which is no ${wanted}`;
-    throw new HeadraceError("BAD_OPTION", `request ${request}: needs a ${wanted} to use${access}`);
+    throw new HeadraceError(
+      "BAD_OPTION",
+      `request ${request}: needs ${wanted === "event" ? "an" : "a"} ${wanted} to use${access}`,
+    );
   }
 
   #range(index: number, offset: number, byteLength: number, request: number): void {
@@ -333,13 +342,6 @@ export class Program {
       return;
     }
     checkRange(`request ${request}: ${this.pathOf(index)}`, offset, byteLength, length);
-  }
-
-  #foreign(what: string): HeadraceError {
-    return new HeadraceError(
-      "BAD_OPTION",
-      `${what} of the submission is not of this ${this.#context.deviceName} device`,
-    );
   }
 }
 

@@ -1,17 +1,15 @@
 /** One ticket on its way: steps a checked program forward, and ends once, whatever comes first. */
 import { HeadraceError } from "../../errors.ts";
-import type { Completion, Ticket } from "../device.ts";
-import { errnoError } from "./errors.ts";
-import { shortReadError, shrunkError } from "./file.ts";
+import { errnoError } from "../common/errors.ts";
+import { shortReadError, shrunkError } from "../common/files.ts";
+import { early, OpenTicket, startDeadline } from "../common/tickets.ts";
+import type { Ticket } from "../device.ts";
 import type { InlineCopies } from "./inline.ts";
 import type { Job, JobEnd, JobFailure, LaneRun, LaneSet } from "./lanes.ts";
 import { runDispatch } from "./pipeline.ts";
 import type { Program, Step } from "./program.ts";
 import { ENTRY, Failure, Field, LaneOp } from "./ring.ts";
 import type { Syscalls } from "./syscalls.ts";
-
-/** The longest that a timer of the runtime can wait, in ms; longer deadlines are as good as none. */
-const MAX_TIMER = 2 ** 31 - 1;
 
 /** What submissions of one queue share. */
 export interface Runner {
@@ -26,16 +24,8 @@ export interface Runner {
   quiesced(submission: Submission): void;
 }
 
-export class Submission {
-  readonly ticket: Ticket;
+export class Submission extends OpenTicket {
   readonly program: Program;
-  /** Set once the ticket has ended. */
-  completion: Completion | undefined;
-  /** Whether no memory is in use any more. */
-  quiet = false;
-  /** Resolved with {@link Submission.completion}; made when first asked for. */
-  #whenEnded: PromiseWithResolvers<Completion> | undefined;
-  #whenQuiet: PromiseWithResolvers<void> | undefined;
   readonly #runner: Runner;
   readonly #submittedMs = performance.now();
   #bytesDone = 0;
@@ -43,31 +33,14 @@ export class Submission {
   #run: LaneRun | undefined;
   #stopWaiting: (() => void) | undefined;
   #advancing = false;
-  #timer: ReturnType<typeof setTimeout> | undefined;
+  readonly #timer: ReturnType<typeof setTimeout> | undefined;
 
   /** `program` is loaded, retained, and the submission's own until it is quiet. */
   constructor(runner: Runner, ticket: Ticket, program: Program, timeoutMs: number | undefined) {
+    super(ticket);
     this.#runner = runner;
-    this.ticket = ticket;
     this.program = program;
-    if (timeoutMs !== undefined && timeoutMs <= MAX_TIMER) {
-      this.#timer = setTimeout(() => {
-        const message = `ticket ${ticket} has not ended within ${timeoutMs} ms`;
-        this.end(new HeadraceError("TIMED_OUT", message));
-      }, timeoutMs);
-    }
-  }
-
-  whenEnded(): Promise<Completion> {
-    if (this.completion !== undefined) return Promise.resolve(this.completion);
-    this.#whenEnded ??= Promise.withResolvers();
-    return this.#whenEnded.promise;
-  }
-
-  whenQuiet(): Promise<void> {
-    if (this.quiet) return Promise.resolve();
-    this.#whenQuiet ??= Promise.withResolvers();
-    return this.#whenQuiet.promise;
+    this.#timer = startDeadline(timeoutMs, () => this.end(early.late(ticket, timeoutMs!)));
   }
 
   /** Runs steps until one has to be waited for. */
@@ -101,7 +74,7 @@ export class Submission {
     this.completion = error === undefined ? done : { ...done, error };
     this.#stopWaiting?.();
     this.#runner.ended(this);
-    this.#whenEnded?.resolve(this.completion);
+    this.tellEnded();
     if (this.#run === undefined) this.#quiesceIfIdle();
     else this.#runner.lanes.stop(this.#run);
   }
@@ -110,7 +83,7 @@ export class Submission {
     if (this.quiet || this.#advancing || this.#run !== undefined || this.completion === undefined) return;
     this.quiet = true;
     this.#runner.quiesced(this);
-    this.#whenQuiet?.resolve();
+    this.tellQuiet();
   }
 
   #start(step: Step): void {

@@ -2,7 +2,7 @@
  * System calls with their arguments checked and EINTR retried: what the rest of the device uses. Where a
  * call can fail, a negative result is `-errno`; no call throws for what the system answers.
  */
-import { type Pointer, ptr, toArrayBuffer } from "bun:ffi";
+import { ptr } from "bun:ffi";
 import { constants } from "node:os";
 import { HeadraceError } from "../../errors.ts";
 import { type Fault, type FaultCounters, withFaults } from "./faults.ts";
@@ -122,6 +122,19 @@ export class Syscalls {
     this.#libc.readAhead(fd, offset, length);
   }
 
+  /** Lets go of the pages of a file mapping that are clean. Returns 0, or `-errno`. */
+  invalidate(address: number, length: number): number {
+    check("msync", "address", address, 1);
+    check("msync", "length", length, 1);
+    return this.#libc.invalidate(address, length) === 0 ? 0 : -this.#libc.errno();
+  }
+
+  /** Tells the kernel that a file will not be read again. Returns whether it can be told. */
+  giveUp(fd: number): boolean {
+    check("posix_fadvise", "fd", fd, 0);
+    return this.#libc.giveUp(fd);
+  }
+
   /** {@link Syscalls.pread} into `bytes` from `start` to its end. */
   preadInto(fd: number, bytes: Uint8Array<ArrayBuffer>, start: number, offset: number): number {
     const wanted = bytes.subarray(start);
@@ -171,13 +184,6 @@ export class Syscalls {
   #address(answer: number | bigint | null): number {
     return typeof answer === "number" && answer > 0 ? answer : -this.#libc.errno();
   }
-}
-
-/** An ArrayBuffer over native memory, which it does not own. `length` is in `[1, 4 GiB]`. */
-export function viewOf(address: number, length: number): ArrayBuffer {
-  check("view", "address", address, 1);
-  check("view", "length", length, 1);
-  return toArrayBuffer(address as Pointer, 0, length);
 }
 
 /** A missing argument would reach C as a null pointer, and a fractional one truncated. */

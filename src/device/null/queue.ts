@@ -1,7 +1,14 @@
 /** A queue that checks and orders like the host's, and writes down what it was asked for. */
 import type { DeviceQueue, SubmitOptions, Ticket } from "../device.ts";
 import { HostQueue, type QueueShared } from "../host/queue.ts";
-import { FIELDS, Op, type RequestList, type RequestObject } from "../requests.ts";
+import {
+  FIELDS,
+  OFFSET_FIELDS,
+  Op,
+  type RequestList,
+  type RequestObject,
+  type SlotOffset,
+} from "../requests.ts";
 
 /** One request as data. Fields that an operation does not use are absent. */
 export interface RecordedRequest {
@@ -13,6 +20,8 @@ export interface RecordedRequest {
   readonly byteLength?: number;
   /** Of `signal` and `wait`. */
   readonly value?: number;
+  /** Of `replay`. */
+  readonly offsets?: readonly SlotOffset[];
 }
 
 /** One submission that was accepted. */
@@ -55,7 +64,15 @@ function decode(list: RequestList): RecordedRequest[] {
         ? {}
         : { sourceOffset: fields[2]!, target, targetOffset: fields[4]!, byteLength: fields[5]! }),
       ...(op === "signal" || op === "wait" ? { value: fields[5]! } : {}),
+      ...(op === "replay" ? { offsets: offsetsOf(list, fields[2]!, fields[5]!) } : {}),
     });
   }
   return requests;
+}
+
+function offsetsOf(list: RequestList, first: number, count: number): SlotOffset[] {
+  return Array.from({ length: count }, (_, i) => {
+    const at = (first + i) * OFFSET_FIELDS;
+    return { slot: list.offsets[at]!, offset: list.offsets[at + 1]! };
+  });
 }
