@@ -2,6 +2,8 @@
 import { HeadraceError } from "../errors.ts";
 import type { Device } from "./device.ts";
 import { type HostOptions, openHost } from "./host/device.ts";
+import { openMetal } from "./metal/device.ts";
+import type { MetalOptions } from "./metal/options.ts";
 import { type NullOptions, openNull } from "./null/device.ts";
 
 /** Names that {@link openDevice} knows. `auto` is the best device of this machine. */
@@ -10,24 +12,38 @@ export const DEVICE_NAMES = ["auto", "host", "null", "metal", "cuda"] as const;
 export type DeviceName = (typeof DEVICE_NAMES)[number];
 
 /** Each device reads its own fields and ignores the others'. */
-export interface OpenDeviceOptions extends HostOptions, NullOptions {}
+export interface OpenDeviceOptions extends HostOptions, NullOptions, MetalOptions {}
 
 /** Opens a device, which the caller owns. Throws `BAD_OPTION` for an unknown name or a bad option, and
  * `DEVICE_UNAVAILABLE` where the device cannot work here. */
 export function openDevice(name: DeviceName | (string & {}), options: OpenDeviceOptions = {}): Device {
   switch (name) {
     case "auto":
+      return openBest(options);
     case "host":
       return openHost(options);
     case "null":
       return openNull(options);
     case "metal":
+      return openMetal(options);
     case "cuda":
       throw new HeadraceError(
         "DEVICE_UNAVAILABLE",
-        `device ${name}: this version does not have it; use host, which works on every machine`,
+        "device cuda: this version does not have it; use host, which works on every machine",
       );
     default:
       throw new HeadraceError("BAD_OPTION", `device ${name} is none of ${DEVICE_NAMES.join(", ")}`);
+  }
+}
+
+/** Metal on Apple silicon where the library is there and fits, else the host. A library that a test has named on
+ * another system is not taken for it. */
+function openBest(options: OpenDeviceOptions): Device {
+  if (process.platform !== "darwin" || process.arch !== "arm64") return openHost(options);
+  try {
+    return openMetal(options);
+  } catch (error) {
+    if (error instanceof HeadraceError && error.code === "DEVICE_UNAVAILABLE") return openHost(options);
+    throw error;
   }
 }

@@ -2,7 +2,7 @@
 import { execFileSync } from "node:child_process";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { cpus, release, totalmem } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 
 /** One line of a result file. `ratio` is ours over `against`, more is better (times are inverted). */
 export interface Row {
@@ -108,16 +108,15 @@ function bootstrap(
   return [quantile(statistics, 0.025), quantile(statistics, 0.975)];
 }
 
-/** Writes `results/<name>.json` beside this file. */
+/** Writes `results/<name>.json` beside this file, or `path` where one is given. Returns where. */
 export function writeResults(
   name: string,
   command: string,
   rows: readonly Row[],
   extra: Record<string, string>,
+  path = join(import.meta.dir, "results", `${name}.json`),
 ): string {
-  const folder = join(import.meta.dir, "results");
-  mkdirSync(folder, { recursive: true });
-  const path = join(folder, `${name}.json`);
+  mkdirSync(dirname(path), { recursive: true });
   const result = {
     machine: machineText(),
     date: new Date().toISOString(),

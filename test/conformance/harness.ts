@@ -1,5 +1,5 @@
 /** What the conformance cases need of a device under test, and of the file system. */
-import { expect } from "bun:test";
+import { expect, test } from "bun:test";
 import { closeSync, ftruncateSync, mkdtempSync, openSync, rmSync, writeFileSync, writeSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -31,8 +31,19 @@ export interface Subject {
   open(): Device;
   /** Whether bytes really move; cases that compare them are left out otherwise. */
   readonly movesData: boolean;
+  /** Whether kernels may be JavaScript functions, which tests can look into. */
+  readonly runsHostKernels: boolean;
+  /** The same device with a compressed form for streams; absent where it cannot stream. */
+  openStreaming?(stream: { readonly codec: string; readonly cacheFolder: string }): Device;
   /** The same device with failures injected into its file calls; cases of failing disks need it. */
   openWithFaults?(faults: readonly InjectedFault[]): Device;
+}
+
+/** `test`, or a test that is skipped and says why. */
+export function testWhere(holds: boolean, whyNot: string): typeof test {
+  if (holds) return test;
+  const skip = (name: string) => test.skip(`${name} (left out: ${whyNot})`, () => {});
+  return skip as unknown as typeof test;
 }
 
 /** A directory of its own, removed on dispose. */

@@ -13,6 +13,7 @@ import {
   tempDir,
   withDevice,
 } from "./harness.ts";
+import { ADD } from "./kernels.ts";
 import { collect, openDescriptors, openMappings } from "./process.ts";
 
 /** Opens files and mappings without closing them. Returns a view of one of the mappings. */
@@ -43,10 +44,16 @@ export function lifetimeCases(subject: Subject): void {
       const mapping = expectMapped(device.map(file, 0, 5000));
       const buffer = device.createBuffer(100);
       const event = device.createEvent();
-      const pipeline = device.createPipeline({ name: "none", host: () => {} });
+      const pipeline = device.createPipeline(ADD);
       expect(device.openResources).toBe(4);
-      const call = { pipeline, buffers: [], constants: new Uint8Array(0), threads: 1 };
-      for (const closable of [file, mapping, buffer, event, pipeline]) {
+      const call = {
+        pipeline,
+        buffers: [{ buffer, offset: 0 }],
+        constants: Uint8Array.of(1, 0, 0, 0),
+        threads: 1,
+      };
+      const sequence = device.createSequence([call]);
+      for (const closable of [file, mapping, buffer, event, pipeline, sequence]) {
         closable.close();
         closable.close();
       }
@@ -67,6 +74,8 @@ export function lifetimeCases(subject: Subject): void {
         () => queue.submit(listOf((list) => list.copy(live, 0, buffer, 0, 1))),
         () => queue.submit(listOf((list) => list.signal(event, 1))),
         () => queue.submit(listOf((list) => list.dispatch(call))),
+        () => device.createSequence([call]),
+        () => queue.submit(listOf((list) => list.replay(sequence))),
       ];
       for (const use of uses) expectCode("CLOSED", use);
       expect(queue.inFlight).toBe(0);
@@ -95,7 +104,8 @@ export function lifetimeCases(subject: Subject): void {
       () => device.createBuffer(1),
       () => device.createEvent(),
       () => device.createQueue(),
-      () => device.createPipeline({ name: "none", host: () => {} }),
+      () => device.createPipeline(ADD),
+      () => device.createSequence([]),
       () => file.checkLength(),
       () => buffer.view(0, 1),
       () => event.signal(1),
@@ -209,8 +219,8 @@ export function lifetimeCases(subject: Subject): void {
 
   test("what was forgotten is given back, but not under a view that is still held", async () => {
     const path = patternFile(dir.path, "forgotten", 50_000);
-    const device = subject.open();
     const before = { descriptors: openDescriptors(), mappings: openMappings(dir.path) };
+    const device = subject.open();
     const held = forgetAllButOneView(device, path);
     await collect(() => openMappings(dir.path) <= before.mappings + 1);
     if (process.platform === "linux") expect(openMappings(dir.path)).toBe(before.mappings + 1);

@@ -48,7 +48,14 @@ export function mappingCases(subject: Subject): void {
     const known = pattern(5000, 3);
     for (const offset of [2 ** 31 - 2500, 2 ** 32 - 2500, 5 * 2 ** 30 + 1]) {
       using file = device.openFile(sparseFile(dir.path, `sparse-${offset}`, 6 * 2 ** 30, offset, known));
-      using mapping = expectMapped(device.map(file, 1, file.byteLength - 1));
+      const answer = device.map(file, 1, file.byteLength - 1);
+      if (isDeclined(answer) && file.byteLength > device.capabilities.maxMapLength) {
+        // A small machine says so, and shows a part of the file.
+        using part = expectMapped(device.map(file, offset - 1, 6000));
+        expectBytes(bytesOf(part, 1, 5000), known);
+        continue;
+      }
+      using mapping = expectMapped(answer);
       expectBytes(bytesOf(mapping, offset - 1, 5000), known);
       expect(mapping.view(7, 2 ** 32).byteLength).toBe(2 ** 32);
       expectCode("UNSUPPORTED", () => mapping.view(7, 2 ** 32 + 1));

@@ -166,6 +166,65 @@ export function moveCases(subject: Subject): void {
     );
   });
 
+  test("100,000 requests of one submission", async () => {
+    const count = 100_000;
+    using file = device.openFile(patternFile(dir.path, "hundred-thousand", 4 * count, 7));
+    using source = device.createBuffer(4 * count);
+    using target = device.createBuffer(4 * count);
+    const bytes = pattern(4 * count, 7);
+    new Uint8Array(source.view(0, bytes.length)).set(bytes);
+    const completion = await runWell(queue, (list) => {
+      for (let i = 0; i < count; i++) {
+        const at = 4 * ((i * 7919) % count);
+        if (i % 10 === 0) list.read(file, at, target, at, 4);
+        else list.copy(source, at, target, at, 4);
+      }
+    });
+    expect(completion.bytesDone).toBe(4 * count);
+    expectBytes(bytesOf(target), bytes);
+  });
+
+  test("bytes of any offset and length go into private memory and come back", async () => {
+    const size = 300_000;
+    using shared = device.createBuffer(size);
+    using hidden = device.createBuffer(size, "private");
+    using out = device.createBuffer(size);
+    const bytes = pattern(size, 3);
+    new Uint8Array(shared.view(0, size)).set(bytes);
+    for (const [offset, length] of [
+      [0, size],
+      [4, 8],
+      [1, 3],
+      [4097, 65_537],
+      [size - 1, 1],
+    ] as const) {
+      new Uint8Array(out.view(0, size)).fill(GUARD);
+      await runWell(queue, (list) =>
+        list.copy(shared, offset, hidden, offset, length).barrier().copy(hidden, offset, out, offset, length),
+      );
+      const after = bytesOf(out);
+      expectBytes(after.subarray(offset, offset + length), bytes.subarray(offset, offset + length));
+      expect(after.subarray(0, offset).every((byte) => byte === GUARD)).toBe(true);
+      expect(after.subarray(offset + length).every((byte) => byte === GUARD)).toBe(true);
+    }
+    await runWell(queue, (list) =>
+      list.copy(shared, 0, hidden, 200_001, 999).barrier().copy(hidden, 200_001, out, 7, 999),
+    );
+    expectBytes(bytesOf(out, 7, 999), bytes.subarray(0, 999));
+  });
+
+  test("new private memory is zeroed, and is written to files", async () => {
+    using hidden = device.createBuffer(70_000, "private");
+    using out = device.createBuffer(70_000);
+    new Uint8Array(out.view(0, 70_000)).fill(GUARD);
+    using file = device.openFile(join(dir.path, "from-private"), "write");
+    await runWell(queue, (list) =>
+      list.copy(hidden, 0, out, 0, 70_000).write(hidden, 5, file, 0, 60_000).barrier().sync(file),
+    );
+    expectBytes(bytesOf(out), new Uint8Array(70_000));
+    expectBytes(file.readSync(0, 60_000), new Uint8Array(60_000));
+  });
+
   test("private memory moves like any other and cannot be seen", async () => {
     using hidden = device.createBuffer(10_000, "private");
     using file = device.openFile(patternFile(dir.path, "private", 10_000, 4));

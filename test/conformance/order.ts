@@ -13,7 +13,9 @@ import {
   runWell,
   type Subject,
   tempDir,
+  testWhere,
 } from "./harness.ts";
+import { ADD, addConstants, BLOCK, BLOCK_SUMS, blockSums } from "./kernels.ts";
 
 export function orderCases(subject: Subject): void {
   let dir: ReturnType<typeof tempDir>;
@@ -193,7 +195,42 @@ export function orderCases(subject: Subject): void {
     expect(queue.inFlight).toBe(0);
   });
 
-  test("dispatches run in order, on views that end with them", async () => {
+  test("dispatches run in order, each after the bytes before it", async () => {
+    using buffer = device.createBuffer(1000);
+    using file = device.openFile(patternFile(dir.path, "in-order", 1000));
+    using add = device.createPipeline(ADD);
+    const constants = addConstants(3);
+    const call = { pipeline: add, buffers: [{ buffer, offset: 12 }], constants, threads: 50 };
+    const list = listOf((requests) =>
+      requests.read(file, 0, buffer, 0, 1000).dispatch(call).dispatch(call).copy(buffer, 12, buffer, 500, 50),
+    );
+    const ticket = queue.submit(list);
+    constants.fill(99);
+    expect((await queue.completion(ticket)).error).toBeUndefined();
+    const expected = pattern(1000);
+    for (let i = 12; i < 62; i++) expected[i]! += 6;
+    expected.copyWithin(500, 12, 62);
+    expectBytes(bytesOf(buffer), expected);
+  });
+
+  test("threads of a group share memory and meet at barriers", async () => {
+    const numBlocks = 37;
+    using input = device.createBuffer(numBlocks * BLOCK * 4);
+    using sums = device.createBuffer(numBlocks * 4);
+    const values = new Uint32Array(input.view(0, input.byteLength));
+    for (let i = 0; i < values.length; i++) values[i] = Math.imul(i, 2654435761) >>> 8;
+    using pipeline = device.createPipeline(BLOCK_SUMS);
+    await runWell(queue, (list) => list.dispatch(blockSums(pipeline, input, sums, numBlocks)));
+    const found = new Uint32Array(sums.view(0, sums.byteLength));
+    for (let block = 0; block < numBlocks; block++) {
+      const wanted = values.subarray(block * BLOCK, (block + 1) * BLOCK).reduce((sum, one) => sum + one, 0);
+      expect(found[block]).toBe(wanted >>> 0);
+    }
+  });
+
+  const hostKernel = testWhere(subject.runsHostKernels, "its kernels are no JavaScript");
+
+  hostKernel("a kernel's views end with its dispatch", async () => {
     using buffer = device.createBuffer(1000);
     using file = device.openFile(patternFile(dir.path, "dispatch", 1000));
     let kept: Uint8Array | undefined;
@@ -219,7 +256,7 @@ export function orderCases(subject: Subject): void {
     expect(kept?.length).toBe(0);
   });
 
-  test("a kernel that throws fails its ticket", async () => {
+  hostKernel("a kernel that throws fails its ticket", async () => {
     using bad = device.createPipeline({
       name: "bad",
       host: () => {
@@ -232,7 +269,7 @@ export function orderCases(subject: Subject): void {
     expect(error.message).toContain("no luck");
   });
 
-  test("a kernel may cancel its own ticket", async () => {
+  hostKernel("a kernel may cancel its own ticket", async () => {
     const buffer = device.createBuffer(4096);
     let seen = -1;
     using selfish = device.createPipeline({

@@ -9,6 +9,8 @@ import { lifetimeCases } from "./lifetime.ts";
 import { mappingCases } from "./mapping.ts";
 import { moveCases } from "./moves.ts";
 import { orderCases } from "./order.ts";
+import { sequenceCases } from "./sequences.ts";
+import { streamCases } from "./streams.ts";
 
 /** Declares all cases for one device. */
 export function deviceSuite(subject: Subject): void {
@@ -16,6 +18,8 @@ export function deviceSuite(subject: Subject): void {
     describe("moves bytes", () => moveCases(subject));
     describe("maps files", () => mappingCases(subject));
     describe("keeps order", () => orderCases(subject));
+    describe("replays sequences", () => sequenceCases(subject));
+    describe("streams files", () => streamCases(subject));
     describe("ends lives", () => lifetimeCases(subject));
     describe("reports failures", () => failureCases(subject));
   });

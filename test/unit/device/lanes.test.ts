@@ -2,10 +2,11 @@ import { expect, test } from "bun:test";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { viewOf } from "../../../src/device/common/views.ts";
 import { openHost } from "../../../src/device/host/device.ts";
 import { type Job, type JobEnd, Lanes, type LanesOptions } from "../../../src/device/host/lanes.ts";
 import { ENTRY, Field, LaneOp } from "../../../src/device/host/ring.ts";
-import { Syscalls, viewOf } from "../../../src/device/host/syscalls.ts";
+import { Syscalls } from "../../../src/device/host/syscalls.ts";
 import { RequestList } from "../../../src/device/requests.ts";
 import { HeadraceError } from "../../../src/errors.ts";
 

@@ -2,9 +2,10 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { closeSync, mkdtempSync, openSync, rmSync, writeFileSync } from "node:fs";
 import { constants, tmpdir } from "node:os";
 import { join } from "node:path";
-import { errnoError, errnoName, nodeError } from "../../../src/device/host/errors.ts";
+import { errnoError, errnoName, nodeError } from "../../../src/device/common/errors.ts";
+import { viewOf } from "../../../src/device/common/views.ts";
 import { createFaultCounters, type Fault } from "../../../src/device/host/faults.ts";
-import { Syscalls, viewOf } from "../../../src/device/host/syscalls.ts";
+import { Syscalls } from "../../../src/device/host/syscalls.ts";
 
 const { EBADF, EINVAL, EIO, ENOMEM } = constants.errno;
 let dir: string;
