@@ -8,11 +8,22 @@ export type {
   DeviceEvent,
   DeviceFile,
   DeviceQueue,
+  FileMode,
+  FunctionConstant,
   KernelSource,
   Pipeline,
+  PreparedStream,
+  PrepareStreamOptions,
+  Sequence,
+  Stages,
 } from "./device/device.ts";
 export { DEVICE_NAMES, type OpenDeviceOptions, openDevice } from "./device/open.ts";
-export { RequestList } from "./device/requests.ts";
+export {
+  type BufferBinding,
+  type DispatchCall,
+  RequestList,
+  type SlotOffset,
+} from "./device/requests.ts";
 export { ERROR_CODES, type ErrorCode, HeadraceError } from "./errors.ts";
 export { encodeManifest, type Manifest, type ManifestShard, parseManifest } from "./format/manifest.ts";
 export { Batch, Column, type ColumnParts, Part } from "./loader/batch.ts";
@@ -22,9 +33,9 @@ export { Loader, type LoaderStats } from "./loader/loader.ts";
 export { type ManifestOptions, makeManifest } from "./loader/manifest.ts";
 export { type OpenOptions, openDataset, openLoader } from "./loader/open.ts";
 export type { LoaderOptions } from "./loader/options.ts";
+export type { ShardPath } from "./loader/path.ts";
 export { type SaveOptions, saveSafetensors, saveText, type TensorData } from "./loader/save.ts";
 export { columnText } from "./loader/schema.ts";
-export type { ShardPath } from "./loader/shard.ts";
 export type { LoaderState } from "./loader/state.ts";
-export { TRACKS, TraceRecorder, type Tracer } from "./loader/trace.ts";
+export { DEVICE_TRACKS, TRACKS, TraceRecorder, type Tracer } from "./loader/trace.ts";
 export type * from "./types.ts";

@@ -6,8 +6,9 @@ import { ShardIndex } from "../plan/shard.ts";
 import type { Schema, ShardDescription, Strategy, TensorLayout, View } from "../types.ts";
 import { BlockCache } from "./blocks.ts";
 import { type DatasetDictionary, openDictionaries } from "./dictionary.ts";
+import { checkStrategy, type ShardPath } from "./path.ts";
 import { checkAgreement, chooseNames } from "./schema.ts";
-import { OpenShard, type ShardPath } from "./shard.ts";
+import { OpenShard } from "./shard.ts";
 import { ShardCache } from "./shards.ts";
 import type { Source } from "./source.ts";
 
@@ -19,7 +20,8 @@ export interface DatasetOptions {
   readonly view?: View | "auto" | undefined;
   /** Names or patterns of the columns (tensors view: of the tensors) to deliver; all where absent. */
   readonly columns?: readonly string[] | undefined;
-  /** `auto` (the default) maps a shard where the device does, else reads it. */
+  /** `auto` (the default) maps shards that are in memory already and fit the device, and reads the others;
+   * `stream` throws `UNSUPPORTED` where the device has none. */
   readonly strategy?: Strategy | "auto" | undefined;
   /** Shards kept open at once, at least 1; default 128. */
   readonly maxOpenShards?: number | undefined;
@@ -55,6 +57,7 @@ export class Dataset implements Disposable {
   constructor(source: Source, device: Device, options: DatasetOptions = {}) {
     const maxOpen = options.maxOpenShards ?? DEFAULT_MAX_OPEN_SHARDS;
     checkOptions(options, maxOpen);
+    checkStrategy(options.strategy ?? "auto", device.capabilities);
     this.#source = source;
     this.title = source.title;
     this.#strategy = options.strategy ?? "auto";
@@ -124,6 +127,15 @@ export class Dataset implements Disposable {
     for (const shard of this.#shards.values()) this.#applyPath(shard);
   }
 
+  /** Looks again at open shards that were read because they were not in memory: an epoch has gone through them. */
+  chooseAgain(): void {
+    if (this.#strategy !== "auto") return;
+    for (const shard of this.#shards.values()) {
+      shard.chooseAgain();
+      this.#applyPath(shard);
+    }
+  }
+
   /** What shard `index` holds; opens it where it is not open. Throws `OUT_OF_RANGE`. */
   describe(index: number): ShardDescription {
     if (!(Number.isInteger(index) && index >= 0 && index < this.numShards)) {
@@ -191,11 +203,10 @@ export class Dataset implements Disposable {
   }
 }
 
-function checkOptions({ view = "auto", strategy = "auto" }: DatasetOptions, maxOpen: number): void {
+function checkOptions({ view = "auto" }: DatasetOptions, maxOpen: number): void {
   const bad = (name: string, value: unknown, wanted: string) =>
     new HeadraceError("BAD_OPTION", `${name} is ${String(value)}; it must be ${wanted}`);
   if (!["auto", "rows", "tensors"].includes(view)) throw bad("view", view, "auto, rows or tensors");
-  if (!["auto", "map", "read"].includes(strategy)) throw bad("strategy", strategy, "auto, map or read");
   if (!Number.isInteger(maxOpen) || maxOpen < 1) throw bad("maxOpenShards", maxOpen, "a whole number from 1");
 }
 

@@ -97,7 +97,7 @@ export class Gather {
     const target = this.#target!;
     const staging = plan.stagingBytes > 0 ? arena.ensureStaging(segment, plan.stagingBytes) : target;
     for (let i = 0; i < plan.length; i++) {
-      const file = this.#files[plan.file[i]!]!.file;
+      const file = this.#files[plan.file[i]!]!.source;
       const into = plan.direct[i] === 1 ? target : staging;
       this.#requests.read(file, plan.fileOffset[i]!, into, plan.targetOffset[i]!, plan.byteLength[i]!);
     }

@@ -11,6 +11,7 @@ import { BatchIterator } from "./iterate.ts";
 import { type LoaderOptions, type ResolvedOptions, resolveOptions } from "./options.ts";
 import type { Pending } from "./pending.ts";
 import { Residency } from "./residency.ts";
+import { traceRead } from "./stages.ts";
 import { checkState, type LoaderState, orderOf } from "./state.ts";
 import { type CostsOf, type Cursor, Walk } from "./walk.ts";
 
@@ -47,6 +48,8 @@ export class Loader implements AsyncIterable<Batch>, AsyncDisposable {
   readonly #owned: readonly (() => void | Promise<void>)[];
   #delivered: Cursor;
   #endEpoch = 0;
+  /** Epoch of the batch that was planned last. */
+  #plannedEpoch: number;
   #exhausted = false;
   #iterating = false;
   #busy = false;
@@ -87,6 +90,7 @@ export class Loader implements AsyncIterable<Batch>, AsyncDisposable {
         ? { epoch: 0, position: 0 }
         : checkState(state, dataset.fingerprint, dataset.numSamples, this.#options);
     this.#delivered = { epoch: start.epoch, position: start.position };
+    this.#plannedEpoch = start.epoch;
     this.#residency = new Residency(this.#options.memoryBytes);
     this.#arena = new Arena(device, this.#options.prefetch + 1, this.#options.memoryBytes);
     this.#assembler = new Assembler(dataset, device, this.#arena, this.#options);
@@ -225,7 +229,7 @@ export class Loader implements AsyncIterable<Batch>, AsyncDisposable {
     }
     if (ticket !== undefined) {
       const completion = await this.#completion(ticket);
-      this.#traceRead(pending, completion);
+      traceRead(this.#options.tracer, pending.title, completion);
       if (completion.error !== undefined) {
         this.#discard(pending);
         this.#checkOpen();
@@ -323,6 +327,8 @@ export class Loader implements AsyncIterable<Batch>, AsyncDisposable {
       const next = this.#walk.next(this.#endEpoch);
       if (next === undefined) return undefined;
       const { epoch, order, step, after } = next;
+      if (epoch !== this.#plannedEpoch) this.dataset.chooseAgain();
+      this.#plannedEpoch = epoch;
       const title = this.#title();
       const assembled = this.#assembler.assemble(
         { order, start: step.start, count: step.count, size: step.size, title },
@@ -381,12 +387,5 @@ export class Loader implements AsyncIterable<Batch>, AsyncDisposable {
       void this.#arena.releaseAfter(pending.segment, quiet);
       void quiet.then(() => pending.assembled?.pins.release());
     }
-  }
-
-  #traceRead(pending: Pending, completion: Completion): void {
-    this.#options.tracer?.span("reads", pending.title, completion.submittedMs, completion.completedMs, {
-      bytes: completion.bytesDone,
-      error: completion.error?.code,
-    });
   }
 }

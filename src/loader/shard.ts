@@ -4,6 +4,7 @@ import { HeadraceError } from "../errors.ts";
 import type { ColumnSchema, RowGroup, ShardDescription, Strategy } from "../types.ts";
 import type { BlockCache } from "./blocks.ts";
 import { describeShard } from "./describe.ts";
+import { COLD, choosePath, type ShardPath } from "./path.ts";
 
 /** Longest typed view that is quick to index: past 2 GiB byte indices leave the engine's fast path. */
 const MAX_VIEW = 2 ** 31;
@@ -20,12 +21,6 @@ interface AskedRange {
   readonly to: number;
 }
 
-/** How the bytes of a shard will be reached, and why. */
-export interface ShardPath {
-  readonly strategy: Strategy;
-  readonly reason: string;
-}
-
 export interface OpenShardOptions {
   readonly device: Device;
   readonly path: string;
@@ -33,7 +28,7 @@ export interface OpenShardOptions {
   readonly index: number;
   /** Columns that must be of supported types; all where absent. */
   readonly columns?: readonly string[] | undefined;
-  /** `auto` maps where the device does, else reads. */
+  /** `auto` is decided by {@link choosePath}. */
   readonly strategy: Strategy | "auto";
   readonly blocks: BlockCache;
   /** Length in bytes that a manifest gives. */
@@ -42,11 +37,15 @@ export interface OpenShardOptions {
 
 /** An open shard. Closed by the cache that opened it once nothing pins it. */
 export class OpenShard {
+  /** For metadata, mappings and the check of the length. */
   readonly file: DeviceFile;
+  /** What batches are read from: {@link OpenShard.file}, or the same path as a stream. */
+  readonly source: DeviceFile;
   readonly description: ShardDescription;
   readonly index: number;
   /** First row of each group, and the number of rows at the end. */
   readonly groupStarts: Float64Array;
+  /** Changed by {@link OpenShard.readInstead} and {@link OpenShard.chooseAgain} alone. */
   path: ShardPath;
   /** Batches and submissions that use this shard's memory. */
   pins = 0;
@@ -58,19 +57,22 @@ export class OpenShard {
   hasNulls: readonly boolean[] = [];
 
   readonly #device: Device;
+  readonly #asked: Strategy | "auto";
   readonly #blocks: BlockCache;
   readonly #windows = new Map<number, DeviceBuffer>();
   readonly #windowLength: number;
-  readonly #asked = new Map<number, AskedRange>();
+  readonly #ahead = new Map<number, AskedRange>();
   #metaView: Uint8Array | undefined;
   #checkedFor: object | undefined;
 
   constructor(options: OpenShardOptions) {
     this.index = options.index;
     this.#device = options.device;
+    this.#asked = options.strategy;
     this.#blocks = options.blocks;
     this.#windowLength = options.device.capabilities.maxMapLength;
     this.file = options.device.openFile(options.path);
+    this.source = this.file;
     try {
       this.#checkListed(options.byteLength);
       this.description = describeShard(this.file, options.columns);
@@ -79,7 +81,8 @@ export class OpenShard {
         ...groups.map((g) => g.rowStart),
         this.description.rows?.numRows ?? 0,
       ]);
-      this.path = this.#choosePath(options.strategy);
+      this.path = this.#choosePath();
+      if (this.path.strategy === "stream") this.source = options.device.openFile(options.path, "stream");
     } catch (error) {
       this.close();
       throw error;
@@ -89,6 +92,11 @@ export class OpenShard {
   /** Reads from now on, and maps no more. */
   readInstead(reason: string): void {
     if (this.path.strategy === "map") this.path = { strategy: "read", reason };
+  }
+
+  /** Looks again where the choice depends on what is in memory, which reading has changed. */
+  chooseAgain(): void {
+    if (this.#asked === "auto" && this.path.reason === COLD) this.path = this.#choosePath();
   }
 
   /** Fixes which of the file's columns the dataset's columns are. */
@@ -161,19 +169,19 @@ export class OpenShard {
    */
   willNeed(reader: number, buffer: DeviceBuffer, byteOffset: number, byteLength: number): void {
     const end = byteOffset + byteLength;
-    const asked = this.#asked.get(reader);
+    const asked = this.#ahead.get(reader);
     const goesOn = asked?.buffer === buffer && byteOffset >= asked.from && byteOffset <= asked.to;
     if (goesOn && end <= asked.to) return;
     if (!goesOn && byteLength < SMALL_BYTES) return;
     const from = goesOn ? asked.to : byteOffset;
     const to = Math.min(buffer.byteLength, goesOn ? Math.max(end, from + AHEAD_BYTES) : end);
     buffer.advise("will-need", from, to - from);
-    this.#asked.set(reader, { buffer, from: goesOn ? asked.from : byteOffset, to });
+    this.#ahead.set(reader, { buffer, from: goesOn ? asked.from : byteOffset, to });
   }
 
   /** Lets the system take back the pages of this shard's mappings; they come again when touched. */
   dropResidency(): void {
-    this.#asked.clear();
+    this.#ahead.clear();
     for (const buffer of this.#windows.values()) buffer.advise("dont-need", 0, buffer.byteLength);
   }
 
@@ -183,6 +191,7 @@ export class OpenShard {
     this.#metaView = undefined;
     // The path may lead to another file when it is opened again.
     this.#blocks.drop(this.index);
+    if (this.source !== this.file) this.source.close();
     this.file.close();
   }
 
@@ -201,15 +210,12 @@ export class OpenShard {
     return new Uint8Array(buffer.view(0, buffer.byteLength));
   }
 
-  #choosePath(asked: Strategy | "auto"): ShardPath {
-    if (asked === "read") return { strategy: "read", reason: "asked for" };
-    if (!this.#device.capabilities.canMap)
-      return { strategy: "read", reason: "the device does not map files" };
-    if (this.file.byteLength === 0) return { strategy: "read", reason: "the file is empty" };
-    const length = Math.min(this.file.byteLength, this.#windowLength);
-    const answer = this.#device.map(this.file, 0, length);
+  #choosePath(): ShardPath {
+    const path = choosePath(this.#asked, this.#device.capabilities, this.file);
+    if (path.strategy !== "map" || this.#windows.has(0)) return path;
+    const answer = this.#device.map(this.file, 0, Math.min(this.file.byteLength, this.#windowLength));
     if (isDeclined(answer)) return { strategy: "read", reason: answer.declined };
     this.#windows.set(0, answer);
-    return { strategy: "map", reason: asked === "map" ? "asked for" : "the device maps it" };
+    return path;
   }
 }

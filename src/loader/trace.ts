@@ -1,8 +1,28 @@
 /** Records what happened when, for chrome://tracing and Perfetto. */
 
-/** The tracks of a trace, in the order in which they are shown. */
+/** The loader's tracks, in the order in which they are shown. */
 export const TRACKS = ["planning", "reads", "segments", "consumer"] as const;
-export type Track = (typeof TRACKS)[number];
+
+/** What happens to a ticket inside a device that tells of it, layer by layer; shown below {@link TRACKS}, and only
+ * where a span was recorded. */
+export const DEVICE_TRACKS = [
+  "device: queued",
+  "device: lanes",
+  "device: encoding",
+  "device: committing",
+  "device: scheduling",
+  "device: file queue",
+  "device: driver",
+  "device: on the GPU",
+  "device: ending",
+  "device: waking JavaScript",
+] as const;
+
+export type Track = (typeof TRACKS)[number] | (typeof DEVICE_TRACKS)[number];
+
+const ALL_TRACKS: readonly Track[] = [...TRACKS, ...DEVICE_TRACKS];
+/** Tracks of one thread, whose spans never overlap. */
+const OF_ONE_THREAD: readonly Track[] = ["planning", "consumer"];
 
 /** Takes spans; times are `performance.now()` in ms. */
 export interface Tracer {
@@ -27,6 +47,7 @@ interface Event {
 export class TraceRecorder implements Tracer {
   readonly #events: Event[] = [];
   readonly #maxEvents: number;
+  readonly #used = new Set<Track>(TRACKS);
   #dropped = 0;
 
   /** Default: a million spans, about 200 MB of JSON. */
@@ -47,19 +68,23 @@ export class TraceRecorder implements Tracer {
     args?: Readonly<Record<string, unknown>>,
   ): void {
     if (this.#events.length >= this.#maxEvents) this.#dropped++;
-    else this.#events.push({ track, name, startMs, endMs, args });
+    else {
+      this.#used.add(track);
+      this.#events.push({ track, name, startMs, endMs, args });
+    }
   }
 
   /** The trace as JSON text in the Trace Event Format: one process, one thread a track; overlapping spans
    * of a track are asynchronous events, so that viewers stack them. */
   toJSON(): string {
-    const names = TRACKS.map((track, tid) =>
-      JSON.stringify({ ph: "M", pid: 1, tid, name: "thread_name", args: { name: track } }),
-    );
+    const names = ALL_TRACKS.filter((track) => this.#used.has(track)).map((track) => {
+      const tid = ALL_TRACKS.indexOf(track);
+      return JSON.stringify({ ph: "M", pid: 1, tid, name: "thread_name", args: { name: track } });
+    });
     const events = this.#events.flatMap((event, id) => {
-      const common = { name: event.name, cat: event.track, pid: 1, tid: TRACKS.indexOf(event.track) };
+      const common = { name: event.name, cat: event.track, pid: 1, tid: ALL_TRACKS.indexOf(event.track) };
       const ts = event.startMs * 1000;
-      if (event.track === "planning" || event.track === "consumer") {
+      if (OF_ONE_THREAD.includes(event.track)) {
         const dur = (event.endMs - event.startMs) * 1000;
         return [JSON.stringify({ ...common, ph: "X", ts, dur, args: event.args })];
       }

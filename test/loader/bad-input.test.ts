@@ -2,15 +2,9 @@
 import { describe, expect, test } from "bun:test";
 import { copyFileSync, mkdirSync, readFileSync, symlinkSync, truncateSync, writeFileSync } from "node:fs";
 import * as arrow from "apache-arrow";
-import {
-  HeadraceError,
-  type OpenOptions,
-  openDataset,
-  openDevice,
-  openLoader,
-  saveSafetensors,
-} from "../../src/index.ts";
+import { HeadraceError, type OpenOptions, openDataset, saveSafetensors } from "../../src/index.ts";
 import { KINDS, writeArrow } from "./arrow-files.ts";
+import { openLoader, openTestDevice } from "./device.ts";
 import { collect, expectCode, idsOf, take, useTempDir } from "./helpers.ts";
 import { SMALL_SPECS, writeDataset, writePlain, writeRagged, writeRaw } from "./safetensors-files.ts";
 
@@ -331,7 +325,7 @@ describe("padValue", () => {
 
 test("numbers that are not there are refused by the dataset too", async () => {
   writeDataset(temp, [3, 4], SMALL_SPECS);
-  await using device = openDevice("host");
+  await using device = openTestDevice();
   const dataset = openDataset(temp(), device);
   expect(dataset.describe(1).rows!.numRows).toBe(4);
   for (const index of [-1, 2, 0.5, Number.NaN]) {

@@ -1,6 +1,7 @@
 /** Loops that end early, by choice, by abort or by a second loop: nothing is lost, nothing comes twice. */
 import { describe, expect, test } from "bun:test";
-import { type OpenOptions, openDevice, openLoader } from "../../src/index.ts";
+import type { OpenOptions } from "../../src/index.ts";
+import { openLoader, openTestDevice } from "./device.ts";
 import { collect, expectCode, idsOf, take, useTempDir } from "./helpers.ts";
 import { writePlain } from "./safetensors-files.ts";
 
@@ -29,7 +30,7 @@ describe("leaving early", () => {
   test("also with the disk in the middle of reads", async () => {
     writePlain(temp("a.safetensors"), 100);
     const faults = [{ call: "pread", nth: 1, times: 10 ** 6, delayMs: 5 }] as const;
-    await using device = openDevice("host", { faults, lanes: 2 });
+    await using device = openTestDevice({ faults, lanes: 2 });
     const options: OpenOptions = { strategy: "read", batchSize: 10, prefetch: 3, device };
     await using loader = await openLoader(temp(), options);
     const ids: number[] = [];
@@ -40,7 +41,7 @@ describe("leaving early", () => {
   test("while another task releases a batch it holds, at any moment", async () => {
     writePlain(temp("a.safetensors"), 100);
     const faults = [{ call: "pread", nth: 1, times: 10 ** 6, delayMs: 5 }] as const;
-    await using device = openDevice("host", { faults, lanes: 2 });
+    await using device = openTestDevice({ faults, lanes: 2 });
     for (const turns of range(12)) {
       const options: OpenOptions = { strategy: "read", batchSize: 10, prefetch: 3, device };
       await using loader = await openLoader(temp(), options);
@@ -105,7 +106,7 @@ describe("abort", () => {
   test("in the middle of a read ends it, long before the disk would", async () => {
     writePlain(temp("a.safetensors"), 50);
     const faults = [{ call: "pread", nth: 5, times: 100, delayMs: 700 }] as const;
-    await using device = openDevice("host", { faults, lanes: 1 });
+    await using device = openTestDevice({ faults, lanes: 1 });
     const controller = new AbortController();
     const options: OpenOptions = { batchSize: 10, strategy: "read", prefetch: 0, device };
     await using loader = await openLoader(temp(), { ...options, signal: controller.signal });

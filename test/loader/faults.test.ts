@@ -1,15 +1,9 @@
 /** What disks and other processes do to a loader in the middle of its work. */
 import { describe, expect, test } from "bun:test";
 import { closeSync, copyFileSync, ftruncateSync, openSync, rmSync, truncateSync } from "node:fs";
-import {
-  type HeadraceError,
-  Loader,
-  type OpenOptions,
-  openDataset,
-  openDevice,
-  openLoader,
-} from "../../src/index.ts";
+import { type HeadraceError, Loader, type OpenOptions, openDataset } from "../../src/index.ts";
 import { writeArrow } from "./arrow-files.ts";
+import { openLoader, openTestDevice } from "./device.ts";
 import { collect, expectCode, expectRows, idsOf, take, useTempDir } from "./helpers.ts";
 import { SMALL_SPECS, writeDataset, writePlain, writeRagged } from "./safetensors-files.ts";
 
@@ -80,7 +74,7 @@ describe("a shard that shrinks while it is open", () => {
 
   test("is noticed by each of two loaders that share the dataset", async () => {
     writeRagged(temp("a.safetensors"), range(6000), 5999);
-    await using device = openDevice("host");
+    await using device = openTestDevice();
     using dataset = openDataset(temp(), device, { strategy: "map" });
     const options = { batchSize: 100, prefetch: 0, seed: 1 };
     await using first = new Loader(dataset, device, options);
@@ -154,7 +148,7 @@ describe("a shard that goes", () => {
 describe("a disk that fails", () => {
   /** Opens with the default device first, to learn how many reads opening takes. */
   async function failing(faults: readonly object[], options: OpenOptions = {}) {
-    const device = openDevice("host", { faults: faults as never, lanes: 1 });
+    const device = openTestDevice({ faults: faults as never, lanes: 1 });
     const loader = await openLoader(temp(), { strategy: "read", batchSize: 10, device, ...options });
     return {
       loader,
@@ -195,7 +189,7 @@ describe("a disk that fails", () => {
     const oracle = writeDataset(temp, [40, 40], SMALL_SPECS);
     let failures = 0;
     for (let nth = 1; nth < 40; nth += 3) {
-      const device = openDevice("host", { faults: [{ call: "pread", nth, errno: "EIO" }], lanes: 1 });
+      const device = openTestDevice({ faults: [{ call: "pread", nth, errno: "EIO" }], lanes: 1 });
       try {
         await using loader = await openLoader(temp(), { strategy: "read", batchSize: 10, seed: 1, device });
         const ids: number[] = [];
@@ -269,7 +263,7 @@ describe("a disk that fails", () => {
     const data = writePlain(temp("a.safetensors"), 100, 1024);
     // Reads of several pieces, so that several lanes are at work and one may hang alone.
     const faults = [{ call: "pread", nth: 12, delayMs: 600 }];
-    const device = openDevice("host", { faults: faults as never, lanes: 4, pieceBytes: 4096 });
+    const device = openTestDevice({ faults: faults as never, lanes: 4, pieceBytes: 4096 });
     await using one = await failing([], { timeoutMs: 150, prefetch: 1, device });
     const before = await idsUntil(one.loader, "TIMED_OUT");
     const ids: number[] = [];
@@ -289,9 +283,9 @@ describe("a disk that fails", () => {
   test("a file that cannot be mapped is read, or refused by name", async () => {
     writePlain(temp("a.safetensors"), 100);
     for (const errno of ["ENOMEM", "EACCES", "ENODEV"]) {
-      await using device = openDevice("host", { faults: [{ call: "mmap", nth: 1, errno }] });
+      await using device = openTestDevice({ faults: [{ call: "mmap", nth: 1, errno }] });
       try {
-        await using loader = await openLoader(temp(), { device });
+        await using loader = await openLoader(temp(), { device, strategy: "map" });
         expect(idsOf(await take(loader))).toEqual(range(100));
         expect(loader.dataset.paths.get("a.safetensors")!.strategy).toBe("read");
       } catch (error) {

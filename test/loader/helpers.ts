@@ -10,8 +10,8 @@ import {
   HeadraceError,
   type Loader,
   type OpenOptions,
-  openLoader,
 } from "../../src/index.ts";
+import { openLoader } from "./device.ts";
 
 /** Bytes of one column of each sample, as the test wrote them; `null` where the sample is missing. */
 export interface ExpectedColumn {

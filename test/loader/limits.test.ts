@@ -1,7 +1,8 @@
 /** Batches by bytes and by length: every batch within its limit, nothing lost, nothing needlessly small. */
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { type Batch, type OpenOptions, openLoader } from "../../src/index.ts";
+import type { Batch, OpenOptions } from "../../src/index.ts";
+import { openLoader } from "./device.ts";
 import { assertRestoresEverywhere, collect, expectCode, expectRows, idsOf, useTempDir } from "./helpers.ts";
 import { ALL_SPECS, writeDataset, writeRagged } from "./safetensors-files.ts";
 

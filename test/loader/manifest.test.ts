@@ -1,15 +1,9 @@
 /** Datasets with a manifest: opened without touching a shard, checked when a shard is opened. */
 import { beforeEach, describe, expect, test } from "bun:test";
 import { appendFileSync, copyFileSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
-import {
-  encodeManifest,
-  type Manifest,
-  type OpenOptions,
-  openDataset,
-  openDevice,
-  openLoader,
-} from "../../src/index.ts";
+import { encodeManifest, type Manifest, type OpenOptions, openDataset } from "../../src/index.ts";
 import { KINDS, writeArrow } from "./arrow-files.ts";
+import { openLoader, openTestDevice } from "./device.ts";
 import { collect, type ExpectedColumn, expectCode, expectRows, idsOf, useTempDir } from "./helpers.ts";
 import { SMALL_SPECS, writeDataset } from "./safetensors-files.ts";
 
@@ -19,7 +13,7 @@ const COUNTS = [4, 6, 3];
 /** The manifest that describes what lies in the folder, found through a loader without one. */
 async function describeFolder(options: OpenOptions = {}): Promise<Manifest> {
   rmSync(temp("dataset.json"), { force: true });
-  await using device = openDevice("host");
+  await using device = openTestDevice();
   using dataset = openDataset(temp(), device, options);
   const shards = dataset.shardPaths.map((path, i) => {
     const { byteLength, rows, tensors } = dataset.describe(i);

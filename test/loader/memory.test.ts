@@ -1,6 +1,7 @@
 /** The arena: bounded, reused, and never further ahead than asked for. */
 import { describe, expect, test } from "bun:test";
-import { type Device, type OpenOptions, openDevice, openLoader, RequestList } from "../../src/index.ts";
+import { type Device, type OpenOptions, RequestList } from "../../src/index.ts";
+import { openLoader, openTestDevice } from "./device.ts";
 import { collect, expectCode, idsOf, take, useTempDir } from "./helpers.ts";
 import { SMALL_SPECS, writeDataset, writePlain } from "./safetensors-files.ts";
 
@@ -52,7 +53,7 @@ describe("memory", () => {
 
   test("an allocation that fails is told, and the next loop tries again", async () => {
     writePlain(temp("a.safetensors"), 20);
-    await using host = openDevice("host");
+    await using host = openTestDevice();
     let failures = 1;
     const device: Device = Object.create(host, {
       createBuffer: {
@@ -73,7 +74,7 @@ describe("memory", () => {
 
   test("a column's buffer can be copied on the device", async () => {
     const data = writePlain(temp("a.safetensors"), 32);
-    await using device = openDevice("host");
+    await using device = openTestDevice();
     await using loader = await openLoader(temp(), { device, batchSize: 8 });
     using target = device.createBuffer(128);
     const queue = device.createQueue();

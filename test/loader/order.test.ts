@@ -1,7 +1,8 @@
 /** The order of samples: a function of dataset, seed and epoch alone, whoever reads which part of it. */
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { type OpenOptions, openLoader } from "../../src/index.ts";
+import type { OpenOptions } from "../../src/index.ts";
+import { openLoader } from "./device.ts";
 import { collect, expectCode, idsOf, type Snapshot, useTempDir } from "./helpers.ts";
 import { SMALL_SPECS, writeDataset } from "./safetensors-files.ts";
 

@@ -8,11 +8,11 @@ import {
   Loader,
   type OpenOptions,
   openDataset,
-  openDevice,
   Part,
   RequestList,
 } from "../../src/index.ts";
 import { writeArrow, writeArrowDataset } from "./arrow-files.ts";
+import { openTestDevice } from "./device.ts";
 import { bytesOf, collect, expectCode, idsOf, randomBytes, useTempDir } from "./helpers.ts";
 import { SMALL_SPECS, writeDataset, writeRaw } from "./safetensors-files.ts";
 
@@ -28,6 +28,8 @@ function discrete(host: Device): Device {
     createEvent: () => host.createEvent(),
     createQueue: () => host.createQueue(),
     createPipeline: (source) => host.createPipeline(source),
+    createSequence: (calls) => host.createSequence(calls),
+    facts: host.facts,
     get openResources() {
       return host.openResources;
     },
@@ -73,7 +75,7 @@ async function expectSame(source: string, options: OpenOptions): Promise<void> {
       partsOf(batch).map((p) => `${p.dtype}[${p.shape}] ${Buffer.from(bytesOf(p.view)).toString("hex")}`),
     );
   });
-  const host = openDevice("host");
+  const host = openTestDevice();
   const device = discrete(host);
   const reader = new Reader(device);
   const dataset = openDataset(source, device, options);
@@ -134,7 +136,7 @@ describe("batches arrive in private memory with the right bytes", () => {
 
 test("views say that the host cannot see them; empty parts are just empty", async () => {
   writeArrow(temp("a.arrow"), { batches: [4] });
-  await using host = openDevice("host");
+  await using host = openTestDevice();
   const device = discrete(host);
   using dataset = openDataset(temp(), device);
   await using loader = new Loader(dataset, device);
@@ -158,7 +160,7 @@ test("views say that the host cannot see them; empty parts are just empty", asyn
 
 test("a device without room for a second copy fails with OUT_OF_MEMORY each time, never with half a segment", async () => {
   writeDataset(temp, [30], SMALL_SPECS);
-  await using host = openDevice("host");
+  await using host = openTestDevice();
   let refusals = 2;
   const device = discrete(host);
   device.createBuffer = (byteLength, storage) => {

@@ -1,7 +1,7 @@
 /** Rows of Arrow shards: every kind of column, nulls, dictionaries, record batches of all sizes. */
 import { describe, expect, test } from "bun:test";
-import { openLoader } from "../../src/index.ts";
 import { ARROW_SAMPLES, KINDS, writeArrow, writeArrowDataset } from "./arrow-files.ts";
+import { openLoader } from "./device.ts";
 import { collect, type ExpectedColumn, expectCode, expectRows, idsOf, useTempDir } from "./helpers.ts";
 
 const temp = useTempDir();

@@ -2,7 +2,7 @@
 import { describe, expect, test } from "bun:test";
 import { closeSync, openSync, writeSync } from "node:fs";
 import type { OpenOptions } from "../../src/index.ts";
-import { openLoader } from "../../src/index.ts";
+import { openLoader } from "./device.ts";
 import { collect, expectCode, expectRows, idsOf, useTempDir } from "./helpers.ts";
 import { ALL_SPECS, writeDataset } from "./safetensors-files.ts";
 

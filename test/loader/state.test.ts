@@ -1,8 +1,9 @@
 /** State and restore: at every batch, also on another world size, exactly the rest. */
 import { describe, expect, test } from "bun:test";
 import { copyFileSync, mkdirSync } from "node:fs";
-import { type LoaderState, type OpenOptions, openLoader } from "../../src/index.ts";
+import type { LoaderState, OpenOptions } from "../../src/index.ts";
 import { writeArrowDataset } from "./arrow-files.ts";
+import { openLoader } from "./device.ts";
 import { assertRestoresEverywhere, collect, expectCode, idsOf, take, useTempDir } from "./helpers.ts";
 import { SMALL_SPECS, writeDataset } from "./safetensors-files.ts";
 

@@ -1,8 +1,8 @@
 /** The tensors view: each tensor is a sample of its own shape. */
 import { describe, expect, test } from "bun:test";
 import { writeFileSync } from "node:fs";
-import { openLoader } from "../../src/index.ts";
 import { writeArrow } from "./arrow-files.ts";
+import { openLoader } from "./device.ts";
 import {
   assertRestoresEverywhere,
   bytesOf,

@@ -1,0 +1,53 @@
+/** Which way the bytes of a shard take, and why. */
+import type { Capabilities, DeviceFile } from "../device/device.ts";
+import { HeadraceError } from "../errors.ts";
+import type { Strategy } from "../types.ts";
+
+/** How the bytes of a shard will be reached, and why. */
+export interface ShardPath {
+  readonly strategy: Strategy;
+  /** For people; the same words for the same reason, so that shards can be counted by it. */
+  readonly reason: string;
+}
+
+/** A file of which less than this part is in memory counts as cold. */
+const WARM_PART = 0.5;
+
+/** The reason that may pass: reading brings a file into memory. */
+export const COLD = "most of it is not in memory: lanes read faster than pages are faulted in";
+
+const ASKED = "asked for";
+
+/** Throws `BAD_OPTION` for an unknown strategy, and `UNSUPPORTED` for `stream` on a device without. */
+export function checkStrategy(strategy: string, capabilities: Capabilities): void {
+  if (!["auto", "map", "read", "stream"].includes(strategy)) {
+    throw new HeadraceError("BAD_OPTION", `strategy is ${strategy}; it must be auto, map, read or stream`);
+  }
+  if (strategy === "stream" && !capabilities.canStream) {
+    throw new HeadraceError(
+      "UNSUPPORTED",
+      `strategy stream: device ${capabilities.name} has no file queue to stream through; use auto, map or read, or the device metal on a Mac`,
+    );
+  }
+}
+
+/**
+ * Decides for one file. What was asked for is done where the device can at all. Else: a file that is in memory
+ * is mapped, since that costs nothing; one that is not is read by lanes, which keep more requests on their way
+ * than page faults do, and leave no fault to the GPU; one beyond what the device can keep resident is read, since
+ * a device may make the whole of a mapping resident when it first uses it. Nothing streams unasked: nobody has
+ * shown that to be faster.
+ */
+export function choosePath(asked: Strategy | "auto", device: Capabilities, file: DeviceFile): ShardPath {
+  if (asked === "read" || asked === "stream") return { strategy: asked, reason: ASKED };
+  if (!device.canMap) return { strategy: "read", reason: "the device does not map files" };
+  if (file.byteLength === 0) return { strategy: "read", reason: "the file is empty" };
+  if (asked === "map") return { strategy: "map", reason: ASKED };
+  if (file.byteLength > device.workingSet) {
+    return { strategy: "read", reason: "larger than what the device can keep resident" };
+  }
+  const resident = file.residentPart?.();
+  if (resident === undefined) return { strategy: "map", reason: "the device maps it" };
+  if (resident < WARM_PART) return { strategy: "read", reason: COLD };
+  return { strategy: "map", reason: "it is in memory already" };
+}
