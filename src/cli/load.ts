@@ -4,8 +4,11 @@ import { join } from "node:path";
 import { Command, InvalidArgumentError, Option } from "commander";
 import {
   DEVICE_NAMES,
+  type Device,
   HeadraceError,
+  type OpenDeviceOptions,
   type OpenOptions,
+  openDevice,
   openLoader,
   type Strategy,
   saveText,
@@ -13,17 +16,25 @@ import {
   type View,
 } from "../index.ts";
 import { amountText, anyNumber, byteCount, ExitCode, nameList, printable, wholeNumber } from "./output.ts";
+import { prepareStreams } from "./prepare.ts";
 import { Run } from "./run.ts";
 
+/** Codecs of compressed streams. */
+const CODECS: readonly StreamCodec[] = ["lz4", "lzfse", "zlib", "lzma", "lzbitmap"];
 /** Loaded where no source is named: beside this package, whatever the current folder is. */
 const DEFAULT_SOURCE = "datasets/prose";
 /** Bytes of the largest file that `--resume` takes for a state. */
 const MAX_STATE_BYTES = 64 * 1024;
 
+type StreamCodec = NonNullable<NonNullable<OpenDeviceOptions["stream"]>["codec"]>;
+
 /** What was asked for on the command line. */
 export interface LoadFlags {
   readonly device: string;
   readonly strategy: Strategy | "auto";
+  readonly lanes?: number;
+  readonly streamCodec?: StreamCodec;
+  readonly streamCache?: string;
   readonly view: View | "auto";
   readonly columns?: string[];
   readonly batchSize?: number;
@@ -56,6 +67,8 @@ Examples:
   headrace load data/ --shuffle 7 --batch-size 256
   headrace load model.safetensors --view tensors --digest --json
   headrace load data/ --columns tokens --batch-bytes 4MiB --pad-to 64
+  headrace load data/ --device metal --strategy read --lanes 12
+  headrace load data/ --device metal --strategy stream --stream-codec lz4
   headrace load data/ --state run.json             Ctrl-C, then:
   headrace load data/ --resume run.json --state run.json
 
@@ -72,7 +85,15 @@ export function loadCommand(): Command {
     .description("Load a dataset, batch after batch, and report samples and bytes a second.")
     .argument("[source]", `shard, folder, glob, index json or dataset.json (default: ${DEFAULT_SOURCE})`)
     .option("--device <name>", DEVICE_NAMES.join(", "), "auto")
-    .addOption(choice("--strategy <way>", "how bytes get in", ["auto", "map", "read"], "auto"))
+    .addOption(choice("--strategy <way>", "how bytes get in", ["auto", "map", "read", "stream"], "auto"))
+    .option("--lanes <count>", "reads at the same time, 1 to 64 (default: the device's)", wholeNumber(1))
+    .addOption(
+      new Option(
+        "--stream-codec <codec>",
+        "with --strategy stream: compress the shards into a cache first, and stream from there",
+      ).choices(CODECS),
+    )
+    .option("--stream-cache <folder>", "where that cache is (default: the device's)")
     .addOption(choice("--view <view>", "what a sample is", ["auto", "rows", "tensors"], "auto"))
     .option("--columns <names>", "only these columns or tensors: names or patterns, with commas", nameList)
     .option(
@@ -138,9 +159,16 @@ async function load(source: string | undefined, flags: LoadFlags): Promise<void>
     }
   };
   process.on("SIGINT", interrupt).on("SIGTERM", interrupt);
+  const from = source ?? defaultSource();
+  let device: Device | undefined;
   try {
-    await using loader = await openLoader(source ?? defaultSource(), {
+    device = await openDevice(flags.device, deviceOptionsOf(flags));
+    const { streamCodec } = flags;
+    const prepared =
+      streamCodec === undefined ? undefined : await prepareStreams(device, from, streamCodec, abort.signal);
+    await using loader = await openLoader(from, {
       ...optionsOf(flags),
+      device,
       signal: abort.signal,
       tracer,
     }).catch((error: unknown) => {
@@ -149,7 +177,7 @@ async function load(source: string | undefined, flags: LoadFlags): Promise<void>
     });
     // Written before anything is loaded: a path that cannot be written fails now, not after hours.
     if (tracer !== undefined) saveText(flags.trace!, tracer.toJSON());
-    run = new Run(loader, flags, started, abort.signal);
+    run = new Run(loader, flags, started, abort.signal, prepared);
     run.saveState();
     try {
       await run.consume();
@@ -159,14 +187,28 @@ async function load(source: string | undefined, flags: LoadFlags): Promise<void>
     if (flags.json) console.log(JSON.stringify(run.report()));
     else run.print();
     if (run.interrupted) reportInterrupt(loader.stats.samples, flags, abort.signal.reason);
+  } catch (error) {
+    const cancelled = error instanceof HeadraceError && error.code === "CANCELLED" && abort.signal.aborted;
+    if (!cancelled) throw error;
+    console.error(`headrace: ${printable(error.message)}`);
+    process.exitCode = exitCodeOf(abort.signal.reason);
   } finally {
+    await device?.close();
     process.off("SIGINT", interrupt).off("SIGTERM", interrupt);
   }
 }
 
+function deviceOptionsOf({ lanes, streamCodec: codec, streamCache: cacheFolder }: LoadFlags) {
+  return {
+    ...(lanes === undefined ? {} : { lanes }),
+    ...(codec === undefined
+      ? {}
+      : { stream: { codec, ...(cacheFolder === undefined ? {} : { cacheFolder }) } }),
+  };
+}
+
 function optionsOf(flags: LoadFlags): OpenOptions {
   return {
-    device: flags.device,
     strategy: flags.strategy,
     view: flags.view,
     columns: flags.columns,
@@ -201,6 +243,8 @@ function checkTogether(flags: LoadFlags): void {
   needs("--block", flags.block, "--shuffle", flags.shuffle);
   needs("--window", flags.window, "--block", flags.block);
   needs("--pad-value", flags.padValue, "--pad-to", flags.padTo);
+  needs("--stream-codec", flags.streamCodec, "--strategy stream", flags.strategy === "stream" || undefined);
+  needs("--stream-cache", flags.streamCache, "--stream-codec", flags.streamCodec);
   needs("--length-column", flags.lengthColumn, "--batch-length", flags.batchLength);
   if (flags.digest && flags.device === "null") {
     throw new HeadraceError(

@@ -4,6 +4,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { Command, CommanderError } from "commander";
 import { type ErrorCode, HeadraceError } from "../index.ts";
+import { doctorCommand } from "./doctor.ts";
 import { asFlags } from "./flags.ts";
 import { inspectCommand } from "./inspect.ts";
 import { loadCommand } from "./load.ts";
@@ -17,10 +18,10 @@ const program = quiet(new Command("headrace"))
   .version(version(), "--version", "print the version")
   .addHelpText(
     "after",
-    "\n'headrace load --help' and 'headrace inspect --help' have options and examples.\n",
+    "\n'headrace load --help', and so with 'inspect' and 'doctor', has options and examples.\n",
   );
 
-for (const command of [loadCommand(), inspectCommand()]) {
+for (const command of [loadCommand(), inspectCommand(), doctorCommand()]) {
   program.addCommand(quiet(command).option("--debug", "print the stack of a failure"));
 }
 

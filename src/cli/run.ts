@@ -1,9 +1,10 @@
 /** One run through a loader: takes every batch, and measures on the way. */
 import { readFileSync } from "node:fs";
-import type { Batch, Loader } from "../index.ts";
+import type { Batch, Loader, ShardPath } from "../index.ts";
 import { HeadraceError, saveText } from "../index.ts";
 import type { LoadFlags } from "./load.ts";
 import { amountText, bytesText, countText, printPairs, timeText } from "./output.ts";
+import { type Prepared, preparedText } from "./prepare.ts";
 import { openProgress, type Progress } from "./progress.ts";
 import { Quantiles } from "./quantiles.ts";
 
@@ -20,6 +21,7 @@ export class Run {
   readonly #flags: LoadFlags;
   readonly #started: number;
   readonly #signal: AbortSignal;
+  readonly #prepared: Prepared | undefined;
   readonly #hashes = new Map<string, Bun.CryptoHasher>();
   readonly #waits = new Quantiles();
   #firstBatchMs = 0;
@@ -28,7 +30,14 @@ export class Run {
   #interrupted = false;
   #progress: Progress | undefined;
 
-  constructor(loader: Loader, flags: LoadFlags, startedMs: number, signal: AbortSignal) {
+  constructor(
+    loader: Loader,
+    flags: LoadFlags,
+    startedMs: number,
+    signal: AbortSignal,
+    prepared: Prepared | undefined,
+  ) {
+    this.#prepared = prepared;
     this.#loader = loader;
     this.#flags = flags;
     this.#started = startedMs;
@@ -72,7 +81,7 @@ export class Run {
   report() {
     const { stats } = this.#loader;
     const seconds = (this.#endedMs - this.#started) / 1000;
-    const paths = pathCounts(this.#loader);
+    const paths = pathCounts(this.#loader.dataset.paths.values());
     const state = this.#loader.state();
     return {
       dataset: this.#loader.dataset.title,
@@ -91,6 +100,7 @@ export class Run {
       epochs: state.epoch,
       state,
       paths: Object.fromEntries(paths),
+      ...(this.#prepared === undefined ? {} : { prepared: this.#prepared }),
       ...(this.#interrupted ? { interrupted: true } : {}),
       ...(this.#flags.digest ? { digests: this.#digests() } : {}),
     };
@@ -106,6 +116,9 @@ export class Run {
         "path",
         `${path}, ${amountText(count, "shard")}`,
       ]),
+      ...(this.#prepared === undefined
+        ? []
+        : [["stream cache", preparedText(this.#prepared)] as [string, string]]),
       ["samples", `${countText(report.samples)} in ${amountText(report.batches, "batch", "batches")}`],
       ["bytes", bytesText(report.bytes)],
       ["time", `${timeText(report.seconds * 1000)}, first batch after ${timeText(report.firstBatchMs)}`],
@@ -179,12 +192,16 @@ export class Run {
   }
 }
 
-/** Shards by the path that they took, and why. */
-function pathCounts(loader: Loader): Map<string, number> {
+/** Shards by the path that they took, and why. Reasons that differ in their numbers alone are one, told in the
+ * words of the first. */
+export function pathCounts(paths: Iterable<ShardPath>): Map<string, number> {
+  const texts = new Map<string, string>();
   const counts = new Map<string, number>();
-  for (const { strategy, reason } of loader.dataset.paths.values()) {
-    const key = `${strategy} (${reason})`;
-    counts.set(key, (counts.get(key) ?? 0) + 1);
+  for (const { strategy, reason } of paths) {
+    const kind = `${strategy} (${reason.replaceAll(/\d+/g, "#")})`;
+    const text = texts.get(kind) ?? `${strategy} (${reason})`;
+    texts.set(kind, text);
+    counts.set(text, (counts.get(text) ?? 0) + 1);
   }
   return counts;
 }

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import { pathCounts } from "../../src/cli/run.ts";
 import { TRACKS } from "../../src/index.ts";
 import { proseRows, sha256, shardsOf } from "./expected.ts";
 import { DATASETS, headrace, report, scratch } from "./process.ts";
@@ -53,6 +54,32 @@ describe("what it prints", () => {
     expect(out).toMatch(/^rate +[\d,]+ samples\/s, [\d.]+ [kMG]B\/s$/m);
     expect(out).toMatch(/^peak memory +[\d.]+ MB$/m);
     expect(out).not.toContain("\u001b");
+  });
+});
+
+describe("the ways that shards took", () => {
+  test("are counted by their reason, whatever its numbers", () => {
+    const read = (reason: string) => ({ strategy: "read" as const, reason });
+    const counts = pathCounts([
+      read("7 bytes more than the 12 that are mapped"),
+      { strategy: "map", reason: "it is in memory already" },
+      read("8 bytes more than the 7 that are mapped"),
+      read("asked for"),
+      { strategy: "stream", reason: "asked for" },
+    ]);
+    expect([...counts]).toEqual([
+      ["read (7 bytes more than the 12 that are mapped)", 2],
+      ["map (it is in memory already)", 1],
+      ["read (asked for)", 1],
+      ["stream (asked for)", 1],
+    ]);
+  });
+
+  test("are in the report, with their number", async () => {
+    expect(await report("load", "--device", "host", "--strategy", "map")).toMatchObject({
+      strategy: "map",
+      paths: { "map (asked for)": 4 },
+    });
   });
 });
 
