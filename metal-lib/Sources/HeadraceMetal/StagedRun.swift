@@ -18,6 +18,8 @@ final class StagedRun: RunningWork, @unchecked Sendable {  // What changes is in
     var move = 0
     var moveDone = 0
     var current: (any RunningWork)?
+    /// Counts what was started, and the end: only the latest is `current`.
+    var turn = 0
     var isStopped = false
     var end = RunEnd()
   }
@@ -63,6 +65,7 @@ final class StagedRun: RunningWork, @unchecked Sendable {  // What changes is in
     guard let batch = takeBatch(end, countsBytes: countsBytes) else {
       let last = state.withLock { state in
         state.current = nil
+        state.turn += 1
         return state.end
       }
       ended(last)
@@ -84,24 +87,29 @@ final class StagedRun: RunningWork, @unchecked Sendable {  // What changes is in
   private func run(
     _ first: Part, then: @escaping @Sendable (@escaping Ended) -> any RunningWork, ended: @escaping Ended
   ) {
-    hold(
-      first { [self] end in
-        let isStopped = state.withLock { state in
-          state.end.times = state.end.times.started == 0 ? end.times : state.end.times
-          return state.isStopped
-        }
-        if end.failure != nil || isStopped {
-          ended(RunEnd(failure: end.failure))
-        } else {
-          hold(then(ended))
-        }
-      })
+    start(first) { [self] end in
+      let isStopped = state.withLock { state in
+        state.end.times = state.end.times.started == 0 ? end.times : state.end.times
+        return state.isStopped
+      }
+      if end.failure != nil || isStopped {
+        ended(RunEnd(failure: end.failure))
+      } else {
+        start(then, ended)
+      }
+    }
   }
 
-  /// Remembers what runs now, so that it can be stopped.
-  private func hold(_ work: any RunningWork) {
+  /// Starts a half of a batch, and remembers it so that it can be stopped. It may be over before `begin` returns, and
+  /// then must not be remembered: it keeps this run.
+  private func start(_ begin: Part, _ ended: @escaping Ended) {
+    let turn = state.withLock { state in
+      state.turn += 1
+      return state.turn
+    }
+    let work = begin(ended)
     let isStopped = state.withLock { state in
-      state.current = work
+      if state.turn == turn { state.current = work }
       return state.isStopped
     }
     if isStopped { work.stop() }

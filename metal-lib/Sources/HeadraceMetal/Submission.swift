@@ -205,9 +205,10 @@ extension Submission {
       throw error
     }
     if isThere { return resume(token) }
-    // A cancel that came in between found nothing to take back.
-    if state.withLock({ $0.status != nil }) { event?.forget(self, token: token) }
-    return false
+    guard state.withLock({ $0.status != nil }) else { return false }
+    // A cancel that came before the wait has left the rest to us; one that came since found nothing to take back.
+    event?.forget(self, token: token)
+    return resume(token)
   }
 
   /// Steps on, unless the ticket was cancelled meanwhile, which then has made it quiet.

@@ -98,6 +98,28 @@ final class LifetimeTests: XCTestCase {
     eventually("all is given back: \(before) before, \(Holdings(folder.path)) now") { Holdings(folder.path).isWithin(before) }
   }
 
+  /// A cancel that meets a lane on its way from a read to a wait: the ticket ends, and quiets down.
+  func testCancelsBetweenStepsQuietDown() throws {
+    let rig = try Rig()
+    defer { rig.close() }
+    let file = try rig.file(try folder.file("between", 4096))
+    let buffer = try rig.buffer(4096)
+    let event = try rig.event()
+    var rows = [hr_completion](repeating: hr_completion(), count: 8)
+    for round in 0..<3000 {
+      let (ticket, _) = try rig.submit(
+        [request(HR_READ, 0, 0, 1, 0, 4096), request(HR_WAIT, 2, 0, -1, 0, 1)], [file, buffer, event])
+      for _ in 0..<(round % 60) * 20 { sched_yield() }
+      XCTAssertEqual(hr_queue_cancel(rig.queue, ticket, Status.cancelled), 0)
+      var flags = 0
+      while flags & HR_QUIET == 0 {
+        let count = hr_device_wait(rig.device, &rows, 8, 5000)
+        guard count > 0 else { return XCTFail("round \(round): not quiet after 5 s") }
+        for row in rows[..<Int(count)] { flags |= Int(row.flags) }
+      }
+    }
+  }
+
   func testMemoryClosedInFlightStaysUntilTheTicketEnds() throws {
     let rig = try Rig()
     defer { rig.close() }
