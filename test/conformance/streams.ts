@@ -120,7 +120,11 @@ export function streamCases(subject: Subject): void {
         const path = join(dir.path, `source-${codec}`);
         const bytes = pattern(size).fill(7, 1000, 500_000);
         writeFileSync(path, bytes);
-        const made = await device.prepareStream!(path);
+        const progress: number[] = [];
+        const onProgress = (done: number) => progress.push(done);
+        const made = await device.prepareStream!(path, { onProgress });
+        expect([progress[0], progress.at(-1)]).toEqual([0, size]);
+        expect(progress.toSorted((a, b) => a - b)).toEqual(progress);
         expect(made).toMatchObject({ codec, made: true });
         expect(made.path).toStartWith(cacheFolder);
         expect(made.byteLength).toBe(Bun.file(made.path).size);

@@ -20,7 +20,7 @@ func startCompression(
 }
 
 /// One run of ``startCompression(device:source:target:codec:chunkBytes:ended:)``, on a thread of its own.
-final class Compression: RunningWork, @unchecked Sendable {  // Constant, but for the flag behind a lock.
+final class Compression: RunningWork, @unchecked Sendable {  // Constant, but for what is behind locks.
   /// Bounds of the bytes that a codec takes at a time.
   static let chunkBounds = 4096...(16 << 20)
   private static let pieceBytes = 4 << 20
@@ -31,6 +31,7 @@ final class Compression: RunningWork, @unchecked Sendable {  // Constant, but fo
   private let codec: UInt32
   private let chunkBytes: Int
   private let isStopped = Locked(false)
+  private let bytesHandled = Locked(0)
 
   init(device: Device, source: String, target: String, codec: UInt32, chunkBytes: Int) {
     self.device = device
@@ -41,6 +42,9 @@ final class Compression: RunningWork, @unchecked Sendable {  // Constant, but fo
   }
 
   func stop() { isStopped.withLock { $0 = true } }
+
+  /// Each byte is handled twice: written, and compared.
+  var progress: Int { bytesHandled.withLock { $0 } / 2 }
 
   /// The method and chunk size of these numbers, 0 being the default size. HR_INVALID.
   static func check(codec: UInt32, chunkBytes: UInt64) throws(Failure) -> (MTLIOCompressionMethod, Int) {
@@ -107,6 +111,7 @@ final class Compression: RunningWork, @unchecked Sendable {  // Constant, but fo
         try checkStopped()
         // An empty piece never comes.
         if let base = bytes.baseAddress { MTLIOCompressionContextAppendData(context, base, bytes.count) }
+        bytesHandled.withLock { $0 += bytes.count }
       }
     } catch {
       failure = error
@@ -134,6 +139,7 @@ final class Compression: RunningWork, @unchecked Sendable {  // Constant, but fo
       guard let base = bytes.baseAddress, memcmp(base, read, bytes.count) == 0 else {
         throw Failure(Status.corrupt, "bytes \(range) came back changed from \(partial)")
       }
+      bytesHandled.withLock { $0 += bytes.count }
     }
   }
 

@@ -17,3 +17,14 @@ public func hr_compress(
     }
   }
 }
+
+@_cdecl("hr_compress_progress")
+public func hr_compress_progress(
+  _ queue: hr_handle, _ ticket: Double, _ bytesDone: UnsafeMutablePointer<Double>?,
+  _ error: UnsafeMutablePointer<hr_error>?
+) -> hr_status {
+  export(error) { () throws(Failure) in
+    let out = try need(bytesDone, "bytes_done")
+    out.pointee = Double(try handles.find(queue, as: Queue.self).progress(of: ticket))
+  }
+}

@@ -57,6 +57,11 @@ final class Queue: Resource, @unchecked Sendable {  // What changes is in `state
     submission?.end(Failure(status, "ticket \(Int(ticket)) \(how)"))
   }
 
+  /// Bytes of long work that a ticket has done; 0 for one that is over.
+  func progress(of ticket: Double) -> Int {
+    state.withLock { $0.submissions[ticket] }?.progress ?? 0
+  }
+
   /// The failure of a ticket. HR_INVALID where it has none, or it is forgotten.
   func failure(of ticket: Double) throws(Failure) -> Failure {
     guard let failure = state.withLock({ $0.failures[ticket] }) else {

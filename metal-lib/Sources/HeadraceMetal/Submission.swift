@@ -86,6 +86,12 @@ final class Submission: Waiter, @unchecked Sendable {  // What changes is in `st
     state.withLock { post(&$0, HR_ENDED | HR_QUIET) }
   }
 
+  /// Bytes of long work under way that are done.
+  var progress: Int {
+    let parts = state.withLock { $0.parts }
+    return parts.reduce(0) { $0 + $1.progress }
+  }
+
   func wake(token: Int, failure: Failure?, ready: inout ReadyList) {
     let isMine = state.withLock { state in
       guard case .waiting(token: token, _) = state.phase else { return false }

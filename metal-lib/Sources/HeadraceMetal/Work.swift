@@ -37,6 +37,12 @@ struct RunEnd: Sendable {
 protocol RunningWork: AnyObject, Sendable {
   /// Asks for an early end; `ended` comes exactly once all the same.
   func stop()
+  /// Bytes of long work that are done so far.
+  var progress: Int { get }
+}
+
+extension RunningWork {
+  var progress: Int { 0 }
 }
 
 /// Called exactly once, on any thread, with no lock held.

@@ -112,6 +112,24 @@ final class CompressionTests: StreamTestCase {
     }
   }
 
+  func testTellsHowFarItHasCome() throws {
+    let rig = try Rig()
+    defer { rig.close() }
+    let source = try write(sample(8 << 20))
+    // Between compressing and comparing.
+    fault(STANDIN_COMPRESS, delayUs: 400_000)
+    try call { hr_compress(rig.queue, source, folder + "/target", 2, 0, 1000, $0) }
+    while standin_calls(UInt32(STANDIN_COMPRESS)) == 0 { usleep(1000) }
+    var done = -1.0
+    try call { hr_compress_progress(rig.queue, 1000, &done, $0) }
+    XCTAssertEqual(done, Double(4 << 20))
+    XCTAssertEqual(try rig.end(of: 1000).bytes_done, Double(8 << 20))
+    try call { hr_compress_progress(rig.queue, 1000, &done, $0) }
+    XCTAssertEqual(done, 0)
+    XCTAssertEqual(hr_compress_progress(rig.queue, 1000, nil, nil), Status.invalid)
+    XCTAssertEqual(hr_compress_progress(0, 1000, &done, nil), Status.invalid)
+  }
+
   func testASourceThatGrowsOrShrinksIsTold() throws {
     let device = try device()
     for (length, status) in [(9 << 20, Status.fileChanged), (3 << 20, Status.shortRead)] {

@@ -113,6 +113,14 @@ export class MetalQueue implements DeviceQueue, RowReader {
     return ticket;
   }
 
+  /** Bytes of the source that a compression has done so far. */
+  compressed(ticket: Ticket): number {
+    const { context } = this.#shared;
+    const out = new Float64Array(new ArrayBuffer(8));
+    context.symbols.hr_compress_progress(this.#handle, ticket, out, context.error.bytes);
+    return out[0]!;
+  }
+
   completion(ticket: Ticket): Promise<Completion> {
     return this.#tickets.completion(ticket);
   }

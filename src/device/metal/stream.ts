@@ -49,7 +49,9 @@ export class MetalStreams {
       ? await createCached(
           key,
           (source, target, _codec, chunkBytes) =>
-            compress(compressor(), { source, target, codec: CODECS[codec], chunkBytes }, signal),
+            compress(compressor(), { source, target, codec: CODECS[codec], chunkBytes }, signal, (done) =>
+              onProgress?.(done, byteLength),
+            ),
           signal === undefined ? {} : { signal },
         )
       : found;
@@ -63,14 +65,19 @@ export class MetalStreams {
   }
 }
 
+/** Between two looks at how far a compression has come. */
+const PROGRESS_MS = 100;
+
 /** Resolves to the source's bytes. */
 async function compress(
   queue: MetalQueue,
   job: Parameters<MetalQueue["compress"]>[0],
   signal: AbortSignal | undefined,
+  onProgress: (bytesDone: number) => void,
 ): Promise<number> {
   const ticket = queue.compress(job);
   const stop = () => queue.cancel(ticket);
+  const ticker = setInterval(() => onProgress(queue.compressed(ticket)), PROGRESS_MS);
   signal?.addEventListener("abort", stop, { once: true });
   try {
     const { error, bytesDone } = await queue.completion(ticket);
@@ -79,6 +86,7 @@ async function compress(
     if (error !== undefined) throw signal?.aborted ? cancelled(job.source, signal) : error;
     return bytesDone;
   } finally {
+    clearInterval(ticker);
     signal?.removeEventListener("abort", stop);
   }
 }

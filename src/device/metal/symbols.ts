@@ -75,6 +75,8 @@ export const SYMBOLS = {
   hr_queue_error: { args: ["u32", "f64", "ptr"], returns: "i32" },
   // hr_status hr_compress(hr_handle queue, const char *source, const char *target, uint32_t codec, uint64_t chunk_bytes, double ticket, hr_error *error);
   hr_compress: { args: ["u32", "ptr", "ptr", "u32", "u64", "f64", "ptr"], returns: "i32" },
+  // hr_status hr_compress_progress(hr_handle queue, double ticket, double *bytes_done, hr_error *error);
+  hr_compress_progress: { args: ["u32", "f64", "ptr", "ptr"], returns: "i32" },
   // hr_status hr_close(hr_handle any);
   hr_close: { args: ["u32"], returns: "i32" },
 } as const satisfies Record<string, FFIFunction>;

@@ -305,6 +305,10 @@ hr_status hr_queue_error(hr_handle queue, double ticket, hr_error *error);
  * `ticket` of `queue`, with the source's bytes as bytes_done. `target` appears whole or not at all. */
 hr_status hr_compress(hr_handle queue, const char *source, const char *target, uint32_t codec, uint64_t chunk_bytes, double ticket, hr_error *error);
 
+/* How far `hr_compress` has come, up to the source's bytes: half of them written, half compared. 0 before it has begun,
+ * for other work, and for a ticket that is over. */
+hr_status hr_compress_progress(hr_handle queue, double ticket, double *bytes_done, hr_error *error);
+
 /* Ends the life of any handle. Queues cancel what is in flight; a device closes all its handles. */
 hr_status hr_close(hr_handle any);
 
