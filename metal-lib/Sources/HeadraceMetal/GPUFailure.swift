@@ -14,8 +14,7 @@ struct GPUFailure: Sendable {
     let error = error as NSError
     let isMetal = error.domain == MTLCommandBufferErrorDomain
     let code = isMetal ? MTLCommandBufferError.Code(rawValue: UInt(bitPattern: error.code)) : nil
-    // The driver takes no more work of a process whose access it has revoked.
-    isFinal = code == .deviceRemoved || (isMetal && (error.code == 4 || error.code == 7))
+    isFinal = code == .deviceRemoved
     mayRetry = code == .timeout || code == .pageFault || code == .internal
     let name = isMetal ? Self.names[error.code].map { " (\($0))" } ?? "" : ""
     failure = Failure(
