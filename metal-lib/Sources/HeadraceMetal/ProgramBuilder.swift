@@ -62,8 +62,9 @@ struct ProgramBuilder {
     let (from, count) = try range(request.source_offset, request.byte_length, in: file, request: number)
     let (to, _) = try range(request.target_offset, request.byte_length, in: buffer, request: number)
     step.isCopiesOnly = false
-    guard let source = file.resource as? File, let target = buffer.resource as? Buffer, count > 0 else { return }
-    if let stream = source.stream {
+    if count == 0 { return }
+    guard let source = objects.file(file) else { return }
+    if let stream = source.stream, let target = objects.buffer(buffer) {
       step.loads.append(
         StreamLoad(
           file: stream, fileOffset: from, target: target, targetOffset: to, byteLength: count, request: number))
@@ -72,7 +73,7 @@ struct ProgramBuilder {
         Move(
           operation: .read, request: number, descriptor: file.descriptor, fileOffset: from, target: address + to,
           source: nil, byteLength: count))
-    } else {
+    } else if let target = objects.buffer(buffer) {
       step.stagedReads.append(
         StagedMove(
           request: number, descriptor: source.descriptor, fileOffset: from, buffer: target, bufferOffset: to,
@@ -86,13 +87,13 @@ struct ProgramBuilder {
     let (to, count) = try range(request.target_offset, request.byte_length, in: file, request: number)
     let (from, _) = try range(request.source_offset, request.byte_length, in: buffer, request: number)
     step.isCopiesOnly = false
-    guard let target = file.resource as? File, let source = buffer.resource as? Buffer, count > 0 else { return }
+    if count == 0 { return }
     if let address = buffer.address {
       step.writes.append(
         Move(
           operation: .write, request: number, descriptor: file.descriptor, fileOffset: to, target: nil,
           source: address + from, byteLength: count))
-    } else {
+    } else if let target = objects.file(file), let source = objects.buffer(buffer) {
       step.stagedWrites.append(
         StagedMove(
           request: number, descriptor: target.descriptor, fileOffset: to, buffer: source, bufferOffset: from,
@@ -105,7 +106,7 @@ struct ProgramBuilder {
     let target = try objects.need(request.target, .buffer, request: number, toWrite: true)
     let (from, count) = try range(request.source_offset, request.byte_length, in: source, request: number)
     let (to, _) = try range(request.target_offset, request.byte_length, in: target, request: number)
-    if source.resource === target.resource, abs(from - to) < count {
+    if source.id == target.id, abs(from - to) < count {
       throw Failure(Status.invalid, "request \(number): source and target of the copy overlap")
     }
     if count == 0 { return }
@@ -115,7 +116,7 @@ struct ProgramBuilder {
         Move(
           operation: .copy, request: number, descriptor: source.descriptor, fileOffset: 0, target: targetAddress + to,
           source: UnsafeRawPointer(sourceAddress + from), byteLength: count, mappedLength: source.mappedLength))
-    } else if let source = source.resource as? Buffer, let target = target.resource as? Buffer {
+    } else if let source = objects.buffer(source), let target = objects.buffer(target) {
       step.isCopiesOnly = false
       step.copies.append(
         .copy(source: source, sourceOffset: from, target: target, targetOffset: to, byteLength: count))
@@ -148,7 +149,8 @@ struct ProgramBuilder {
 
   private mutating func addReplay(_ request: hr_request, _ number: Int) throws(Failure) {
     endMoves()
-    guard let sequence = try objects.need(request.source, .sequence, request: number).resource as? Sequence,
+    let object = try objects.need(request.source, .sequence, request: number)
+    guard let sequence = objects.resources[object.index] as? Sequence,
       let first = wholeNumber(request.source_offset), let count = wholeNumber(request.byte_length),
       contains(Int(raw.offset_count), first, count)
     else {
@@ -175,7 +177,8 @@ struct ProgramBuilder {
   private mutating func addEvent(_ request: hr_request, _ number: Int, isSignal: Bool) throws(Failure) {
     endMoves()
     endOperations()
-    guard let event = try objects.need(request.source, .event, request: number).resource as? Event else { return }
+    let object = try objects.need(request.source, .event, request: number)
+    guard let event = objects.resources[object.index] as? Event else { return }
     guard let value = wholeNumber(request.byte_length) else {
       throw Failure(
         Status.invalid, "request \(number): an event's value is a whole number below 2^53, not \(request.byte_length)")

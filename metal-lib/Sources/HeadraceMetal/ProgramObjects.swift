@@ -1,8 +1,11 @@
 import CHeadrace
 
-/// An object of a submission, ready to be used by many requests.
+/// An object of a submission, ready to be used by many requests: plain numbers, so that no reference is counted for each.
 struct ProgramObject {
-  let resource: Resource
+  /// Its number in the submission.
+  let index: Int
+  let id: ObjectIdentifier
+  let kind: Kind
   /// Bytes that requests may lie in.
   let limit: Int
   let isWritable: Bool
@@ -13,8 +16,10 @@ struct ProgramObject {
   /// Bytes that the file behind a mapping must have.
   let mappedLength: Int
 
-  init(_ resource: Resource) {
-    self.resource = resource
+  init(_ resource: Resource, index: Int) {
+    self.index = index
+    id = ObjectIdentifier(resource)
+    kind = resource.kind
     if let buffer = resource as? Buffer {
       limit = buffer.byteLength
       isWritable = buffer.isWritable
@@ -35,28 +40,26 @@ struct ProgramObject {
 /// The objects of a submission, checked.
 struct ProgramObjects {
   private let objects: [ProgramObject]
-  private let device: Device
+  let resources: [Resource]
 
   /// HR_CLOSED, HR_INVALID for an object of another device, HR_FILE_CHANGED.
   init(_ handles: UnsafeBufferPointer<hr_handle>, device: Device) throws(Failure) {
-    self.device = device
+    resources = try HeadraceMetal.handles.find(handles)
     var objects: [ProgramObject] = []
     objects.reserveCapacity(handles.count)
-    for resource in try HeadraceMetal.handles.find(handles) {
+    for resource in resources {
       guard resource.owner === device else {
         throw Failure(
           Status.invalid, "object \(objects.count) of the submission, \(resource.kind.named), is not of this device")
       }
-      objects.append(ProgramObject(resource))
+      objects.append(ProgramObject(resource, index: objects.count))
     }
     self.objects = objects
   }
 
-  var resources: [Resource] { objects.map(\.resource) }
-
   /// HR_INVALID where number `index` is not a `kind`, or must be written to and cannot be.
   func need(_ index: Double, _ kind: Kind, request: Int, toWrite: Bool = false) throws(Failure) -> ProgramObject {
-    guard let number = wholeNumber(index), number < objects.count, objects[number].resource.kind == kind else {
+    guard let number = wholeNumber(index), number < objects.count, objects[number].kind == kind else {
       throw Failure(
         Status.invalid, "request \(request): needs \(kind.named) to use as object \(index), which is no \(kind)")
     }
@@ -67,9 +70,12 @@ struct ProgramObjects {
     return object
   }
 
+  func file(_ object: ProgramObject) -> File? { resources[object.index] as? File }
+  func buffer(_ object: ProgramObject) -> Buffer? { resources[object.index] as? Buffer }
+
   /// The buffer that a binding of a dispatch names.
   func buffer(_ index: Double, request: Int) throws(Failure) -> Buffer {
-    guard let buffer = try need(index, .buffer, request: request).resource as? Buffer else {
+    guard let buffer = buffer(try need(index, .buffer, request: request)) else {
       throw Failure(Status.invalid, "request \(request): object \(index) is no buffer")
     }
     return buffer
@@ -86,7 +92,7 @@ func range(
       "request \(request): \(byteLength) bytes from \(offset) on are no whole numbers that lie in its \(object.limit) bytes")
   }
   guard contains(object.limit, from, count) else {
-    throw rangeFailure("request \(request): \(object.resource.kind): ", from, count, object.limit)
+    throw rangeFailure("request \(request): \(object.kind): ", from, count, object.limit)
   }
   return (from, count)
 }
