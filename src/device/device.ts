@@ -96,6 +96,16 @@ export interface DeviceBuffer extends Disposable {
   close(): void;
 }
 
+/** One allocation that buffers of one kind of storage are cut from. What was cut lives on when it is closed. */
+export interface DeviceHeap extends Disposable {
+  /** At least what was asked for. */
+  readonly byteLength: number;
+  readonly storage: Storage;
+  /** Zeroed memory. Throws `OUT_OF_MEMORY` where the heap has no room left. */
+  createBuffer(byteLength: number): DeviceBuffer;
+  close(): void;
+}
+
 /** A counter that only grows, on which anyone may wait. */
 export interface DeviceEvent extends Disposable {
   readonly value: number;
@@ -231,6 +241,13 @@ export interface Device extends Disposable {
   map(file: DeviceFile, byteOffset: number, byteLength: number): DeviceBuffer | Declined;
   /** Zeroed memory, page-aligned. Throws `OUT_OF_MEMORY`, or `OUT_OF_RANGE` past `maxBufferLength`. */
   createBuffer(byteLength: number, storage?: Storage): DeviceBuffer;
+  /** Absent where the device has no heaps. Throws as {@link Device.createBuffer}. */
+  createHeap?(byteLength: number, storage?: Storage): DeviceHeap;
+  /** A shared buffer of 64-bit GPU addresses, one an entry, that kernels can follow. It keeps the buffers, and is
+   * itself bound to a dispatch like any other. Absent where the device has none. */
+  createAddressTable?(
+    entries: readonly { readonly buffer: DeviceBuffer; readonly offset: number }[],
+  ): DeviceBuffer;
   createEvent(): DeviceEvent;
   createQueue(): DeviceQueue;
   /** Throws `UNSUPPORTED` without a form for this device, `BAD_KERNEL` where it does not compile. */

@@ -9,6 +9,7 @@ import type {
   DeviceBuffer,
   DeviceEvent,
   DeviceFile,
+  DeviceHeap,
   DeviceQueue,
   FileMode,
   KernelSource,
@@ -24,6 +25,7 @@ import { MetalContext } from "./context.ts";
 import { NativeError } from "./errors.ts";
 import { createMetalEvent, type MetalEvent } from "./event.ts";
 import { MetalFile, openMetalFile } from "./file.ts";
+import { createAddressTable, createMetalHeap } from "./heap.ts";
 import { capabilitiesOf, type DeviceInfo, factsOf, isStandIn, readDeviceInfo } from "./info.ts";
 import { loadLibrary, type MetalLibrary } from "./library.ts";
 import { createMetalBuffer, mapMetalFile } from "./memory.ts";
@@ -116,6 +118,18 @@ export class MetalDevice implements Device {
   createBuffer(byteLength: number, storage: Storage = "shared"): DeviceBuffer {
     this.#context.assertOpen();
     return createMetalBuffer(this.#context, byteLength, storage, this.capabilities.maxBufferLength);
+  }
+
+  createHeap(byteLength: number, storage: Storage = "shared"): DeviceHeap {
+    this.#context.assertOpen();
+    return createMetalHeap(this.#context, byteLength, storage, this.capabilities.maxBufferLength);
+  }
+
+  createAddressTable(
+    entries: readonly { readonly buffer: DeviceBuffer; readonly offset: number }[],
+  ): DeviceBuffer {
+    this.#context.assertOpen();
+    return createAddressTable(this.#context, entries);
   }
 
   createEvent(): DeviceEvent {

@@ -125,21 +125,26 @@ function readInfo({ context, handle }: MetalRegion): BufferInfo {
   };
 }
 
-/** Throws `OUT_OF_RANGE` past `maxBufferLength`, `OUT_OF_MEMORY`. */
+/** Throws `BAD_OPTION` for what is neither shared nor private. */
+export function storageMode(storage: Storage): number {
+  if (storage === "shared") return StorageMode.SHARED;
+  if (storage === "private") return StorageMode.PRIVATE;
+  throw new HeadraceError("BAD_OPTION", `storage ${storage} is neither shared nor private`);
+}
+
+/** Throws `OUT_OF_RANGE` past `maxByteLength`, `OUT_OF_MEMORY`. `parent` is the device's handle, or a heap's. */
 export function createMetalBuffer(
   context: MetalContext,
   byteLength: number,
   storage: Storage,
-  maxBufferLength: number,
+  maxByteLength: number,
+  parent = context.handle,
 ): MetalBuffer {
-  checkRange("buffer", 0, byteLength, maxBufferLength);
-  if (storage !== "shared" && storage !== "private") {
-    throw new HeadraceError("BAD_OPTION", `storage ${storage} is neither shared nor private`);
-  }
+  checkRange("buffer", 0, byteLength, maxByteLength);
+  const mode = storageMode(storage);
   const { symbols, handleOut, error } = context;
-  const mode = storage === "private" ? StorageMode.PRIVATE : StorageMode.SHARED;
   const handle = context.make(`a buffer of ${byteLength} bytes`, () =>
-    symbols.hr_buffer_create(context.handle, byteLength, mode, handleOut, error.bytes),
+    symbols.hr_buffer_create(parent, byteLength, mode, handleOut, error.bytes),
   );
   return bufferOver(new MetalRegion(context, handle, true), byteLength, storage);
 }
@@ -164,7 +169,7 @@ export function mapMetalFile(
 }
 
 /** The buffer of a region that nothing else knows; closes it where the library has lost it. */
-function bufferOver(
+export function bufferOver(
   region: MetalRegion,
   byteLength: number,
   storage: Storage,
