@@ -7,6 +7,7 @@ export type {
   DeviceBuffer,
   DeviceEvent,
   DeviceFile,
+  DeviceHeap,
   DeviceQueue,
   FileMode,
   FunctionConstant,
