@@ -4,8 +4,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Command, Option } from "commander";
 import { type Device, openDevice } from "../index.ts";
+import { checkDisk, checkMemory, folderName, type Measured, measuredBytes } from "./doctor-checks.ts";
 import { lookAtMachine, type Machine, publishedRate } from "./machine.ts";
-import { byteCount, bytesText, ExitCode, isTerminal } from "./output.ts";
+import { bytesText, ExitCode, isTerminal } from "./output.ts";
 import { type DiskRate, measureDisk, measureMemory, type Rate } from "./rates.ts";
 import { type Remedy, reasonOf, remediesFor } from "./remedies.ts";
 import { printDoctor } from "./report.ts";
@@ -75,21 +76,31 @@ export function doctorCommand(): Command {
         .choices(["auto", "host", "metal", "cuda"])
         .default("auto"),
     )
-    .option("--folder <folder>", "where the disk is measured (default: the system's temporary folder)")
-    .option("--size <bytes>", "of the file that is written and read for it", byteCount, 2 ** 30)
-    .option("--memory <bytes>", "of the buffer that is copied", byteCount, 2 ** 28)
+    .option(
+      "--folder <folder>",
+      "where the disk is measured (default: the system's temporary folder)",
+      folderName,
+    )
+    .option(
+      "--size <bytes>",
+      "of the file that is written and read for it, 1MiB at least",
+      measuredBytes,
+      2 ** 30,
+    )
+    .option("--memory <bytes>", "of the buffer that is copied, 1MiB at least", measuredBytes, 2 ** 28)
     .option("--no-rates", "measure nothing")
     .option("--json", "one JSON object on stdout instead of tables")
     .addHelpText("after", EXAMPLES)
     .action(doctor);
 }
 
-async function doctor(flags: DoctorFlags): Promise<void> {
+async function doctor(flags: DoctorFlags, command: Command): Promise<void> {
+  const measured = measuredOf(flags, command);
   const abort = new AbortController();
   const interrupt = (signal: NodeJS.Signals) => abort.abort(signal);
   process.on("SIGINT", interrupt).on("SIGTERM", interrupt);
   try {
-    const { report, works } = await examine(flags, abort.signal);
+    const { report, works } = await examine(flags, measured, abort.signal);
     if (flags.json) console.log(JSON.stringify(report));
     else printDoctor(report);
     if (!works) process.exitCode = ExitCode.failed;
@@ -102,54 +113,87 @@ async function doctor(flags: DoctorFlags): Promise<void> {
   }
 }
 
-/** Opens every device, measures with the one asked for, closes them. */
-async function examine(
-  flags: DoctorFlags,
-  signal: AbortSignal,
-): Promise<{ report: DoctorReport; works: boolean }> {
-  const machine = lookAtMachine();
-  const opened = new Map<string, Device>();
-  const failures = new Map<string, unknown>();
-  const open = (name: string): Device | undefined => {
+function measuredOf({ folder = tmpdir(), size, memory }: DoctorFlags, command: Command): Measured {
+  const names = ["folder", "size", "memory"];
+  const typed = new Set(names.filter((name) => command.getOptionValueSource(name) === "cli"));
+  return { folder, size, memory, typed };
+}
+
+/** Devices that opened, and why others did not. */
+class Devices {
+  readonly opened = new Map<string, Device>();
+  readonly failures = new Map<string, unknown>();
+
+  /** Each name is tried once. */
+  open(name: string): Device | undefined {
+    if (this.opened.has(name) || this.failures.has(name)) return this.opened.get(name);
     try {
       const device = openDevice(name);
-      opened.set(name, device);
+      this.opened.set(name, device);
       return device;
     } catch (error) {
-      failures.set(name, error);
+      this.failures.set(name, error);
       return undefined;
     }
-  };
+  }
+
+  async close(): Promise<void> {
+    for (const device of this.opened.values()) await device.close();
+  }
+}
+
+/** Opens every device, measures with the one asked for, closes them. Throws `BAD_OPTION` for what cannot be
+ * measured with. */
+async function examine(
+  flags: DoctorFlags,
+  measured: Measured,
+  signal: AbortSignal,
+): Promise<{ report: DoctorReport; works: boolean }> {
+  if (flags.rates) checkDisk(measured);
+  const machine = lookAtMachine();
+  const devices = new Devices();
   try {
-    for (const name of ["host", "metal"]) open(name);
-    const chosen = opened.get(flags.device) ?? (failures.has(flags.device) ? undefined : open(flags.device));
-    const files = opened.get("host");
-    let rates: RatesReport | undefined;
-    let ratesReason: string | undefined;
-    if (flags.rates && chosen !== undefined && files !== undefined) {
-      try {
-        rates = await measure(chosen, files, machine, flags, signal);
-      } catch (error) {
-        if (signal.aborted) throw error;
-        ratesReason = reasonOf(error);
-      }
-    }
-    const swift = Bun.which("swift") !== null;
+    for (const name of ["host", "metal"]) devices.open(name);
+    const chosen = devices.open(flags.device);
+    const { rates, ratesReason } =
+      flags.rates && chosen !== undefined
+        ? await tryRates(chosen, devices, machine, measured, signal)
+        : { rates: undefined, ratesReason: undefined };
     const { version, engines } = packageFacts();
-    const leastBun = engines.bun.replace(/^\D+/, "");
-    const metal = failures.get("metal");
-    const libraryNamed = (process.env.HEADRACE_METAL_LIBRARY ?? "") !== "";
-    const report: DoctorReport = {
-      headrace: version,
+    const { opened, failures } = devices;
+    const missing = remediesFor({
       machine,
-      devices: [...reportsOf(opened, failures), cudaReport(machine)],
-      rates,
+      metal: failures.get("metal"),
+      asked: { name: flags.device, failure: failures.get(flags.device) },
       ratesReason,
-      missing: remediesFor({ machine, metal, libraryNamed, swift, leastBun }),
-    };
+      libraryNamed: (process.env.HEADRACE_METAL_LIBRARY ?? "") !== "",
+      swift: Bun.which("swift") !== null,
+      leastBun: engines.bun.replace(/^\D+/, ""),
+    });
+    const reports = [...reportsOf(opened, failures), cudaReport(machine)];
+    const report = { headrace: version, machine, devices: reports, rates, ratesReason, missing };
     return { report, works: chosen !== undefined && ratesReason === undefined };
   } finally {
-    for (const device of opened.values()) await device.close();
+    await devices.close();
+  }
+}
+
+/** The rates, or why there are none. */
+async function tryRates(
+  device: Device,
+  devices: Devices,
+  machine: Machine,
+  measured: Measured,
+  signal: AbortSignal,
+): Promise<Pick<DoctorReport, "rates" | "ratesReason">> {
+  checkMemory(measured, device, machine.memoryBytes);
+  const files = devices.opened.get("host");
+  if (files === undefined) return { rates: undefined, ratesReason: reasonOf(devices.failures.get("host")) };
+  try {
+    return { rates: await measure(device, files, machine, measured, signal), ratesReason: undefined };
+  } catch (error) {
+    if (signal.aborted) throw error;
+    return { rates: undefined, ratesReason: reasonOf(error) };
   }
 }
 
@@ -174,14 +218,13 @@ async function measure(
   device: Device,
   files: Device,
   machine: Machine,
-  flags: DoctorFlags,
+  { folder, size, memory: bytes }: Measured,
   signal: AbortSignal,
 ): Promise<RatesReport> {
-  const folder = flags.folder ?? tmpdir();
-  say(`copying ${bytesText(flags.memory)} in memory, several times …`);
-  const memory = await measureMemory(device, flags.memory, signal);
-  say(`writing ${bytesText(flags.size)} to ${folder} and reading it, several times …`);
-  const disk = await measureDisk(device, files, folder, flags.size, signal);
+  say(`copying ${bytesText(bytes)} in memory, several times …`);
+  const memory = await measureMemory(device, bytes, signal);
+  say(`writing ${bytesText(size)} to ${folder} and reading it, several times …`);
+  const disk = await measureDisk(device, files, folder, size, signal);
   return {
     device: device.capabilities.name,
     memory,

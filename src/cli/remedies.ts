@@ -14,6 +14,10 @@ export interface Findings {
   readonly machine: Machine;
   /** Why the Metal device did not open; undefined where it did. */
   readonly metal: unknown;
+  /** The device that was asked for, and why it did not open; undefined where it did. */
+  readonly asked?: { readonly name: string; readonly failure: unknown };
+  /** Why rates were not measured, where they were asked for. */
+  readonly ratesReason?: string | undefined;
   /** Whether a Metal library was named, which is meant to work wherever this is. */
   readonly libraryNamed: boolean;
   /** Whether a Swift compiler is there. */
@@ -22,6 +26,8 @@ export interface Findings {
   readonly leastBun: string;
 }
 
+const BUILD = "bun run native";
+const SWIFT = "scripts/linux-swift";
 /** macOS that the Metal library needs. */
 const LEAST_MACOS = 14;
 /** 128 open shards, each perhaps twice, with room for everything else. */
@@ -29,12 +35,20 @@ const LEAST_FILES = 1024;
 
 /** What is missing, the gravest first. */
 export function remediesFor(findings: Findings): Remedy[] {
-  const { machine, metal, leastBun } = findings;
+  const { machine, metal, asked, ratesReason, leastBun } = findings;
   const remedies: Remedy[] = [];
   if (Bun.semver.order(machine.bun, leastBun) < 0) {
     remedies.push({ problem: `Bun is ${machine.bun}, and ${leastBun} is needed`, command: "npm install" });
   }
-  if (metal !== undefined) remedies.push(...metalRemedies(findings));
+  const ofMetal = metal === undefined ? [] : metalRemedies(findings);
+  remedies.push(...ofMetal);
+  // What keeps Metal from working is said once.
+  if (asked?.failure !== undefined && (asked.name !== "metal" || ofMetal.length === 0)) {
+    remedies.push({
+      problem: `device ${asked.name} was asked for, and does not work: ${reasonOf(asked.failure)}`,
+    });
+  }
+  if (ratesReason !== undefined) remedies.push({ problem: `rates were not measured: ${ratesReason}` });
   if (machine.openFiles !== undefined && machine.openFiles < LEAST_FILES) {
     remedies.push({
       problem: `a process may open ${machine.openFiles} files, and many shards need more`,
@@ -46,20 +60,29 @@ export function remediesFor(findings: Findings): Remedy[] {
 
 function metalRemedies({ machine, metal, libraryNamed, swift }: Findings): Remedy[] {
   const { system, arch, translated } = machine;
-  const build = { problem: `device metal did not open: ${reasonOf(metal)}`, command: "bun run native" };
+  const problem = `device metal did not open: ${reasonOf(metal)}`;
+  const command = libraryCommand(problem, libraryNamed);
+  const mended: Remedy = { problem, command };
   const version = /^macOS (\d+)/.exec(system)?.[1];
-  if (version === undefined) return libraryNamed ? [build] : [];
+  if (version === undefined) return libraryNamed ? [mended] : [];
   if (translated) {
     return [{ problem: "Bun runs as an Intel program on Apple silicon", command: "arch -arm64 npm install" }];
   }
   if (arch !== "arm64") return [{ problem: "device metal needs a Mac with Apple silicon; host works here" }];
   if (Number(version) < LEAST_MACOS) {
-    const problem = `device metal needs macOS ${LEAST_MACOS} or later, and this is ${system}`;
-    return [{ problem, command: "softwareupdate --list" }];
+    const old = `device metal needs macOS ${LEAST_MACOS} or later, and this is ${system}`;
+    return [{ problem: old, command: "softwareupdate --list" }];
   }
-  return swift
-    ? [build]
-    : [{ problem: "there is no Swift compiler", command: "xcode-select --install" }, build];
+  return swift || command !== BUILD
+    ? [mended]
+    : [{ problem: "there is no Swift compiler", command: "xcode-select --install" }, mended];
+}
+
+/** The command for what the device itself says of its library. Building mends the package's own alone. */
+function libraryCommand(problem: string, libraryNamed: boolean): string {
+  if (!libraryNamed || problem.includes(BUILD)) return BUILD;
+  if (problem.includes(SWIFT)) return `${SWIFT} npx bun run doctor`;
+  return "unset HEADRACE_METAL_LIBRARY";
 }
 
 /** Why something failed, in one line. */

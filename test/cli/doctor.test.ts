@@ -68,20 +68,6 @@ describe("the command", () => {
     expect({ usage, err }).toEqual({ usage: 2, err: expect.stringContaining("Allowed choices are auto") });
   });
 
-  test("a folder that is not there, and a disk without room: the rest is still said", async () => {
-    const lost = await doctor(...SMALL, "--device", "host", "--folder", join(folder, "no-such"));
-    expect(lost.code).toBe(1);
-    expect(lost.report.ratesReason).toContain(
-      `${join(folder, "no-such")}: no file can be made there (ENOENT); use --folder [IO_ERROR]`,
-    );
-    const args = ["--size", "9000TB", "--memory", "2MiB", "--device", "host", "--folder", folder];
-    const full = await doctor(...args);
-    expect(full.code).toBe(1);
-    expect(full.report.ratesReason).toMatch(/ free, and the measurement writes 9\.00 PB.*\[DISK_FULL\]$/);
-    expect(full.report.devices).toHaveLength(3);
-    expect(readdirSync(folder)).toEqual([]);
-  });
-
   test.each([
     ["SIGINT", 130],
     ["SIGTERM", 143],
@@ -169,6 +155,14 @@ describe("what is missing", () => {
       "device metal did not open: no libHeadraceMetal.dylib in /a/b [DEVICE_UNAVAILABLE] => bun run native",
     ]);
     expect(mended({ system: "Debian GNU/Linux 12", arch: "x64" }, failure, true, true)).toHaveLength(1);
+    const named = new HeadraceError("DEVICE_UNAVAILABLE", "/a/b is not there; correct it");
+    expect(mended({}, named, false, true)).toEqual([
+      "device metal did not open: /a/b is not there; correct it [DEVICE_UNAVAILABLE] => unset HEADRACE_METAL_LIBRARY",
+    ]);
+    const swift = new HeadraceError("DEVICE_UNAVAILABLE", "no libswiftCore: `scripts/linux-swift`");
+    expect(mended({ system: "Debian" }, swift, true, true)[0]).toEndWith(
+      "=> scripts/linux-swift npx bun run doctor",
+    );
     expect(mended({}, failure, false)[0]).toBe("there is no Swift compiler => xcode-select --install");
     expect(mended({ system: "macOS 13.6.1" }, failure)).toEqual([
       "device metal needs macOS 14 or later, and this is macOS 13.6.1 => softwareupdate --list",

@@ -3,40 +3,39 @@
  * file (its sidecar) that says of which bytes it was made. Either may be deleted at any time; the user's own
  * folders are never written to.
  */
-import { randomUUID } from "node:crypto";
-import { mkdirSync, readFileSync, realpathSync, rmSync, statSync } from "node:fs";
-import { open, rename, rm } from "node:fs/promises";
-import { homedir } from "node:os";
+import { realpathSync, rmSync } from "node:fs";
 import { basename, join } from "node:path";
-import * as v from "valibot";
 import { HeadraceError } from "../../errors.ts";
 import { nodeError } from "../common/errors.ts";
+import {
+  attemptInCache,
+  cacheError,
+  openCacheFolder,
+  sweepPartials,
+  userCacheFolder,
+} from "./cache-folder.ts";
+import {
+  checkSignal,
+  checkUnchanged,
+  type NotCached,
+  not,
+  readSidecar,
+  SIDECAR_VERSION,
+  type Sidecar,
+  type Stamp,
+  type Stat,
+  sameTimes,
+  stampOf,
+  stampOfForm,
+  statOf,
+  statText,
+  writeSidecar,
+} from "./sidecar.ts";
 
-/** The only version of sidecars; others are made anew. */
-export const SIDECAR_VERSION = 1;
+export { userCacheFolder } from "./cache-folder.ts";
+export type { NotCached } from "./sidecar.ts";
+
 export const DEFAULT_CHUNK_BYTES = 65536;
-/** Bytes that are hashed between two looks at the signal. */
-const HASH_BYTES = 4 * 1024 * 1024;
-const MAX_SIDECAR_BYTES = 64 * 1024;
-
-const count = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
-const text = v.pipe(v.string(), v.nonEmpty());
-const sidecar = v.object({
-  version: v.literal(SIDECAR_VERSION),
-  /** Absolute, links resolved. */
-  source: text,
-  byteLength: count,
-  mtimeMs: v.pipe(v.number(), v.finite()),
-  sha256: v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/, "not a sha256 in hex")),
-  codec: text,
-  chunkBytes: v.pipe(count, v.minValue(1)),
-  /** Of the compressed file, so that a sidecar never speaks for another one. */
-  compressedLength: v.pipe(count, v.minValue(1)),
-  createdBy: v.string(),
-});
-
-/** What a sidecar says. */
-export type Sidecar = v.InferOutput<typeof sidecar>;
 
 /** What is cached: which file, and how it is compressed. */
 export interface CacheKey {
@@ -55,16 +54,10 @@ export interface Cached {
   readonly byteLength: number;
 }
 
-/** Why there is no valid form. Only `mtime` may turn out to be valid all the same: see {@link checkCached}. */
-export interface NotCached {
-  readonly reason: "absent" | "unreadable" | "other" | "length" | "mtime" | "digest";
-  /** For people, with the numbers. */
-  readonly message: string;
-}
-
 /** Where a form lies, whether or not it exists. */
 export interface CachePlace {
   readonly source: string;
+  readonly folder: string;
   readonly compressedPath: string;
   readonly sidecarPath: string;
 }
@@ -78,21 +71,9 @@ export interface CreateOptions {
   readonly signal?: AbortSignal;
 }
 
-/** The folder for caches of this user and system. */
-export function userCacheFolder(
-  platform: string = process.platform,
-  environment: Readonly<Record<string, string | undefined>> = process.env,
-  home: string = homedir(),
-): string {
-  const given = environment.XDG_CACHE_HOME;
-  if (given?.startsWith("/")) return join(given, "headrace", "streams");
-  const caches = platform === "darwin" ? join(home, "Library", "Caches") : join(home, ".cache");
-  return join(caches, "headrace", "streams");
-}
-
 /** Throws `SOURCE_NOT_FOUND`, `SOURCE_UNREADABLE` or `IO_ERROR` where the file is not there. */
 export function cachePlace(key: CacheKey): CachePlace {
-  const source = attempt(`${key.path}: finding the file`, () => realpathSync(key.path));
+  const source = sourceOf(key.path);
   const hash = new Bun.CryptoHasher("sha256").update(source).digest("hex").slice(0, 24);
   // The start of the name is for people; the hash tells files apart.
   const name = basename(source)
@@ -100,50 +81,51 @@ export function cachePlace(key: CacheKey): CachePlace {
     .slice(0, 100);
   const folder = key.cacheFolder ?? userCacheFolder();
   const compressedPath = join(folder, `${name}-${hash}.${chunkOf(key)}.${key.codec}`);
-  return { source, compressedPath, sidecarPath: `${compressedPath}.json` };
+  return { source, folder, compressedPath, sidecarPath: `${compressedPath}.json` };
 }
 
 /** Tells by lengths and times alone whether there is a valid form; reads no data. Throws as {@link cachePlace}. */
 export function findCached(key: CacheKey): Cached | NotCached {
   const place = cachePlace(key);
-  const found = readSidecar(place, key);
+  const found = sidecarOf(place, key);
   if ("reason" in found) return found;
   const now = statOf(place.source);
   if (now.byteLength !== found.byteLength) {
     return not("length", `${place.source} has ${now.byteLength} bytes and had ${found.byteLength}`);
   }
-  if (now.mtimeMs !== found.mtimeMs) {
-    return not(
-      "mtime",
-      `${place.source} was written at ${now.mtimeMs} ms and the form is of ${found.mtimeMs} ms`,
-    );
-  }
+  if (!sameTimes(now, found)) return timesDiffer(place.source, now, found);
+  const form = formStat(place);
+  if ("reason" in form) return form;
+  if (!sameTimes(form, found.compressed)) return timesDiffer(place.compressedPath, form, found.compressed);
   return { compressedPath: place.compressedPath, byteLength: found.byteLength };
 }
 
 /**
- * {@link findCached}, which for a file that only its time tells from the one that was compressed also compares
- * the digests of all bytes; where they are the same, the sidecar takes the new time.
+ * {@link findCached}, which where only times tell a file from the one that the sidecar speaks of, be it the
+ * source or the form, also compares the digests of all its bytes; where they are the same, the sidecar takes the
+ * new times.
  */
 export async function checkCached(key: CacheKey, signal?: AbortSignal): Promise<Cached | NotCached> {
   const found = findCached(key);
-  if (!("reason" in found) || found.reason !== "mtime") return found;
+  if (!("reason" in found) || found.reason !== "times") return found;
   const place = cachePlace(key);
-  const before = statOf(place.source);
-  const digest = await digestOf(place.source, signal);
-  const known = readSidecar(place, key);
+  const known = sidecarOf(place, key);
   if ("reason" in known) return known;
-  if (digest !== known.sha256) {
-    return not("digest", `${place.source} has sha256 ${digest} and had ${known.sha256}`);
-  }
-  checkUnchanged(place.source, before);
-  await writeSidecar(place.sidecarPath, { ...known, mtimeMs: before.mtimeMs });
-  return { compressedPath: place.compressedPath, byteLength: known.byteLength };
+  const source = sameTimes(statOf(place.source), known) ? known : await stampOf(place.source, signal);
+  if (source.sha256 !== known.sha256) return digestsDiffer(place.source, source, known);
+  const compressed = await checkedForm(place, known.compressed, signal);
+  if ("reason" in compressed) return compressed;
+  const { byteLength, mtimeMs, ctimeMs } = source;
+  // Hashing the form takes a while too.
+  checkUnchanged(place.source, source);
+  await saveSidecar(place, { ...known, byteLength, mtimeMs, ctimeMs, compressed });
+  return { compressedPath: place.compressedPath, byteLength };
 }
 
 /**
  * Makes the compressed form of a file, in place of any that is there. Throws what `compress` does, `CANCELLED`,
- * `FILE_CHANGED` where the file changes meanwhile, `DISK_FULL`, `IO_ERROR`; then no form is left.
+ * `FILE_CHANGED` where the file changes meanwhile, and for the cache folder `DISK_FULL` and `IO_ERROR`; then no
+ * form is left.
  */
 export async function createCached(
   key: CacheKey,
@@ -152,38 +134,28 @@ export async function createCached(
 ): Promise<Cached> {
   const { signal } = options;
   const place = cachePlace(key);
-  const chunkBytes = chunkOf(key);
-  const folder = key.cacheFolder ?? userCacheFolder();
-  attempt(`${folder}: making the cache folder`, () => mkdirSync(folder, { recursive: true }));
-  const before = statOf(place.source);
-  const sha256 = await digestOf(place.source, signal);
-  checkUnchanged(place.source, before);
+  openCacheFolder(place.folder);
+  sweepPartials(place.folder);
+  const source = await stampOf(place.source, signal);
   // Without its sidecar a form is none, so that an old sidecar never stands beside a new form.
   dropCached(place);
   try {
-    const byteLength = await compress(place.source, place.compressedPath, key.codec, chunkBytes);
+    await compressInto(place, key, compress, source.byteLength);
     checkSignal(place.source, signal);
-    checkUnchanged(place.source, before);
-    if (byteLength !== before.byteLength) {
-      throw new HeadraceError(
-        "FILE_CHANGED",
-        `${place.source}: ${byteLength} bytes were compressed of ${before.byteLength}; try again`,
-      );
-    }
-    await writeSidecar(place.sidecarPath, {
+    const compressed = await newForm(place, signal);
+    checkUnchanged(place.source, source);
+    await saveSidecar(place, {
       version: SIDECAR_VERSION,
       source: place.source,
-      byteLength,
-      mtimeMs: before.mtimeMs,
-      sha256,
+      ...source,
       codec: key.codec,
-      chunkBytes,
-      compressedLength: statOf(place.compressedPath).byteLength,
+      chunkBytes: chunkOf(key),
+      compressed,
       createdBy: options.createdBy ?? "headrace",
     });
-    return { compressedPath: place.compressedPath, byteLength };
+    return { compressedPath: place.compressedPath, byteLength: source.byteLength };
   } catch (error) {
-    dropCached(place);
+    dropQuietly(place);
     throw error;
   }
 }
@@ -202,121 +174,107 @@ function chunkOf(key: CacheKey): number {
   return key.chunkBytes ?? DEFAULT_CHUNK_BYTES;
 }
 
-function not(reason: NotCached["reason"], message: string): NotCached {
-  return { reason, message };
-}
-
-function attempt<T>(what: string, work: () => T): T {
+function sourceOf(path: string): string {
   try {
-    return work();
+    return realpathSync(path);
   } catch (cause) {
-    throw nodeError(what, cause);
+    throw nodeError(`${path}: finding the file`, cause);
   }
 }
 
-interface Stat {
-  readonly byteLength: number;
-  readonly mtimeMs: number;
+function sidecarOf({ source, sidecarPath, compressedPath }: CachePlace, key: CacheKey): Sidecar | NotCached {
+  return readSidecar(sidecarPath, compressedPath, { source, codec: key.codec, chunkBytes: chunkOf(key) });
 }
 
-function statOf(path: string): Stat {
-  const { size, mtimeMs } = attempt(`${path}: finding length and time`, () => statSync(path));
-  return { byteLength: size, mtimeMs };
+function timesDiffer(path: string, now: Stat, then: Stat): NotCached {
+  return not("times", `${path}: ${statText(now)}; the sidecar has ${statText(then)}`);
 }
 
-function checkUnchanged(path: string, before: Stat): void {
-  const now = statOf(path);
-  if (now.byteLength === before.byteLength && now.mtimeMs === before.mtimeMs) return;
+function digestsDiffer(path: string, now: Stamp, then: Stamp): NotCached {
+  return not("digest", `${path} has sha256 ${now.sha256} and had ${then.sha256}`);
+}
+
+/** A form may be deleted at any time, so that one that is gone is no failure. */
+function formStat({ compressedPath }: CachePlace): Stat | NotCached {
+  try {
+    return statOf(compressedPath);
+  } catch (error) {
+    return not("unreadable", (error as Error).message);
+  }
+}
+
+/** The form's stamp as it is now, if it has the bytes that it was made with. */
+async function checkedForm(
+  place: CachePlace,
+  known: Stamp,
+  signal: AbortSignal | undefined,
+): Promise<Stamp | NotCached> {
+  const now = formStat(place);
+  if ("reason" in now || sameTimes(now, known)) return "reason" in now ? now : known;
+  try {
+    const stamp = await stampOf(place.compressedPath, signal);
+    return stamp.sha256 === known.sha256 ? stamp : digestsDiffer(place.compressedPath, stamp, known);
+  } catch (error) {
+    if (error instanceof HeadraceError && error.code === "CANCELLED") throw error;
+    return not("unreadable", (error as Error).message);
+  }
+}
+
+async function compressInto(
+  place: CachePlace,
+  key: CacheKey,
+  compress: Compress,
+  expected: number,
+): Promise<void> {
+  let byteLength: number;
+  try {
+    byteLength = await compress(place.source, place.compressedPath, key.codec, chunkOf(key));
+  } catch (error) {
+    throw isOfPartial(error) ? cacheError(place.folder, "", error) : error;
+  }
+  if (byteLength === expected) return;
   throw new HeadraceError(
     "FILE_CHANGED",
-    `${path}: changed while its compressed form was made or checked: ${before.byteLength} bytes of ${before.mtimeMs} ms, now ${now.byteLength} of ${now.mtimeMs} ms; try again`,
+    `${place.source}: ${byteLength} bytes were compressed of ${expected}; try again`,
   );
 }
 
-function checkSignal(path: string, signal: AbortSignal | undefined): void {
-  if (signal?.aborted === true) {
-    throw new HeadraceError("CANCELLED", `${path}: compressing was cancelled`, { cause: signal.reason });
+/** Whether the library failed with its partial file, which lies in the cache folder, and not with the source. */
+function isOfPartial(error: unknown): boolean {
+  if (!(error instanceof HeadraceError) || !error.message.includes(".partial")) return false;
+  return error.code === "SOURCE_UNREADABLE" || error.code === "SOURCE_NOT_FOUND";
+}
+
+/** Of the form under its own name: the rename to it sets the ctime. */
+async function newForm(place: CachePlace, signal: AbortSignal | undefined): Promise<Stamp> {
+  try {
+    return await stampOfForm(place.compressedPath, signal);
+  } catch (error) {
+    const { code } = error as HeadraceError;
+    throw code === "CANCELLED" || code === "FILE_CHANGED" ? error : cacheError(place.folder, "", error);
   }
 }
 
-/** The sidecar, if it and the form that it speaks for are whole and meant for `key`. */
-function readSidecar(place: CachePlace, key: CacheKey): Sidecar | NotCached {
-  let value: unknown;
-  let compressedLength: number;
+async function saveSidecar({ folder, sidecarPath }: CachePlace, value: Sidecar): Promise<void> {
   try {
-    const { size } = statSync(place.sidecarPath);
-    if (size > MAX_SIDECAR_BYTES) {
-      return not("unreadable", `${place.sidecarPath}: ${size} bytes, over ${MAX_SIDECAR_BYTES}`);
-    }
-    value = JSON.parse(readFileSync(place.sidecarPath, "utf8"));
-    compressedLength = statSync(place.compressedPath).size;
+    await writeSidecar(sidecarPath, value);
   } catch (cause) {
-    const isAbsent = (cause as { code?: unknown }).code === "ENOENT";
-    const message = `${place.compressedPath}: ${(cause as Error).message}`;
-    return not(isAbsent ? "absent" : "unreadable", message);
-  }
-  const parsed = v.safeParse(sidecar, value, { abortEarly: true });
-  if (!parsed.success) {
-    const [issue] = parsed.issues;
-    return not("unreadable", `${place.sidecarPath}: ${v.getDotPath(issue) ?? "the file"}: ${issue.message}`);
-  }
-  const found = parsed.output;
-  if (found.source !== place.source || found.codec !== key.codec || found.chunkBytes !== chunkOf(key)) {
-    return not(
-      "other",
-      `${place.sidecarPath} is of ${found.source}, ${found.codec}, ${found.chunkBytes} bytes a chunk`,
-    );
-  }
-  if (found.compressedLength !== compressedLength) {
-    return not(
-      "unreadable",
-      `${place.compressedPath} has ${compressedLength} bytes and was made with ${found.compressedLength}`,
-    );
-  }
-  return found;
-}
-
-async function digestOf(path: string, signal: AbortSignal | undefined): Promise<string> {
-  const hasher = new Bun.CryptoHasher("sha256");
-  try {
-    const file = await open(path, "r");
-    try {
-      const room = new Uint8Array(HASH_BYTES);
-      for (;;) {
-        checkSignal(path, signal);
-        const { bytesRead } = await file.read(room, 0, room.length, null);
-        if (bytesRead === 0) break;
-        hasher.update(room.subarray(0, bytesRead));
-      }
-    } finally {
-      await file.close();
-    }
-  } catch (cause) {
-    throw cause instanceof HeadraceError ? cause : nodeError(`${path}: reading it for its digest`, cause);
-  }
-  return hasher.digest("hex");
-}
-
-async function writeSidecar(path: string, value: Sidecar): Promise<void> {
-  const partial = `${path}.${randomUUID()}.partial`;
-  try {
-    const file = await open(partial, "wx");
-    try {
-      await file.writeFile(`${JSON.stringify(value, undefined, 2)}\n`);
-      await file.sync();
-    } finally {
-      await file.close();
-    }
-    await rename(partial, path);
-  } catch (cause) {
-    await rm(partial, { force: true });
-    throw nodeError(`${path}: writing it`, cause);
+    throw cacheError(folder, `writing ${sidecarPath}`, cause);
   }
 }
 
 /** Removes a form, the sidecar first. */
-function dropCached(place: CachePlace): void {
-  for (const path of [place.sidecarPath, place.compressedPath]) {
-    attempt(`${path}: removing it`, () => rmSync(path, { force: true }));
+function dropCached({ folder, sidecarPath, compressedPath }: CachePlace): void {
+  for (const path of [sidecarPath, compressedPath]) {
+    attemptInCache(folder, `removing ${path}`, () => rmSync(path, { force: true }));
+  }
+}
+
+/** After a failure, which says more than that its leavings cannot be removed. */
+function dropQuietly(place: CachePlace): void {
+  try {
+    dropCached(place);
+  } catch {
+    // Without its sidecar what is left is no form.
   }
 }

@@ -23,6 +23,8 @@ export class MetalFile extends NativeObject implements DeviceFile {
   readonly writable: boolean;
   /** What read requests name: the compressed form where there is one. */
   readonly #stream: NativeObject | undefined;
+  /** The path of the compressed form. */
+  readonly #compressed: string | undefined;
 
   constructor(
     context: MetalContext,
@@ -31,12 +33,19 @@ export class MetalFile extends NativeObject implements DeviceFile {
     byteLength: number,
     writable: boolean,
     stream: NativeObject | undefined,
+    compressed?: string,
   ) {
     super(context, handle, true);
     this.path = path;
     this.byteLength = byteLength;
     this.writable = writable;
     this.#stream = stream;
+    this.#compressed = compressed;
+  }
+
+  /** What requests call the file in messages: what they read may be bad while the source is healthy. */
+  get requestName(): string {
+    return this.#compressed === undefined ? this.path : `${this.path} (${readFrom(this.#compressed)})`;
   }
 
   /** The handle for requests. */
@@ -145,9 +154,16 @@ export function openMetalFile(
     stream = new NativeObject(context, opened.handle, false);
   } catch (error) {
     context.symbols.hr_close(handle);
-    throw error;
+    throw error instanceof HeadraceError && error.code === "BAD_STREAM"
+      ? new HeadraceError("BAD_STREAM", `${error.message}; ${readFrom(compressed.path)}`, { cause: error })
+      : error;
   }
-  return new MetalFile(context, handle, path, byteLength, false, stream);
+  return new MetalFile(context, handle, path, byteLength, false, stream, compressed.path);
+}
+
+/** Names the compressed form and the remedy where it is bad. */
+function readFrom(compressed: string): string {
+  return `read from ${compressed}; if that is damaged, delete it and it is made again`;
 }
 
 function openHandle(

@@ -1,9 +1,10 @@
 /** Finds, checks and binds libHeadraceMetal. */
 import { dlopen } from "bun:ffi";
-import { closeSync, openSync, readSync, statSync } from "node:fs";
+import { statSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { HeadraceError } from "../../errors.ts";
 import { ABI_VERSION, STRUCTS } from "./abi.ts";
+import { type Image, readImage } from "./image.ts";
 import { type Checked, checked, SYMBOLS, VERSION_SYMBOLS } from "./symbols.ts";
 
 /** The bound library; it stays loaded until the process ends. */
@@ -14,7 +15,7 @@ export interface MetalLibrary {
   readonly symbols: Checked<typeof SYMBOLS>;
 }
 
-/** What mends a library that is missing or of another version. */
+/** What mends the package's own library where it is missing or of another version. */
 const BUILD = "`bun run native` builds it";
 const VARIABLE = "HEADRACE_METAL_LIBRARY";
 
@@ -25,7 +26,7 @@ export function loadLibrary(option: string | undefined): MetalLibrary {
   const { path, named } = findLibrary(option);
   let library = loaded.get(path);
   if (library === undefined) {
-    library = bindLibrary(path);
+    library = bindLibrary(path, mendOf(path, named, option));
     loaded.set(path, library);
   }
   return { ...library, named };
@@ -38,7 +39,8 @@ export function findLibrary(option: string | undefined): { readonly path: string
     const path = resolve(wanted);
     if (isFile(path)) return { path, named: true };
     const by = option === undefined ? `${VARIABLE} names it` : "option library names it";
-    throw unavailable(`${path} is not there, and ${by}; ${BUILD}`);
+    const what = isFolder(path) ? "is a folder" : "is not there";
+    throw unavailable(`${path} ${what}, and ${by}; ${mendOf(path, true, option)}`);
   }
   if (process.platform !== "darwin") {
     throw unavailable(`needs a Mac, and this is ${process.platform}; use host, which works on every machine`);
@@ -61,93 +63,90 @@ export function libraryPlaces(folder: string, executable: string): string[] {
   ];
 }
 
-function bindLibrary(path: string): Omit<MetalLibrary, "named"> {
-  checkArchitecture(path);
-  checkVersion(path);
+function bindLibrary(path: string, mend: string): Omit<MetalLibrary, "named"> {
+  checkImage(path, mend);
+  checkVersion(path, mend);
   let bound: object;
   try {
     bound = dlopen(path, SYMBOLS).symbols;
   } catch (error) {
-    throw unavailable(`${path} cannot be used: ${messageOf(error)}; ${BUILD}`, error);
+    const text = messageOf(error);
+    throw unavailable(`${path} cannot be used: ${text}; ${loadMend(text, mend)}`, error);
   }
   const symbols = checked(SYMBOLS, bound);
   if (symbols.hr_device_count() === 0) throw unavailable(`${path}: Metal has no device on this machine`);
   return { path, symbols };
 }
 
-function checkVersion(path: string): void {
+function checkVersion(path: string, mend: string): void {
   let bound: object;
   try {
     bound = dlopen(path, VERSION_SYMBOLS).symbols;
   } catch (error) {
-    throw unavailable(`${path} cannot be loaded: ${messageOf(error)}; ${BUILD}`, error);
+    const text = messageOf(error);
+    throw unavailable(`${path} cannot be loaded: ${text}; ${loadMend(text, mend)}`, error);
   }
   const { hr_abi_version, hr_struct_sizes } = checked(VERSION_SYMBOLS, bound);
   const version = hr_abi_version();
   if (version !== ABI_VERSION) {
     throw unavailable(
-      `${path} has version ${version} of the interface, and ${ABI_VERSION} is needed; ${BUILD}`,
+      `${path} has version ${version} of the interface, and ${ABI_VERSION} is needed; ${mend}`,
     );
   }
   const expected = Object.entries(STRUCTS);
   const sizes = new Uint32Array(new ArrayBuffer(4 * (expected.length + 1)));
   const count = hr_struct_sizes(sizes, sizes.length);
   if (count !== expected.length) {
-    throw unavailable(`${path} knows ${count} structs, and ${expected.length} are needed; ${BUILD}`);
+    throw unavailable(`${path} knows ${count} structs, and ${expected.length} are needed; ${mend}`);
   }
   for (const [index, [name, { byteLength }]] of expected.entries()) {
     if (sizes[index] === byteLength) continue;
-    throw unavailable(`${path}: ${name} has ${sizes[index]} bytes, and ${byteLength} are needed; ${BUILD}`);
+    throw unavailable(`${path}: ${name} has ${sizes[index]} bytes, and ${byteLength} are needed; ${mend}`);
   }
 }
 
-/** CPU types of Mach-O and machines of ELF, by the names of `process.arch`. */
-const MACH_O: ReadonlyMap<number, string> = new Map([
-  [0x0100000c, "arm64"],
-  [0x01000007, "x64"],
-]);
-const ELF: ReadonlyMap<number, string> = new Map([
-  [183, "arm64"],
-  [62, "x64"],
-]);
-
-/** The loader's own words for this are of little help. */
-function checkArchitecture(path: string): void {
-  const found = architecturesOf(path);
-  if (found === undefined) throw unavailable(`${path} is no library of this system; ${BUILD}`);
-  if (found.includes(process.arch)) return;
-  throw unavailable(`${path} is for ${found.join(" and ")}, and this process is ${process.arch}; ${BUILD}`);
-}
-
-/** What a library's header says that it is for; undefined where this system could not load it at all. */
-export function architecturesOf(path: string): string[] | undefined {
-  const header = new DataView(new ArrayBuffer(4096));
-  let length: number;
+/** The loader's own words for this are of little help, and a file that was cut off would end the process. */
+function checkImage(path: string, mend: string): void {
+  let image: Image | undefined;
   try {
-    const fd = openSync(path, "r");
-    try {
-      length = readSync(fd, header, 0, 4096, 0);
-    } finally {
-      closeSync(fd);
-    }
+    image = readImage(path);
   } catch (error) {
     throw unavailable(`${path} cannot be read: ${messageOf(error)}`, error);
   }
-  if (length < 64) return undefined;
-  const known = (table: ReadonlyMap<number, string>, type: number) =>
-    table.get(type) ?? `machine 0x${type.toString(16)}`;
-  const magic = header.getUint32(0, false);
-  if (process.platform === "linux") {
-    return magic === 0x7f454c46 ? [known(ELF, header.getUint16(18, true))] : undefined;
+  if (image === undefined) throw unavailable(`${path} is no library of this system; ${mend}`);
+  const { architectures, byteLength, neededBytes } = image;
+  if (!architectures.includes(process.arch)) {
+    const found = architectures.join(" and ");
+    throw unavailable(`${path} is for ${found}, and this process is ${process.arch}; ${mend}`);
   }
-  if (magic === 0xcffaedfe) return [known(MACH_O, header.getUint32(4, true))];
-  if (magic !== 0xcafebabe) return undefined;
-  const count = Math.min(header.getUint32(4, false), Math.floor((length - 8) / 20));
-  return Array.from({ length: count }, (_, i) => known(MACH_O, header.getUint32(8 + 20 * i, false)));
+  if (byteLength >= neededBytes) return;
+  throw unavailable(
+    `${path} is not whole: it has ${byteLength} bytes, and ${neededBytes} are needed; ${mend}`,
+  );
+}
+
+/** What mends a library at `path`. `bun run native` builds the package's own, and no other. */
+function mendOf(path: string, named: boolean, option: string | undefined): string {
+  if (!named || path === libraryPlaces(import.meta.dir, process.execPath)[0]) return BUILD;
+  return option === undefined ? `correct or unset ${VARIABLE}` : "correct or leave out the option library";
+}
+
+/** Libraries that come with Swift, in the words of the loader of Linux. */
+const NO_SWIFT =
+  /\blib(?:swift\w*|_?Foundation\w*|dispatch|BlocksRuntime)\.so\S*: cannot open shared object file/;
+
+/** What mends a library that the system's loader refuses with `text`. */
+function loadMend(text: string, mend: string): string {
+  if (process.platform !== "linux" || !NO_SWIFT.test(text)) return mend;
+  return "it needs the Swift that it was built with: run the command through `scripts/linux-swift`";
 }
 
 function isFile(path: string): boolean {
   return statSync(path, { throwIfNoEntry: false })?.isFile() ?? false;
+}
+
+function isFolder(path: string): boolean {
+  return statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false;
 }
 
 function messageOf(error: unknown): string {

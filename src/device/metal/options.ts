@@ -125,6 +125,10 @@ const WAYS = ["auto", "wake", "worker"];
 
 function checkChoices({ stream, fileQueues, sync, completions }: MetalOptions): void {
   if (stream !== undefined) chunkBytesOf(stream);
+  // It would mean the current folder.
+  if (stream?.cacheFolder === "") {
+    throw new HeadraceError("BAD_OPTION", "stream.cacheFolder is empty; name a folder or leave it out");
+  }
   choice("stream.codec", stream?.codec, Object.keys(CODECS));
   choice("fileQueues.priority", fileQueues?.priority, PRIORITIES);
   choice("sync", sync, SYNCS);

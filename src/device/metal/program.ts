@@ -101,7 +101,7 @@ export class Program {
     } else if (object instanceof MetalFile) {
       if (object.context !== this.#context) throw this.#foreign(`the file ${object.path}`);
       object.assertOpen();
-      this.#push(object.requestHandle, object.path);
+      this.#push(object.requestHandle, object.requestName);
     } else if (object instanceof MetalEvent || object instanceof MetalSequence) {
       const what = object instanceof MetalEvent ? "event" : "sequence";
       if (object.context !== this.#context) throw this.#foreign(`an object (a ${what})`);

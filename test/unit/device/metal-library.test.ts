@@ -5,12 +5,15 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { STRUCTS } from "../../../src/device/metal/abi.ts";
 import { openMetal } from "../../../src/device/metal/device.ts";
-import { architecturesOf, findLibrary, libraryPlaces } from "../../../src/device/metal/library.ts";
+import { readImage } from "../../../src/device/metal/image.ts";
+import { findLibrary, libraryPlaces } from "../../../src/device/metal/library.ts";
 import { encodeOptions, type MetalOptions } from "../../../src/device/metal/options.ts";
 import { HeadraceError } from "../../../src/errors.ts";
 import { parseHeader } from "./headrace-header.ts";
 
 const VARIABLE = "HEADRACE_METAL_LIBRARY";
+/** What mends a library that the option names. */
+const LEAVE_OUT = "correct or leave out the option library";
 const compiler = Bun.which("cc") ?? Bun.which("gcc") ?? Bun.which("clang");
 const sizes: readonly number[] = Object.values(STRUCTS).map(({ byteLength }) => byteLength);
 const saved = process.env[VARIABLE];
@@ -68,6 +71,8 @@ function expectUnavailable(library: string | undefined, ...parts: readonly (stri
   if (!(caught instanceof HeadraceError)) throw new Error(`got ${String(caught)}`);
   expect(caught.code).toBe("DEVICE_UNAVAILABLE");
   expect(caught.message).not.toContain("\n");
+  // Every library here is named, and none is the package's own.
+  expect(caught.message).not.toContain("bun run native");
   for (const part of parts) expect(caught.message).toContain(String(part));
 }
 
@@ -80,10 +85,12 @@ describe("finding the library", () => {
       expect(findLibrary(one)).toEqual({ path: one, named: true });
       expect(findLibrary(undefined)).toEqual({ path: two, named: true });
       process.env[VARIABLE] = join(dir, "gone");
-      expectUnavailable(undefined, join(dir, "gone"), VARIABLE, "bun run native");
-      expectUnavailable(join(dir, "lost"), join(dir, "lost"), "option library", "bun run native");
+      expectUnavailable(undefined, join(dir, "gone"), "is not there", `correct or unset ${VARIABLE}`);
+      expectUnavailable(join(dir, "lost"), join(dir, "lost"), "is not there", LEAVE_OUT);
       mkdirSync(join(dir, "folder"));
-      expectUnavailable(join(dir, "folder"), "is not there");
+      expectUnavailable(join(dir, "folder"), "is a folder", LEAVE_OUT);
+      process.env[VARIABLE] = join(dir, "folder");
+      expectUnavailable(undefined, "is a folder", `correct or unset ${VARIABLE}`);
     } finally {
       delete process.env[VARIABLE];
     }
@@ -107,33 +114,33 @@ describe("finding the library", () => {
 describe.skipIf(compiler === null)("a library that does not fit", () => {
   test("of another version", () => {
     const path = fake("newer.so", { version: 7 });
-    expectUnavailable(path, path, "version 7", "1 is needed", "bun run native");
+    expectUnavailable(path, path, "version 7", "1 is needed", LEAVE_OUT);
   });
 
   test("with a struct of another size, or with more or fewer structs", () => {
     const names = Object.keys(STRUCTS);
     const at = names.indexOf("hr_request");
     const path = fake("sizes.so", { sizes: sizes.with(at, 64) });
-    expectUnavailable(path, path, "hr_request has 64 bytes", "48 are needed", "bun run native");
+    expectUnavailable(path, path, "hr_request has 64 bytes", "48 are needed", LEAVE_OUT);
     expectUnavailable(fake("fewer.so", { sizes: sizes.slice(1) }), `${sizes.length - 1} structs`);
     expectUnavailable(fake("more.so", { sizes: [...sizes, 8] }), `${sizes.length + 1} structs`);
   });
 
   test("without a function, or without Metal", () => {
     const path = fake("partial.so", { without: "hr_queue_submit" });
-    expectUnavailable(path, path, "hr_queue_submit", "bun run native");
+    expectUnavailable(path, path, "hr_queue_submit", LEAVE_OUT);
     const empty = fake("no-device.so");
     expectUnavailable(empty, empty, "no device");
   });
 
   test.skipIf(process.platform !== "linux")("for another processor, or for none", () => {
     const bytes = readFileSync(fake("native.so"));
-    expect(architecturesOf(join(dir, "native.so"))).toEqual([process.arch]);
+    expect(readImage(join(dir, "native.so"))?.architectures).toEqual([process.arch]);
     const other = process.arch === "x64" ? 183 : 62;
     bytes.writeUInt16LE(other, 18);
     const path = join(dir, "other.so");
     writeFileSync(path, bytes);
-    expectUnavailable(path, path, process.arch === "x64" ? "arm64" : "x64", process.arch, "bun run native");
+    expectUnavailable(path, path, process.arch === "x64" ? "arm64" : "x64", process.arch, LEAVE_OUT);
     bytes.writeUInt16LE(8, 18);
     writeFileSync(path, bytes);
     expectUnavailable(path, "machine 0x8");
@@ -148,7 +155,80 @@ describe.skipIf(compiler === null)("a library that does not fit", () => {
 
   test("that the system cannot load", () => {
     const path = fake("broken.so", { needs: "nowhere_to_be_found" });
-    expectUnavailable(path, path, "cannot be loaded", "bun run native");
+    expectUnavailable(path, path, "cannot be loaded", LEAVE_OUT);
+  });
+});
+
+describe.skipIf(compiler === null || process.platform !== "linux")("a library on Linux", () => {
+  test("that is cut off, at any length, is told as such and does not end the process", () => {
+    const path = fake("whole.so");
+    const bytes = readFileSync(path);
+    expect(readImage(path)).toMatchObject({ byteLength: bytes.length });
+    expect(readImage(path)!.neededBytes).toBeLessThanOrEqual(bytes.length);
+    const cut = join(dir, "cut.so");
+    for (const length of [64, 100, 4096, bytes.length >> 1, bytes.length - 1]) {
+      writeFileSync(cut, bytes.subarray(0, length));
+      expectUnavailable(cut, cut, "is not whole", `it has ${length} bytes`, "are needed", LEAVE_OUT);
+    }
+    // Without section headers, the segments alone tell it.
+    bytes.writeBigUInt64LE(0n, 40);
+    bytes.writeUInt16LE(0, 60);
+    writeFileSync(cut, bytes.subarray(0, 4096));
+    expectUnavailable(cut, "is not whole: it has 4096 bytes");
+  });
+
+  test("whose Swift is not there", () => {
+    const runtime = join(dir, "libswiftCore.so");
+    const path = join(dir, "swift.so");
+    writeFileSync(`${path}.c`, "int x;");
+    for (const args of [
+      ["-o", runtime],
+      ["-Wl,--no-as-needed", "-o", path, `-L${dir}`, "-lswiftCore"],
+    ]) {
+      const built = Bun.spawnSync([compiler!, "-shared", "-fPIC", `${path}.c`, ...args]);
+      expect(built.stderr.toString()).toBe("");
+    }
+    rmSync(runtime);
+    expectUnavailable(
+      path,
+      path,
+      "libswiftCore",
+      "the Swift that it was built with",
+      "`scripts/linux-swift`",
+    );
+  });
+});
+
+describe("a Mach-O file", () => {
+  test("needs all of its segments, and a fat file its slice for arm64", () => {
+    const path = join(dir, "mach");
+    const thin = Buffer.alloc(200);
+    thin.writeUInt32BE(0xcffaedfe, 0);
+    thin.writeUInt32LE(0x0100000c, 4);
+    thin.writeUInt32LE(2, 16);
+    thin.writeUInt32LE(16 + 72, 20);
+    thin.writeUInt32LE(0x1b, 32);
+    thin.writeUInt32LE(16, 36);
+    thin.writeUInt32LE(0x19, 48);
+    thin.writeUInt32LE(72, 52);
+    thin.writeBigUInt64LE(4096n, 48 + 40);
+    thin.writeBigUInt64LE(500n, 48 + 48);
+    writeFileSync(path, thin);
+    expect(readImage(path, "darwin")).toEqual({
+      architectures: ["arm64"],
+      byteLength: 200,
+      neededBytes: 4596,
+    });
+    const fat = Buffer.alloc(100);
+    const slices = [0x01000007, 3, 9000, 900, 0, 0x0100000c, 0, 4096, 800, 0];
+    for (const [i, value] of [0xcafebabe, 2, ...slices].entries()) fat.writeUInt32BE(value, 4 * i);
+    writeFileSync(path, fat);
+    expect(readImage(path, "darwin")).toEqual({
+      architectures: ["x64", "arm64"],
+      byteLength: 100,
+      neededBytes: 4896,
+    });
+    expect(readImage(path, "linux")).toBeUndefined();
   });
 });
 
