@@ -1,5 +1,5 @@
 /** Bad requests, bad files and failing disks: a code and numbers each, and nothing else. */
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { chmodSync, mkdirSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Device, DeviceBuffer, DeviceQueue } from "../../src/device/device.ts";
@@ -12,7 +12,8 @@ import {
   run,
   runWell,
   type Subject,
-  tempDir,
+  type TempDir,
+  useRig,
 } from "./harness.ts";
 
 /** Whether `create` gives a buffer, which is closed at once. */
@@ -26,17 +27,11 @@ function canAllocate(create: () => DeviceBuffer): boolean {
 }
 
 export function failureCases(subject: Subject): void {
-  let dir: ReturnType<typeof tempDir>;
+  let dir: TempDir;
   let device: Device;
   let queue: DeviceQueue;
-  beforeAll(() => {
-    dir = tempDir();
-    device = subject.open();
-    queue = device.createQueue();
-  });
-  afterAll(async () => {
-    await device.close();
-    dir[Symbol.dispose]();
+  useRig(subject, (rig) => {
+    ({ dir, device, queue } = rig);
   });
 
   test("files that are not there or no files", () => {

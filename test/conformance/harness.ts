@@ -1,5 +1,5 @@
 /** What the conformance cases need of a device under test, and of the file system. */
-import { expect, test } from "bun:test";
+import { afterAll, beforeAll, expect, test } from "bun:test";
 import { closeSync, ftruncateSync, mkdtempSync, openSync, rmSync, writeFileSync, writeSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -46,10 +46,35 @@ export function testWhere(holds: boolean, whyNot: string): typeof test {
   return skip as unknown as typeof test;
 }
 
+export interface TempDir extends Disposable {
+  readonly path: string;
+}
+
 /** A directory of its own, removed on dispose. */
-export function tempDir(): { readonly path: string; [Symbol.dispose](): void } {
+export function tempDir(): TempDir {
   const path = mkdtempSync(join(tmpdir(), "headrace-device-"));
   return { path, [Symbol.dispose]: () => rmSync(path, { recursive: true, force: true }) };
+}
+
+/** What the cases of one file share. */
+export interface Rig {
+  readonly dir: TempDir;
+  readonly device: Device;
+  readonly queue: DeviceQueue;
+}
+
+/** Opens a rig before the cases of the describe block around it, which `take` gets, and closes it after them. */
+export function useRig(subject: Subject, take: (rig: Rig) => void): void {
+  let rig: Rig | undefined;
+  beforeAll(() => {
+    const device = subject.open();
+    rig = { dir: tempDir(), device, queue: device.createQueue() };
+    take(rig);
+  });
+  afterAll(async () => {
+    await rig?.device.close();
+    rig?.dir[Symbol.dispose]();
+  });
 }
 
 /** Bytes that differ from their neighbours and from those one page on. */

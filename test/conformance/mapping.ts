@@ -1,5 +1,5 @@
 /** Mappings: the same bytes as a read, without a copy, at any offset. */
-import { afterAll, beforeAll, expect, test } from "bun:test";
+import { expect, test } from "bun:test";
 import { truncateSync } from "node:fs";
 import { type Device, type DeviceQueue, isDeclined } from "../../src/device/device.ts";
 import {
@@ -13,21 +13,16 @@ import {
   runWell,
   type Subject,
   sparseFile,
-  tempDir,
+  type TempDir,
+  useRig,
 } from "./harness.ts";
 
 export function mappingCases(subject: Subject): void {
-  let dir: ReturnType<typeof tempDir>;
+  let dir: TempDir;
   let device: Device;
   let queue: DeviceQueue;
-  beforeAll(() => {
-    dir = tempDir();
-    device = subject.open();
-    queue = device.createQueue();
-  });
-  afterAll(async () => {
-    await device.close();
-    dir[Symbol.dispose]();
+  useRig(subject, (rig) => {
+    ({ dir, device, queue } = rig);
   });
 
   test("any offset and length shows the file's bytes", () => {

@@ -1,5 +1,5 @@
 /** Reads, writes and copies: every byte, and no other. */
-import { afterAll, beforeAll, expect, test } from "bun:test";
+import { expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import fc from "fast-check";
@@ -13,23 +13,18 @@ import {
   runWell,
   type Subject,
   sparseFile,
-  tempDir,
+  type TempDir,
+  useRig,
 } from "./harness.ts";
 
 const GUARD = 0xa5;
 
 export function moveCases(subject: Subject): void {
-  let dir: ReturnType<typeof tempDir>;
+  let dir: TempDir;
   let device: Device;
   let queue: DeviceQueue;
-  beforeAll(() => {
-    dir = tempDir();
-    device = subject.open();
-    queue = device.createQueue();
-  });
-  afterAll(async () => {
-    await device.close();
-    dir[Symbol.dispose]();
+  useRig(subject, (rig) => {
+    ({ dir, device, queue } = rig);
   });
 
   test("new memory is zeroed and page-aligned", () => {

@@ -1,5 +1,5 @@
 /** Barriers, events, dispatches, cancel and deadlines. */
-import { afterAll, beforeAll, expect, test } from "bun:test";
+import { expect, test } from "bun:test";
 import type { Device, DeviceQueue } from "../../src/device/device.ts";
 import {
   bytesOf,
@@ -12,23 +12,18 @@ import {
   run,
   runWell,
   type Subject,
-  tempDir,
+  type TempDir,
   testWhere,
+  useRig,
 } from "./harness.ts";
 import { ADD, addConstants, BLOCK, BLOCK_SUMS, blockSums } from "./kernels.ts";
 
 export function orderCases(subject: Subject): void {
-  let dir: ReturnType<typeof tempDir>;
+  let dir: TempDir;
   let device: Device;
   let queue: DeviceQueue;
-  beforeAll(() => {
-    dir = tempDir();
-    device = subject.open();
-    queue = device.createQueue();
-  });
-  afterAll(async () => {
-    await device.close();
-    dir[Symbol.dispose]();
+  useRig(subject, (rig) => {
+    ({ dir, device, queue } = rig);
   });
 
   test("tickets count up, and each can be asked for often", async () => {

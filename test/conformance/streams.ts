@@ -1,5 +1,5 @@
 /** Files read through the device's own file queue: the same bytes as by lanes, compressed or not. */
-import { afterAll, beforeAll, expect, test } from "bun:test";
+import { expect, test } from "bun:test";
 import { truncateSync, utimesSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Device, DeviceQueue } from "../../src/device/device.ts";
@@ -14,23 +14,18 @@ import {
   run,
   runWell,
   type Subject,
-  tempDir,
+  type TempDir,
   testWhere,
+  useRig,
   withDevice,
 } from "./harness.ts";
 
 export function streamCases(subject: Subject): void {
-  let dir: ReturnType<typeof tempDir>;
+  let dir: TempDir;
   let device: Device;
   let queue: DeviceQueue;
-  beforeAll(() => {
-    dir = tempDir();
-    device = subject.open();
-    queue = device.createQueue();
-  });
-  afterAll(async () => {
-    await device.close();
-    dir[Symbol.dispose]();
+  useRig(subject, (rig) => {
+    ({ dir, device, queue } = rig);
   });
 
   const canStream = subject.openStreaming !== undefined;
