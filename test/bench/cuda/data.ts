@@ -20,6 +20,8 @@ const LARGE_TENSORS = 16;
 const TENSOR_COLUMNS = 4096;
 /** Longest part of the rows that one task fills. */
 const ROWS_PART = 64 * 2 ** 20;
+/** Some batches of the most common size. */
+const LEAST_ROWS = 4096;
 /** Batches whose checksums one task computes. */
 const BATCHES_PART = 16;
 
@@ -76,7 +78,7 @@ function tensorsOf(file: number, largeBytes: number): TensorSpec[] {
 
 /** One file of at least `byteLength` bytes: `x`, float32 rows of 3 KiB. */
 export async function rows(folder: string, byteLength: number): Promise<RowData> {
-  const numRows = Math.ceil(byteLength / ROW_BYTES);
+  const numRows = Math.max(LEAST_ROWS, Math.ceil(byteLength / ROW_BYTES));
   const home = join(folder, `cuda-rows-${numRows}`);
   const path = join(home, "rows.safetensors");
   const tensors: TensorSpec[] = [
