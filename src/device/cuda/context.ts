@@ -6,6 +6,9 @@ import { OutCell } from "./cells.ts";
 import type { CudaDriver } from "./driver.ts";
 import { cudaError, isSticky } from "./errors.ts";
 
+/** CU_CTX_SCHED_BLOCKING_SYNC: who waits sleeps. */
+const BLOCKING_SYNC = 4;
+
 export interface CudaContextParts {
   readonly deviceName: string;
   readonly syscalls: Syscalls;
@@ -33,6 +36,14 @@ export class CudaContext extends HostContext {
     this.driver = driver;
     this.handle = handle;
     this.#alive.unref();
+  }
+
+  /** Makes a context of the device, a CUdevice, in about a tenth of a second. Throws `DEVICE_LOST`, `DEVICE_FAILED`. */
+  static create(driver: CudaDriver, deviceName: string, device: number, syscalls: Syscalls): CudaContext {
+    const out = new OutCell();
+    const result = driver.symbols.cuCtxCreate_v2(out.clear(), BLOCKING_SYNC, device);
+    if (result !== 0) throw cudaError(driver, `${deviceName}: a new context`, result);
+    return new CudaContext({ deviceName, syscalls, driver, handle: out.u64 });
   }
 
   /** Why no work can be done in the context any more. */

@@ -56,6 +56,13 @@ export class CudaMemory extends HostMemory {
     return { declined: `${file.path}: ${refused}` };
   }
 
+  /** Zeroed memory that host and device see at one address, for the device's own use: given back by
+   * {@link CudaMemory.unmap}. Throws `OUT_OF_MEMORY`, `DEVICE_LOST`. */
+  pin(byteLength: number): Extent {
+    this.#cuda.use();
+    return this.#allocateShared(byteLength);
+  }
+
   /** Throws `OUT_OF_MEMORY`, `DEVICE_LOST`, `DEVICE_FAILED`. */
   protected override allocate(byteLength: number, storage: Storage): Extent {
     this.#cuda.use();

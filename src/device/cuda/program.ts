@@ -13,10 +13,10 @@ export const Transfer = {
   source: 0,
   target: 1,
   byteLength: 2,
-  /** Index of the request, whose entry has more. */
-  request: 3,
   /** Index of the source in the submission's objects. */
-  object: 4,
+  object: 3,
+  /** 1 where the target is memory of the host. */
+  toHost: 4,
 } as const;
 
 /** What the GPU does, one after the other. */
@@ -42,8 +42,8 @@ export class CudaProgram extends Program {
   #open: GpuStep | undefined;
 
   /** Memory that a transfer comes from. */
-  sourceOf(transfer: number): Region | undefined {
-    return this.objects.regionOf(this.transfers[transfer * TRANSFER + Transfer.object]!);
+  sourceOf(transfer: number): Region {
+    return this.objects.regionOf(this.transfers[transfer * TRANSFER + Transfer.object]!)!;
   }
 
   /** Descriptor of the file behind a transfer's source, or -1, and the length that it must have. */
@@ -65,7 +65,7 @@ export class CudaProgram extends Program {
     return op === Op.copy && (this.#onDevice(source) || this.#onDevice(target)) ? 0 : op;
   }
 
-  protected override takeMove(request: number, source: number): void {
+  protected override takeMove(request: number, source: number, target: number): void {
     const at = this.#numTransfers * TRANSFER;
     if (at === this.transfers.length) {
       const larger = new Float64Array(2 * at);
@@ -78,8 +78,8 @@ export class CudaProgram extends Program {
     transfers[at + Transfer.source] = entries[from + Field.source]!;
     transfers[at + Transfer.target] = entries[from + Field.target]!;
     transfers[at + Transfer.byteLength] = entries[from + Field.byteLength]!;
-    transfers[at + Transfer.request] = request;
     transfers[at + Transfer.object] = source;
+    transfers[at + Transfer.toHost] = this.#onDevice(target) ? 0 : 1;
     this.#numTransfers++;
   }
 

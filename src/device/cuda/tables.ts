@@ -1,6 +1,6 @@
 /** Pinned memory for the tables of small copies, reused. */
 import { viewOf } from "../common/views.ts";
-import type { DeviceBuffer } from "../device.ts";
+import type { Extent } from "../host/memory.ts";
 import { MOVE_ADDRESS_BYTES, MOVE_LENGTH_BYTES, type MoveTable } from "../../kernels/move.ts";
 
 /** Copies that one table holds. */
@@ -13,14 +13,20 @@ export interface Table extends MoveTable {
   readonly byteLengthsAt: number;
 }
 
+/** Where tables lie. */
+export interface PinnedMemory {
+  /** Zeroed memory that host and device see at one address. */
+  pin(byteLength: number): Extent;
+  unmap(extent: Extent): void;
+}
+
 export class Tables {
-  readonly #create: (byteLength: number) => DeviceBuffer;
-  readonly #buffers: DeviceBuffer[] = [];
+  readonly #memory: PinnedMemory;
+  readonly #extents: Extent[] = [];
   readonly #free: Table[] = [];
 
-  /** `create` makes pinned memory, which this object closes. */
-  constructor(create: (byteLength: number) => DeviceBuffer) {
-    this.#create = create;
+  constructor(memory: PinnedMemory) {
+    this.#memory = memory;
   }
 
   take(): Table {
@@ -31,17 +37,17 @@ export class Tables {
     this.#free.push(table);
   }
 
+  /** When no copy uses a table any more. */
   close(): void {
-    for (const buffer of this.#buffers) buffer.close();
+    for (const extent of this.#extents.splice(0)) this.#memory.unmap(extent);
   }
 
   #make(): Table {
     const addressBytes = TABLE_MOVES * MOVE_ADDRESS_BYTES;
     const lengthBytes = TABLE_MOVES * MOVE_LENGTH_BYTES;
-    const buffer = this.#create(addressBytes + lengthBytes);
-    this.#buffers.push(buffer);
-    const at = buffer.hostAddress;
-    // Not by the buffer's own views, which would be tracked and which `close` empties under the table.
+    const extent = this.#memory.pin(addressBytes + lengthBytes);
+    this.#extents.push(extent);
+    const at = extent.base;
     return {
       addresses: new Uint32Array(viewOf(at, addressBytes)),
       byteLengths: new Uint32Array(viewOf(at + addressBytes, lengthBytes)),

@@ -44,6 +44,12 @@ export class Windows {
     return Math.min(this.windowBytes, this.byteLength - index * this.windowBytes);
   }
 
+  /** Bytes from `address` to the end of its window. */
+  restFrom(address: number): number {
+    const index = this.indexOf(address);
+    return this.addressOf(index) + this.lengthOf(index) - address;
+  }
+
   /** Whether all that `[address, address + byteLength)` touches is registered. */
   covers(address: number, byteLength: number): boolean {
     const last = this.indexOf(address + byteLength - 1);
