@@ -143,19 +143,21 @@ class BusyLoop implements AsyncDisposable {
     return Math.max(1, Math.min(MAX_STEPS, Math.round((steps * seconds) / taken)));
   }
 
-  /** Of one run of the kernel: what four more of them take, so that the way there and back does not count. */
+  /** Of one run of the kernel: what four more of them take, so that the way there and back does not count, unless that
+   * varies by more than they take. */
   async #seconds(threads: number, steps: number): Promise<number> {
     const one = new RequestList();
     const five = new RequestList();
     this.#add(one, threads, steps);
     for (let i = 0; i < 5; i++) this.#add(five, threads, steps);
     const taken: number[] = [];
-    for (let i = 0; i < 3; i++) {
+    for (let i = 0; i < 5; i++) {
       const started = Bun.nanoseconds();
       await this.#submit(one);
       const middle = Bun.nanoseconds();
       await this.#submit(five);
-      taken.push(Math.max(1, Bun.nanoseconds() - middle - (middle - started)) / 4e9);
+      const [single, all] = [middle - started, Bun.nanoseconds() - middle];
+      taken.push((all > single ? (all - single) / 4 : all / 5) / 1e9);
     }
     return quantile(taken, 0.5);
   }

@@ -1,14 +1,17 @@
 /** One Worker of a team: fills ranges of files, and sums up what is in them. */
 import { closeSync, openSync, readSync, writeSync } from "node:fs";
-import { checksumOf } from "../../../src/kernels/checksum.ts";
+import { addChecksum, checksumOf } from "../../../src/kernels/checksum.ts";
 
 export type DataTask =
   | {
-      /** `fill` writes numbers that depend on file and offset alone; `sum` answers the range's checksum. */
+      /** `fill` writes numbers that depend on file and offset alone; `sum` answers the two sums of a part of a
+       * tensor. */
       readonly op: "fill" | "sum";
       readonly path: string;
       readonly offset: number;
       readonly byteLength: number;
+      /** Of the part in its tensor. */
+      readonly position: number;
     }
   | {
       /** Answers the checksums of batches `[first, end)` of `batchSize` rows, whose numbers are `ids`. */
@@ -35,11 +38,11 @@ self.onmessage = ({ data }: MessageEvent<DataTask>) => {
   }
 };
 
-function run(task: DataTask): string | string[] | null {
+function run(task: DataTask): Uint32Array | string[] | null {
   const fd = openSync(task.path, task.op === "fill" ? "r+" : "r");
   try {
     if (task.op === "batches") return batches(fd, task);
-    if (task.op === "sum") return checksumOf(readWhole(fd, new Uint8Array(task.byteLength), task.offset));
+    if (task.op === "sum") return sum(fd, task.offset, task.byteLength, task.position);
     fill(fd, task.path, task.offset, task.byteLength);
     return null;
   } finally {
@@ -62,6 +65,16 @@ function fill(fd: number, path: string, offset: number, byteLength: number): voi
       done += writeSync(fd, bytes, done, bytes.length - done, offset + at + done);
     }
   }
+}
+
+function sum(fd: number, offset: number, byteLength: number, position: number): Uint32Array {
+  const sums = new Uint32Array(2);
+  const piece = new Uint8Array(Math.min(PIECE, byteLength));
+  for (let at = 0; at < byteLength; at += PIECE) {
+    const bytes = piece.subarray(0, Math.min(PIECE, byteLength - at));
+    addChecksum(sums, readWhole(fd, bytes, offset + at), position + at);
+  }
+  return sums;
 }
 
 function batches(fd: number, task: Extract<DataTask, { op: "batches" }>): string[] {

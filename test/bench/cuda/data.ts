@@ -6,6 +6,7 @@ import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, readFileSync, wr
 import { join } from "node:path";
 import { encodeHeader, type TensorSpec } from "../../../src/format/safetensors-header.ts";
 import { openDevice } from "../../../src/index.ts";
+import { finishChecksum } from "../../../src/kernels/checksum.ts";
 import { ROW_BYTES } from "../data.ts";
 import { hasBytes } from "../harness.ts";
 import type { DataTask } from "./data-worker.ts";
@@ -18,8 +19,8 @@ const NUM_FILES = 4;
 /** Of each file of weights; each has three small ones beside them. */
 const LARGE_TENSORS = 16;
 const TENSOR_COLUMNS = 4096;
-/** Longest part of the rows that one task fills. */
-const ROWS_PART = 64 * 2 ** 20;
+/** Longest part of a tensor that one task fills or sums up. */
+const PART_BYTES = 32 * 2 ** 20;
 /** Some batches of the most common size. */
 const LEAST_ROWS = 4096;
 /** Batches whose checksums one task computes. */
@@ -126,10 +127,9 @@ async function make(home: string, files: readonly FileSpec[]): Promise<Pick<Data
     }),
   );
   using team = new Team();
-  await team.run<null>(tasks.flatMap(partsOf));
+  await team.run<null>(tasks.flatMap((task) => partsOf("fill", task)));
   for (const { path } of plans) flush(path);
-  const ranges = tasks.map((task): DataTask => ({ ...task, op: "sum" }));
-  const values = await team.run<string>(ranges);
+  const values = await sumsOf(team, tasks);
   const names = plans.flatMap(({ tensors }) => tensors.map(({ name }) => name));
   const sums = Object.fromEntries(names.map((name, i) => [name, values[i]!]));
   writeFileSync(listing, JSON.stringify({ version: VERSION, sums }, null, 1));
@@ -138,15 +138,35 @@ async function make(home: string, files: readonly FileSpec[]): Promise<Pick<Data
   return { sums, byteLength };
 }
 
+interface FileRange {
+  readonly path: string;
+  readonly offset: number;
+  readonly byteLength: number;
+}
+
 /** A range of a file in parts that keep all Workers at it. */
-function partsOf(range: { path: string; offset: number; byteLength: number }): DataTask[] {
-  const count = Math.ceil(range.byteLength / ROWS_PART);
-  return Array.from({ length: count }, (_, i) => ({
-    op: "fill",
-    path: range.path,
-    offset: range.offset + i * ROWS_PART,
-    byteLength: Math.min(ROWS_PART, range.byteLength - i * ROWS_PART),
-  }));
+function partsOf(op: "fill" | "sum", { path, offset, byteLength }: FileRange): DataTask[] {
+  return Array.from({ length: Math.ceil(byteLength / PART_BYTES) }, (_, i) => {
+    const position = i * PART_BYTES;
+    const length = Math.min(PART_BYTES, byteLength - position);
+    return { op, path, offset: offset + position, byteLength: length, position };
+  });
+}
+
+/** The checksums of tensors, one after another, each from the sums of its parts. */
+async function sumsOf(team: Team, tensors: readonly FileRange[]): Promise<string[]> {
+  const parts = tensors.map((tensor) => partsOf("sum", tensor));
+  const found = await team.run<Uint32Array>(parts.flat());
+  let next = 0;
+  return tensors.map(({ byteLength }, i) => {
+    const total = new Uint32Array(2);
+    for (const [a, b] of found.slice(next, next + parts[i]!.length)) {
+      total[0]! += a!;
+      total[1]! += b!;
+    }
+    next += parts[i]!.length;
+    return finishChecksum(total, byteLength);
+  });
 }
 
 /** Brings a file onto the disk, so that nothing of its writing is left to do when something is measured. */

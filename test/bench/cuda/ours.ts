@@ -7,7 +7,6 @@ import {
   type Device,
   Loader,
   type LoaderOptions,
-  type OpenDeviceOptions,
   openDataset,
   openDevice,
   TraceRecorder,
@@ -28,8 +27,7 @@ export interface OwnDevice extends AsyncDisposable {
 
 /** Opens the device that the options name. */
 export function openBenchDevice(options: BenchOptions, ordinal = options.ordinal): OwnDevice {
-  const own: OpenDeviceOptions & { ordinal: number } = { ordinal };
-  const device = openDevice(options.device, own);
+  const device = openDevice(options.device, { ordinal });
   return { device, [Symbol.asyncDispose]: () => device.close() };
 }
 

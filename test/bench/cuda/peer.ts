@@ -4,7 +4,7 @@ import { join } from "node:path";
 
 /** The first answer may have to wait for large libraries, the others for a slow peer. */
 const START_TIMEOUT_MS = 120_000;
-const ASK_TIMEOUT_MS = 120_000;
+const ASK_TIMEOUT_MS = 45_000;
 
 /** Why a peer cannot be asked: not a failure of ours. */
 export class PeerMissing extends Error {}
@@ -54,7 +54,7 @@ export class Peer implements AsyncDisposable {
     return Peer.start([python, join(import.meta.dir, "peers", script), device === "cuda" ? device : "cpu"]);
   }
 
-  /** Throws {@link PeerMissing} with the peer's own words where it fails, ends, or takes longer than two minutes. */
+  /** Throws {@link PeerMissing} with the peer's own words where it fails, ends, or takes too long. */
   async ask<T>(command: Readonly<Record<string, unknown>>): Promise<T> {
     this.#child.stdin.write(`${JSON.stringify(command)}\n`);
     this.#child.stdin.flush();
