@@ -89,7 +89,8 @@ export interface CudaMock {
 
 /** Compiles the mock unless it is there already. Takes seconds the first time, and nothing after. */
 export function buildCudaMock(): BuiltMock {
-  if (process.platform !== "linux") return { missing: `the mock needs Linux, and this is ${process.platform}` };
+  if (process.platform !== "linux")
+    return { missing: `the mock needs Linux, and this is ${process.platform}` };
   const folder = import.meta.dir;
   const sources = readdirSync(folder)
     .filter((name) => /\.(cpp|h)$/.test(name) && name !== "selftest.cpp")
@@ -99,7 +100,11 @@ export function buildCudaMock(): BuiltMock {
     return { missing: "no C++ compiler: set CXX, or install c++, g++ or clang++" };
   }
   const hash = createHash("sha256").update(`${compiler}\0${process.arch}\0`);
-  for (const name of sources) hash.update(name).update("\0").update(readFileSync(join(folder, name)));
+  for (const name of sources)
+    hash
+      .update(name)
+      .update("\0")
+      .update(readFileSync(join(folder, name)));
   const all = join(tmpdir(), `headrace-cuda-mock-${process.getuid?.() ?? 0}`);
   const cache = join(all, hash.digest("hex").slice(0, 24));
   mkdirSync(cache, { recursive: true, mode: 0o700 });
@@ -124,7 +129,10 @@ function compile(compiler: string, folder: string, sources: readonly string[], p
     .join("");
   const command = [compiler, "-x", "c++", "-std=c++17", "-O1", "-Wall", "-Wextra", "-fPIC", "-shared"];
   command.push("-fvisibility=hidden", "-pthread", `-DMOCK_COMPILER=${JSON.stringify(compiler)}`);
-  const ran = Bun.spawnSync([...command, "-o", made, "-", "-ldl"], { stdin: Buffer.from(text), stderr: "pipe" });
+  const ran = Bun.spawnSync([...command, "-o", made, "-", "-ldl"], {
+    stdin: Buffer.from(text),
+    stderr: "pipe",
+  });
   if (ran.exitCode !== 0) {
     rmSync(made, { force: true });
     return { missing: `${compiler} does not compile the mock: ${ran.stderr.toString().slice(0, 2000)}` };
@@ -155,7 +163,8 @@ export function openCudaMock(path: string): CudaMock {
     reset: () => symbols.mock_reset(),
     configure: (config) => {
       const code = symbols.mock_configure(cstring(configText(config)));
-      if (code === -2) throw new Error("the mock's totalBytes cannot change while device memory is allocated");
+      if (code === -2)
+        throw new Error("the mock's totalBytes cannot change while device memory is allocated");
       if (code !== 0) throw new Error(`the mock does not know all of ${JSON.stringify(config)}`);
     },
     setFaults: (faults) => {
