@@ -1,7 +1,8 @@
 /** Kernels compiled from their portable text, and the modules they lie in. */
 import { HeadraceError } from "../../errors.ts";
-import type { KernelSource, Pipeline } from "../device.ts";
+import type { KernelSource } from "../device.ts";
 import type { HostContext } from "../host/context.ts";
+import { EnginePipeline } from "../host/pipeline.ts";
 import { cText, OutCell } from "./cells.ts";
 import { compileKernel, type KernelText, type Target } from "./compile.ts";
 import type { CudaDriver } from "./driver.ts";
@@ -23,15 +24,12 @@ export interface CudaModule {
   readonly handle: number;
 }
 
-export class CudaPipeline implements Pipeline {
-  readonly context: HostContext;
-  readonly name: string;
+export class CudaPipeline extends EnginePipeline {
   /** CUfunction; valid until its compiler is closed. */
   readonly functionHandle: number;
   /** Threads of a group at most. */
   readonly maxThreadsPerBlock: number;
   readonly module: CudaModule;
-  closed = false;
   readonly #driver: CudaDriver;
   /** Threadgroup memory of the kernel's own arrays. */
   readonly #ownGroupBytes: number;
@@ -39,8 +37,7 @@ export class CudaPipeline implements Pipeline {
 
   /** Takes up the kernel `name` of a module, whose context is current. Throws `BAD_KERNEL` where there is none. */
   constructor(context: HostContext, driver: CudaDriver, module: CudaModule, name: string) {
-    this.context = context;
-    this.name = name;
+    super(context, name);
     this.module = module;
     this.#driver = driver;
     const { symbols } = driver;
@@ -70,14 +67,6 @@ export class CudaPipeline implements Pipeline {
       throw new HeadraceError("BAD_OPTION", `${text} (${error.message})`);
     }
     this.#groupBytes = byteLength;
-  }
-
-  close(): void {
-    this.closed = true;
-  }
-
-  [Symbol.dispose](): void {
-    this.close();
   }
 
   #attribute(attribute: number): number {
