@@ -13,10 +13,15 @@
  *     HR_SHARED(type, name, length);      an array that the threadgroup shares, at the top of the body
  *     HR_BARRIER();                       all threads of the threadgroup have come here, and see each other's writes
  *     hr_simd_sum(value)                  the sum over the simdgroup's threads, added in the same order everywhere
+ *   HR_ATOMIC_ADD(pointer, value);        adds to a uint32_t of a buffer, which other threads may add to at the same time
  *   HR_FUNCTION_CONSTANT(index, type, name);   outside of functions: a value that the pipeline is made with; type is bool,
  *                                         int32_t, uint32_t or float
  *   HR_FN                                 before a function that kernels call
  *   HR_DEVICE, HR_CONSTANT, HR_GROUP, HR_THREAD   before what a pointer of such a function points to
+ *   HR_ADDRESS(pointer)                   where an HR_DEVICE pointer points to, as uint64_t
+ *   HR_POINTER(type, address)             the HR_DEVICE pointer to what lies there
+ *   hr_load<T>(pointer), hr_store<T>(pointer, value)   a T at a pointer to bytes, which must be a multiple of T's size;
+ *                                         T is an unsigned integer or hr_uint4, the 16 bytes x, y, z, w of uint32_t each
  *   hr_half, hr_bfloat                    stored as 2 bytes; hr_float(v) gives a float, hr_to_half(f), hr_to_bfloat(f) the
  *                                         nearest, ties to even
  *   int8_t to uint64_t; sizes in structs as these, and no bool, size_t or vector
@@ -51,10 +56,15 @@ using namespace metal;
 #define HR_FUNCTION_CONSTANT(index, type, name) constant type name [[function_constant(index)]]
 #define HR_SHARED(type, name, length) threadgroup type name[length]
 #define HR_BARRIER() threadgroup_barrier(mem_flags::mem_device | mem_flags::mem_threadgroup)
+#define HR_ATOMIC_ADD(pointer, value) \
+  ((void)atomic_fetch_add_explicit((device atomic_uint *)(pointer), uint(value), memory_order_relaxed))
+#define HR_ADDRESS(pointer) reinterpret_cast<uint64_t>(pointer)
+#define HR_POINTER(type, address) reinterpret_cast<device type *>(uint64_t(address))
 #define HR_SHUFFLE_DOWN(value, by) simd_shuffle_down(value, ushort(by))
 #define HR_BROADCAST(value) simd_broadcast(value, ushort(0))
 #define HR_BITS_OF(value) as_type<uint32_t>(value)
 #define HR_FLOAT_OF(bits) as_type<float>(bits)
+typedef uint4 hr_uint4;
 
 #elif defined(__CUDACC__) || defined(__CUDACC_RTC__)
 
@@ -90,10 +100,17 @@ typedef unsigned long long uint64_t;
 #define HR_FUNCTION_CONSTANT(index, type, name) constexpr type name = type(HR_FUNCTION_CONSTANT_##index)
 #define HR_SHARED(type, name, length) __shared__ type name[length]
 #define HR_BARRIER() __syncthreads()
+#define HR_ATOMIC_ADD(pointer, value) ((void)atomicAdd(pointer, value))
+#define HR_ADDRESS(pointer) reinterpret_cast<uint64_t>(pointer)
+#define HR_POINTER(type, address) reinterpret_cast<type *>(address)
 #define HR_SHUFFLE_DOWN(value, by) __shfl_down_sync(0xffffffffu, value, by)
 #define HR_BROADCAST(value) __shfl_sync(0xffffffffu, value, 0)
 #define HR_BITS_OF(value) __float_as_uint(value)
 #define HR_FLOAT_OF(bits) __uint_as_float(bits)
+/* As one load or store of 16 bytes. */
+struct alignas(16) hr_uint4 {
+  uint32_t x, y, z, w;
+};
 
 #else
 
@@ -116,6 +133,9 @@ typedef unsigned long long uint64_t;
 #define HR_FUNCTION_CONSTANT(index, type, name) constexpr type name = type(HR_FUNCTION_CONSTANT_##index)
 #define HR_SHARED(type, name, length) type name[length]
 #define HR_BARRIER() ((void)0)
+#define HR_ATOMIC_ADD(pointer, value) ((void)__atomic_fetch_add(pointer, value, __ATOMIC_RELAXED))
+#define HR_ADDRESS(pointer) reinterpret_cast<uint64_t>(pointer)
+#define HR_POINTER(type, address) reinterpret_cast<type *>(address)
 #define HR_SHUFFLE_DOWN(value, by) (value)
 #define HR_BROADCAST(value) (value)
 static inline uint32_t hr_bits_of(float value) {
@@ -130,7 +150,27 @@ static inline float hr_float_of(uint32_t bits) {
 }
 #define HR_BITS_OF(value) hr_bits_of(value)
 #define HR_FLOAT_OF(bits) hr_float_of(bits)
+struct alignas(16) hr_uint4 {
+  uint32_t x, y, z, w;
+};
 
+#endif
+
+#if defined(__METAL_VERSION__) || defined(__CUDACC__) || defined(__CUDACC_RTC__)
+template <typename T> HR_FN T hr_load(const HR_DEVICE uint8_t *at) {
+  return *reinterpret_cast<const HR_DEVICE T *>(at);
+}
+template <typename T> HR_FN void hr_store(HR_DEVICE uint8_t *at, T value) {
+  *reinterpret_cast<HR_DEVICE T *>(at) = value;
+}
+#else
+/* C++ compilers rely on memory having one type. */
+template <typename T> HR_FN T hr_load(const uint8_t *at) {
+  T value;
+  memcpy(&value, at, sizeof value);
+  return value;
+}
+template <typename T> HR_FN void hr_store(uint8_t *at, T value) { memcpy(at, &value, sizeof value); }
 #endif
 
 struct hr_half {

@@ -27,14 +27,14 @@ const SEES: Readonly<Record<Layer, readonly Layer[]>> = {
   base: ["base"],
   format: ["base", "format"],
   plan: ["base", "plan"],
-  kernels: ["base", "kernels"],
+  kernels: ["base", "kernels", "device"],
   device: ["base", "format", "plan", "device"],
   concrete: ["base", "format", "plan", "kernels", "device", "concrete"],
   "device/open": ["base", "device", "concrete"],
   loader: ["base", "format", "plan", "device", "loader"],
   "loader/open": ["base", "format", "plan", "device", "loader", "device/open"],
   infer: ["base", "format", "plan", "kernels", "device", "loader", "loader/open", "infer"],
-  index: ["base", "format", "plan", "device", "device/open", "loader", "loader/open", "infer"],
+  index: ["base", "format", "plan", "kernels", "device", "device/open", "loader", "loader/open", "infer"],
   cli: ["index", "cli"],
 };
 

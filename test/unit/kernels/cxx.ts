@@ -1,0 +1,64 @@
+/** Kernel texts in their C++ form, made by the machine's compiler and run thread by thread. */
+import { dlopen, ptr } from "bun:ffi";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { FunctionConstant, KernelSource } from "../../../src/device/device.ts";
+import { portableHeader } from "../../../src/kernels/portable.ts";
+
+/** The compiler's path, or null. */
+export const compiler: string | null = Bun.which("g++") ?? Bun.which("clang++");
+if (compiler === null) console.warn("kernels as C++: left out, there is neither g++ nor clang++");
+
+/** Runs a kernel: addresses of its buffers, its constants, and how many threads are asked for. */
+export type RunKernel = (addresses: readonly number[], constants: Uint8Array, threads: number) => void;
+
+export interface Compiled extends Disposable {
+  readonly run: RunKernel;
+}
+
+/** What `-D` has to say about function constants, as the devices do. */
+export function constantDefines(constants: readonly FunctionConstant[] = []): string[] {
+  return constants.map(({ index, value }) => `-DHR_FUNCTION_CONSTANT_${index}=${value}`);
+}
+
+/** Compiles `source` with all warnings as errors. A threadgroup is one thread, and more threads than were asked for
+ * run, which have to do nothing. */
+export function compileKernel(source: KernelSource): Compiled {
+  const folder = mkdtempSync(join(tmpdir(), "headrace-cxx-"));
+  const path = join(folder, "kernel.cpp");
+  const library = join(folder, "kernel.so");
+  writeFileSync(path, portableHeader + source.text + entryOf(source));
+  const command = [compiler!, "-std=c++14", "-O2", "-Wall", "-Wextra", "-Werror", "-Wno-unused-function"];
+  const flags = [...constantDefines(source.functionConstants), "-Wno-unused-parameter", "-ffp-contract=off"];
+  const { exitCode, stderr } = Bun.spawnSync([...command, ...flags, "-shared", "-fPIC", "-o", library, path]);
+  if (exitCode !== 0) throw new Error(`${source.name} does not compile: ${stderr}`);
+  const { symbols, close } = dlopen(library, { run: { args: ["ptr", "ptr", "u32"], returns: "void" } });
+  return {
+    run: (addresses, constants, threads) => {
+      const table = BigUint64Array.from(addresses, BigInt);
+      const values = new Uint8Array(new ArrayBuffer(Math.max(16, constants.length)));
+      values.set(constants);
+      symbols.run(ptr(table), ptr(values), threads);
+    },
+    [Symbol.dispose]: () => {
+      close();
+      rmSync(folder, { recursive: true, force: true });
+    },
+  };
+}
+
+/** A loop over the threads, by the arguments that the text says the kernel has. */
+function entryOf({ name, text }: KernelSource): string {
+  const head = new RegExp(`HR_KERNEL\\(${name},([^{]*)\\{`).exec(text!);
+  if (head === null) throw new Error(`the text has no kernel ${name}`);
+  const pattern = /HR_(IN|OUT|CONSTANTS)\((\d+), (\w+), \w+\)/g;
+  const args = [...head[1]!.matchAll(pattern)].map(([, kind, index, type]) =>
+    kind === "CONSTANTS" ? `*(const ${type} *)constants` : `(${type} *)buffers[${index}]`,
+  );
+  return `
+extern "C" void run(void **buffers, const void *constants, uint32_t threads) {
+  for (uint32_t i = 0; i < threads + 300; i++) ${name}(${args.join(", ")}, i, threads, 0, i, 1);
+}
+`;
+}
