@@ -40,7 +40,7 @@ export function compileKernels(sources: readonly KernelSource[]): CompiledAll {
   const path = join(folder, "kernel.cpp");
   const library = join(folder, "kernel.so");
   writeFileSync(path, portableHeader + sources.map(entryOf).join(""));
-  const command = [compiler!, "-std=c++14", "-O2", "-Wall", "-Wextra", "-Werror", "-Wno-unused-function"];
+  const command = [compiler!, "-std=c++14", "-O1", "-Wall", "-Wextra", "-Werror", "-Wno-unused-function"];
   const flags = ["-Wno-unused-parameter", "-ffp-contract=off", "-shared", "-fPIC", "-o", library];
   const { exitCode, stderr } = Bun.spawnSync([...command, ...flags, path]);
   if (exitCode !== 0) throw new Error(`${sources[0]?.name} does not compile: ${stderr}`);
