@@ -6,6 +6,8 @@ export class HostContext {
   readonly syscalls: Syscalls;
   /** For messages: `host`, `null`. */
   readonly deviceName: string;
+  /** Bytes of a buffer from its offset on that a kernel can see: for host kernels one ArrayBuffer. */
+  readonly maxKernelBytes: number = 2 ** 32;
   /** Buffers, mappings, files and queues that are open. */
   openResources = 0;
   closed = false;

@@ -5,17 +5,15 @@ import type { Sequence } from "../device.ts";
 import { type BufferBinding, checkRange, type DispatchCall, OFFSET_FIELDS } from "../requests.ts";
 import type { HostContext } from "./context.ts";
 import { HostBuffer, type Region } from "./memory.ts";
-import { type HostDispatch, HostPipeline } from "./pipeline.ts";
+import { EnginePipeline, type ResolvedDispatch } from "./pipeline.ts";
 
 const MAX_CONSTANTS = 4096;
-/** Bytes that a host kernel can see of a buffer: one ArrayBuffer. */
-const MAX_VIEW = 2 ** 32;
 
 /** Checks one launch and copies what the caller may change. Throws `BAD_OPTION`, `CLOSED`, `OUT_OF_RANGE`,
  * `UNSUPPORTED`. */
-export function resolveDispatch(context: HostContext, call: DispatchCall): HostDispatch {
+export function resolveDispatch(context: HostContext, call: DispatchCall): ResolvedDispatch {
   const { pipeline } = call;
-  if (!(pipeline instanceof HostPipeline) || pipeline.context !== context)
+  if (!(pipeline instanceof EnginePipeline) || pipeline.context !== context)
     throw foreign(context, "a pipeline");
   if (pipeline.closed) throw closedError(`the pipeline ${pipeline.name}`);
   const what = `dispatch of ${pipeline.name}`;
@@ -28,20 +26,27 @@ export function resolveDispatch(context: HostContext, call: DispatchCall): HostD
   }
   const buffers = call.buffers.map((binding, index) => resolveBuffer(context, binding, index, what));
   const constants = call.constants.slice();
-  return { name: pipeline.name, kernel: pipeline.kernel, buffers, constants, threads: call.threads };
+  const { threads, threadsPerGroup, threadgroupBytes } = call;
+  return { pipeline, buffers, constants, threads, threadsPerGroup, threadgroupBytes };
 }
 
 function resolveBuffer(context: HostContext, { buffer, offset }: BufferBinding, index: number, what: string) {
   if (!(buffer instanceof HostBuffer) || buffer.context !== context) throw foreign(context, "a buffer");
   if (buffer.region.closed) throw closedError(`buffer ${index} of the ${what}`);
-  checkOffset(what, index, offset, buffer.region);
+  checkOffset(context, what, index, offset, buffer.region);
   return { region: buffer.region, offset };
 }
 
-function checkOffset(what: string, index: number, offset: number, region: Region): void {
+function checkOffset(
+  context: HostContext,
+  what: string,
+  index: number,
+  offset: number,
+  region: Region,
+): void {
   checkRange(`${what}: buffer ${index}`, offset, 0, region.byteLength);
-  if (region.byteLength - offset <= MAX_VIEW) return;
-  const message = `${what}: buffer ${index} has over 4 GiB from its offset, which no host kernel can see`;
+  if (region.byteLength - offset <= context.maxKernelBytes) return;
+  const message = `${what}: buffer ${index} has over ${context.maxKernelBytes} bytes from its offset, more than a kernel of this device can see`;
   throw new HeadraceError("UNSUPPORTED", message);
 }
 
@@ -63,7 +68,7 @@ export class HostSequence implements Sequence {
   readonly context: HostContext;
   /** What its launches use; a submission that replays it retains them too. */
   readonly regions: ReadonlySet<Region>;
-  readonly #dispatches: readonly HostDispatch[];
+  readonly #dispatches: readonly ResolvedDispatch[];
   /** Slots of the buffers of each launch; undefined for a fixed one. */
   readonly #slots: readonly (readonly (number | undefined)[])[];
   readonly #known: ReadonlySet<number>;
@@ -90,7 +95,7 @@ export class HostSequence implements Sequence {
 
   /** The launches with other offsets: `count` pairs of `offsets` from pair `first` on. Throws `BAD_OPTION` for a
    * slot that no buffer has, `OUT_OF_RANGE` for an offset outside one. */
-  at(offsets: Float64Array, first: number, count: number): readonly HostDispatch[] {
+  at(offsets: Float64Array, first: number, count: number): readonly ResolvedDispatch[] {
     if (count === 0) return this.#dispatches;
     const given = new Map<number, number>();
     for (let i = first; i < first + count; i++) {
@@ -117,15 +122,16 @@ export class HostSequence implements Sequence {
 }
 
 function moved(
-  dispatch: HostDispatch,
+  dispatch: ResolvedDispatch,
   slots: readonly (number | undefined)[],
   given: ReadonlyMap<number, number>,
-): HostDispatch {
+): ResolvedDispatch {
   const buffers = dispatch.buffers.map((buffer, index) => {
     const slot = slots[index];
     const offset = slot === undefined ? undefined : given.get(slot);
     if (offset === undefined) return buffer;
-    checkOffset(`dispatch of ${dispatch.name}`, index, offset, buffer.region);
+    const { context, name } = dispatch.pipeline;
+    checkOffset(context, `dispatch of ${name}`, index, offset, buffer.region);
     return { region: buffer.region, offset };
   });
   return { ...dispatch, buffers };

@@ -3,7 +3,7 @@
  * work for them, sleep while there is none, and keep the process alive only while they work.
  */
 import { HeadraceError } from "../../errors.ts";
-import type { LaneStart } from "./lane-worker.ts";
+import type { LaneStart } from "./lane.ts";
 import {
   Control,
   createRing,
@@ -89,6 +89,10 @@ export interface LanesOptions {
   readonly numSlots: number;
   readonly pieceBytes: number;
   readonly faults: FaultPlan | undefined;
+  /** Of a Worker that takes a {@link LaneStart}; default the host's. */
+  readonly worker?: URL;
+  /** What that Worker needs besides; copied to it. */
+  readonly extra?: unknown;
 }
 
 export class Lanes implements LaneSet {
@@ -168,9 +172,9 @@ export class Lanes implements LaneSet {
   }
 
   #startWorkers(wanted: number): void {
-    const { numLanes, faults } = this.#options;
+    const { numLanes, faults, extra, worker: url } = this.#options;
     while (this.#workers.length < Math.min(wanted, numLanes)) {
-      const worker = new Worker(new URL("./lane-worker.ts", import.meta.url)) as LaneWorker;
+      const worker = new Worker(url ?? new URL("./lane-worker.ts", import.meta.url)) as LaneWorker;
       if (this.#numRuns === 0) worker.unref();
       worker.onmessage = (event: MessageEvent<number>) => this.#onMessage(event.data);
       worker.onerror = (event) => this.#break(event.message);
@@ -179,7 +183,8 @@ export class Lanes implements LaneSet {
       );
       const index = this.#workers.length;
       const numCores = Math.max(2, navigator.hardwareConcurrency);
-      worker.postMessage({ ring: this.#ring, numLanes, index, numCores, faults } satisfies LaneStart);
+      const start: LaneStart = { ring: this.#ring, numLanes, index, numCores, faults, extra };
+      worker.postMessage(start);
       this.#workers.push(worker);
     }
   }

@@ -20,8 +20,11 @@ export const MAX_LENGTH = 2 ** 46;
 /** Brings pages of a file mapping into memory without blocking the caller. */
 export type Prefetch = (region: Region, address: number, byteLength: number) => void;
 
-/** A range of the address space: `[base, base + mappedLength)` is mapped, whole pages. */
-interface Extent {
+/** What memory is made of. */
+export interface Extent {
+  /** `own`: anonymous memory; `file`: a mapping; `device`: memory that the host cannot touch. */
+  readonly kind: "own" | "file" | "device";
+  /** `[base, base + mappedLength)` is taken, whole pages. */
   readonly base: number;
   readonly mappedLength: number;
   /** The file shown, retained. */
@@ -48,8 +51,8 @@ export class Region {
   readonly descriptor: Descriptor | undefined;
   /** Bytes that the file must still have for the mapping to be safe to touch; 0 for other memory. */
   readonly fileLength: number;
+  readonly extent: Extent;
   readonly #memory: HostMemory;
-  readonly #extent: Extent;
   readonly #id: number;
   readonly #views = new Views();
   #users = 0;
@@ -57,7 +60,7 @@ export class Region {
 
   constructor(memory: HostMemory, extent: Extent, address: number, byteLength: number, fileLength: number) {
     this.#memory = memory;
-    this.#extent = extent;
+    this.extent = extent;
     this.address = address;
     this.byteLength = byteLength;
     this.descriptor = extent.descriptor;
@@ -77,7 +80,7 @@ export class Region {
 
   release(): void {
     this.#users--;
-    if (this.#closed && this.#users === 0) this.#memory.unmap(this.#extent);
+    if (this.#closed && this.#users === 0) this.#memory.unmap(this.extent);
   }
 
   /** `byteLength` is in `[1, MAX_VIEW]` and the range was checked. */
@@ -97,7 +100,7 @@ export class Region {
     this.#views.detachAll();
     forgottenRegions.unregister(this);
     this.#memory.forget(this.#id);
-    if (this.#users === 0) this.#memory.unmap(this.#extent);
+    if (this.#users === 0) this.#memory.unmap(this.extent);
   }
 }
 
@@ -106,7 +109,7 @@ export class HostBuffer implements DeviceBuffer {
   readonly storage: Storage;
   readonly hostAddress: number;
   readonly gpuAddress: number;
-  readonly nativeObject = 0;
+  readonly nativeObject: number;
   readonly file?: DeviceFile;
   readonly context: HostContext;
   readonly region: Region;
@@ -119,6 +122,7 @@ export class HostBuffer implements DeviceBuffer {
     this.storage = storage;
     this.hostAddress = storage === "shared" ? region.address : 0;
     this.gpuAddress = region.address;
+    this.nativeObject = region.extent.kind === "device" ? region.address : 0;
     this.#prefetch = prefetch;
     if (file !== undefined) this.file = file;
   }
@@ -174,12 +178,12 @@ export class HostBuffer implements DeviceBuffer {
 
 /** Creates buffers and mappings for one device. */
 export class HostMemory {
-  readonly #context: HostContext;
+  protected readonly context: HostContext;
   readonly #prefetch: Prefetch;
   readonly #open = new OpenSet<Region>();
 
   constructor(context: HostContext, prefetch: Prefetch) {
-    this.#context = context;
+    this.context = context;
     this.#prefetch = prefetch;
   }
 
@@ -189,11 +193,9 @@ export class HostMemory {
     if (storage !== "shared" && storage !== "private") {
       throw new HeadraceError("BAD_OPTION", `storage ${storage} is neither shared nor private`);
     }
-    const mappedLength = this.#wholePages(byteLength);
-    const base = byteLength === 0 ? 0 : this.#context.syscalls.mapAnonymous(mappedLength);
-    if (base < 0) throw errnoError(`a buffer of ${byteLength} bytes`, -base);
-    const region = new Region(this, { base, mappedLength, descriptor: undefined }, base, byteLength, 0);
-    return new HostBuffer(this.#context, region, storage, this.#prefetch);
+    const extent = this.allocate(byteLength, storage);
+    const region = new Region(this, extent, extent.base, byteLength, 0);
+    return new HostBuffer(this.context, region, storage, this.#prefetch);
   }
 
   /** Throws `OUT_OF_RANGE` outside the file, `FILE_CHANGED` where it has shrunk. */
@@ -203,34 +205,34 @@ export class HostMemory {
     checkRange(file.path, byteOffset, byteLength, fileLength);
     if (byteLength === 0) return { declined: `${file.path}: a mapping cannot have 0 bytes` };
     descriptor.checkLength(fileLength);
-    const { pageSize } = this.#context.syscalls;
+    const { pageSize } = this.context.syscalls;
     const skipped = byteOffset % pageSize;
-    const mappedLength = this.#wholePages(skipped + byteLength);
-    const base = this.#context.syscalls.mapFile(descriptor.fd, byteOffset - skipped, mappedLength);
+    const mappedLength = this.wholePages(skipped + byteLength);
+    const base = this.context.syscalls.mapFile(descriptor.fd, byteOffset - skipped, mappedLength);
     if (base < 0) return { declined: `${file.path}: mapping ${byteLength} bytes: ${errnoName(-base)}` };
     descriptor.retain();
     const region = new Region(
       this,
-      { base, mappedLength, descriptor },
+      { kind: "file", base, mappedLength, descriptor },
       base + skipped,
       byteLength,
       fileLength,
     );
-    return new HostBuffer(this.#context, region, "shared", this.#prefetch, file);
+    return new HostBuffer(this.context, region, "shared", this.#prefetch, file);
   }
 
   remember(region: Region): number {
-    this.#context.openResources++;
+    this.context.openResources++;
     return this.#open.add(region);
   }
 
   forget(id: number): void {
-    this.#context.openResources--;
+    this.context.openResources--;
     this.#open.delete(id);
   }
 
   unmap(extent: Extent): void {
-    if (extent.mappedLength > 0) this.#context.syscalls.unmap(extent.base, extent.mappedLength);
+    if (extent.mappedLength > 0) this.context.syscalls.unmap(extent.base, extent.mappedLength);
     extent.descriptor?.release();
   }
 
@@ -238,8 +240,16 @@ export class HostMemory {
     this.#open.closeAll();
   }
 
-  #wholePages(byteLength: number): number {
-    const { pageSize } = this.#context.syscalls;
+  /** Zeroed memory; nothing for 0 bytes. Throws `OUT_OF_MEMORY`. */
+  protected allocate(byteLength: number, _storage: Storage): Extent {
+    const mappedLength = this.wholePages(byteLength);
+    const base = byteLength === 0 ? 0 : this.context.syscalls.mapAnonymous(mappedLength);
+    if (base < 0) throw errnoError(`a buffer of ${byteLength} bytes`, -base);
+    return { kind: "own", base, mappedLength, descriptor: undefined };
+  }
+
+  protected wholePages(byteLength: number): number {
+    const { pageSize } = this.context.syscalls;
     return Math.ceil(byteLength / pageSize) * pageSize;
   }
 }

@@ -8,23 +8,15 @@ import type { Region } from "./memory.ts";
 /** A kernel's host form. */
 export type HostKernel = NonNullable<KernelSource["host"]>;
 
-export class HostPipeline implements Pipeline {
-  readonly name: string;
-  readonly kernel: HostKernel;
+/** What dispatches name: compiled once for one device. */
+export abstract class EnginePipeline implements Pipeline {
   readonly context: HostContext;
+  readonly name: string;
   closed = false;
 
-  /** Throws `UNSUPPORTED` where the kernel has no host form. */
-  constructor(context: HostContext, source: KernelSource) {
-    if (typeof source.host !== "function") {
-      throw new HeadraceError(
-        "UNSUPPORTED",
-        `kernel ${source.name}: has no host form, which this device runs`,
-      );
-    }
+  constructor(context: HostContext, name: string) {
     this.context = context;
-    this.name = source.name;
-    this.kernel = source.host;
+    this.name = name;
   }
 
   close(): void {
@@ -36,18 +28,39 @@ export class HostPipeline implements Pipeline {
   }
 }
 
-/** One checked launch, with a copy of what the caller may change after submission. */
-export interface HostDispatch {
-  readonly name: string;
+export class HostPipeline extends EnginePipeline {
   readonly kernel: HostKernel;
+
+  /** Throws `UNSUPPORTED` where the kernel has no host form. */
+  constructor(context: HostContext, source: KernelSource) {
+    if (typeof source.host !== "function") {
+      throw new HeadraceError(
+        "UNSUPPORTED",
+        `kernel ${source.name}: has no host form, which this device runs`,
+      );
+    }
+    super(context, source.name);
+    this.kernel = source.host;
+  }
+}
+
+/** One checked launch, with a copy of what the caller may change after submission. */
+export interface ResolvedDispatch {
+  readonly pipeline: EnginePipeline;
   readonly buffers: readonly { readonly region: Region; readonly offset: number }[];
   readonly constants: Uint8Array;
   readonly threads: number;
+  /** As the caller gave them. */
+  readonly threadsPerGroup: number | undefined;
+  readonly threadgroupBytes: number | undefined;
 }
 
 /** Runs all threads of `dispatch`. Throws `DEVICE_FAILED` where the kernel throws, `FILE_CHANGED` where the
  * file behind a mapping has shrunk. */
-export function runDispatch(dispatch: HostDispatch): void {
+export function runDispatch(dispatch: ResolvedDispatch): void {
+  const { pipeline } = dispatch;
+  if (!(pipeline instanceof HostPipeline))
+    throw new HeadraceError("DEVICE_FAILED", "no pipeline of the host");
   const views: ArrayBuffer[] = [];
   try {
     const bytes = dispatch.buffers.map(({ region, offset }) => {
@@ -57,11 +70,11 @@ export function runDispatch(dispatch: HostDispatch): void {
       views.push(view);
       return new Uint8Array(view);
     });
-    dispatch.kernel(bytes, dispatch.constants, dispatch.threads);
+    pipeline.kernel(bytes, dispatch.constants, dispatch.threads);
   } catch (error) {
     if (error instanceof HeadraceError) throw error;
     const message = error instanceof Error ? error.message : String(error);
-    throw new HeadraceError("DEVICE_FAILED", `kernel ${dispatch.name}: ${message}`, { cause: error });
+    throw new HeadraceError("DEVICE_FAILED", `kernel ${pipeline.name}: ${message}`, { cause: error });
   } finally {
     // The memory may be unmapped once the dispatch has ended, so a kernel must not keep a view of it.
     for (const view of views) if (!view.detached) view.transfer(0);

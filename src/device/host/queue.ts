@@ -4,9 +4,8 @@ import { checkTimeout, early, Tickets } from "../common/tickets.ts";
 import type { Completion, DeviceQueue, SubmitOptions, Ticket } from "../device.ts";
 import type { RequestList } from "../requests.ts";
 import type { HostContext } from "./context.ts";
-import type { InlineCopies } from "./inline.ts";
-import type { LaneSet } from "./lanes.ts";
-import { Program } from "./program.ts";
+import type { Executor } from "./execute.ts";
+import type { Program } from "./program.ts";
 import { type Runner, Submission } from "./submission.ts";
 
 /** Programs kept for reuse, and the numbers of the largest one worth keeping. */
@@ -16,10 +15,8 @@ const LARGEST_KEPT = 2 ** 16;
 /** What the queues of one device share. */
 export interface QueueShared {
   readonly context: HostContext;
-  readonly lanes: LaneSet;
-  readonly pieceBytes: number;
-  readonly copyLanes: number;
-  readonly inline: InlineCopies;
+  /** A program to be loaded, for one queue after another. */
+  readonly createProgram: () => Program;
   /** Submissions that can go on, of all queues, in order. */
   readonly ready: ReadyList;
 }
@@ -50,13 +47,11 @@ export class HostQueue implements DeviceQueue {
   readonly #programs: Program[] = [];
   #closing: Promise<void> | undefined;
 
-  constructor(shared: QueueShared, onClose: () => void) {
+  constructor(shared: QueueShared, executor: Executor, onClose: () => void) {
     this.#shared = shared;
     this.#onClose = onClose;
     this.#runner = {
-      lanes: shared.lanes,
-      syscalls: shared.context.syscalls,
-      inline: shared.inline,
+      executor,
       schedule: (submission) => shared.ready.add(submission),
       ended: (submission) => this.#tickets.ended(submission.ticket),
       quiesced: (submission) => this.#quiesced(submission),
@@ -71,8 +66,8 @@ export class HostQueue implements DeviceQueue {
     this.#assertOpen();
     const timeoutMs = options?.timeoutMs;
     checkTimeout(timeoutMs);
-    const { context, pieceBytes, copyLanes, ready } = this.#shared;
-    const program = this.#programs.pop() ?? new Program(context, pieceBytes, copyLanes);
+    const { createProgram, ready } = this.#shared;
+    const program = this.#programs.pop() ?? createProgram();
     try {
       program.load(list);
     } catch (error) {
@@ -116,6 +111,7 @@ export class HostQueue implements DeviceQueue {
     for (const submission of open) submission.end(early.closed(submission.ticket));
     this.#onClose();
     await Promise.all(open.map((submission) => submission.whenQuiet()));
+    await this.#runner.executor.close?.();
   }
 
   #quiesced(submission: Submission): void {

@@ -1,21 +1,13 @@
 /** One ticket on its way: steps a checked program forward, and ends once, whatever comes first. */
 import { HeadraceError } from "../../errors.ts";
-import { errnoError } from "../common/errors.ts";
-import { shortReadError, shrunkError } from "../common/files.ts";
 import { early, OpenTicket, startDeadline } from "../common/tickets.ts";
 import type { Ticket } from "../device.ts";
-import type { InlineCopies } from "./inline.ts";
-import type { Job, JobEnd, JobFailure, LaneRun, LaneSet } from "./lanes.ts";
-import { runDispatch } from "./pipeline.ts";
-import type { Program, Step } from "./program.ts";
-import { ENTRY, Failure, Field, LaneOp } from "./ring.ts";
-import type { Syscalls } from "./syscalls.ts";
+import type { Executor, Running, StepEnd } from "./execute.ts";
+import type { Program, Step, WaitStep } from "./program.ts";
 
 /** What submissions of one queue share. */
 export interface Runner {
-  readonly lanes: LaneSet;
-  readonly syscalls: Syscalls;
-  readonly inline: InlineCopies;
+  readonly executor: Executor;
   /** Runs `submission.advance()` soon, and not within another submission's. */
   schedule(submission: Submission): void;
   /** The ticket has ended. */
@@ -30,7 +22,7 @@ export class Submission extends OpenTicket {
   readonly #submittedMs = performance.now();
   #bytesDone = 0;
   #step = 0;
-  #run: LaneRun | undefined;
+  #running: Running | undefined;
   #stopWaiting: (() => void) | undefined;
   #advancing = false;
   readonly #timer: ReturnType<typeof setTimeout> | undefined;
@@ -49,7 +41,11 @@ export class Submission extends OpenTicket {
     // A kernel may cancel its own ticket; its memory stays until it has returned.
     this.#advancing = true;
     try {
-      while (this.completion === undefined && this.#run === undefined && this.#stopWaiting === undefined) {
+      while (
+        this.completion === undefined &&
+        this.#running === undefined &&
+        this.#stopWaiting === undefined
+      ) {
         const step = steps[this.#step];
         if (step === undefined) {
           this.end(undefined);
@@ -75,35 +71,29 @@ export class Submission extends OpenTicket {
     this.#stopWaiting?.();
     this.#runner.ended(this);
     this.tellEnded();
-    if (this.#run === undefined) this.#quiesceIfIdle();
-    else this.#runner.lanes.stop(this.#run);
+    if (this.#running === undefined) this.#quiesceIfIdle();
+    else this.#running.stop();
   }
 
   #quiesceIfIdle(): void {
-    if (this.quiet || this.#advancing || this.#run !== undefined || this.completion === undefined) return;
+    if (this.quiet || this.#advancing || this.#running !== undefined || this.completion === undefined) return;
     this.quiet = true;
     this.#runner.quiesced(this);
     this.tellQuiet();
   }
 
   #start(step: Step): void {
-    switch (step.kind) {
-      case "signal":
-        step.event.signal(step.value);
-        return;
-      case "wait":
-        this.#wait(step);
-        return;
-      case "dispatch":
-        runDispatch(step.dispatch);
-        return;
-      default:
-        if (step.copiesOnly && this.#runner.inline.allow(step.bytes)) this.#copyInline(step);
-        else this.#move(step);
+    if (step.kind === "signal") step.event.signal(step.value);
+    else if (step.kind === "wait") this.#wait(step);
+    else {
+      const { executor } = this.#runner;
+      const started = executor.start(step, this.program, this.#step === 1, (end) => this.#ended(end));
+      if (typeof started === "number") this.#bytesDone += started;
+      else this.#running = started;
     }
   }
 
-  #wait(step: Extract<Step, { kind: "wait" | "signal" }>): void {
+  #wait(step: WaitStep): void {
     if (!step.event.closed && step.event.value >= step.value) return;
     const takeBack = step.event.whenReached(step.value, (error) => {
       this.#stopWaiting = undefined;
@@ -113,69 +103,14 @@ export class Submission extends OpenTicket {
     if (!step.event.closed) this.#stopWaiting = takeBack;
   }
 
-  #copyInline(step: Extract<Step, { kind: "move" }>): void {
-    // Loading the program has looked at the files right before its first step.
-    if (this.#step > 1) this.program.checkFiles();
-    const { entries } = this.program;
-    const { syscalls, inline } = this.#runner;
-    const startedMs = performance.now();
-    for (let at = step.first * ENTRY; at < step.end * ENTRY; at += ENTRY) {
-      const byteLength = entries[at + Field.byteLength]!;
-      if (byteLength > 0) syscalls.copy(entries[at + Field.target]!, entries[at + Field.source]!, byteLength);
-    }
-    inline.took(step.bytes, performance.now() - startedMs);
-    this.#bytesDone += step.bytes;
-  }
-
-  #move(step: Extract<Step, { kind: "move" }>): void {
-    const job: Job = {
-      program: this.program.entries,
-      first: step.first,
-      end: step.end,
-      numPieces: step.numPieces,
-      lanesWanted: step.lanesWanted,
-      ended: (end) => this.#moved(end),
-    };
-    this.#run = this.#runner.lanes.start(job);
-  }
-
-  #moved(end: JobEnd): void {
-    this.#run = undefined;
+  #ended(end: StepEnd): void {
+    this.#running = undefined;
     if (this.completion !== undefined) {
       this.#quiesceIfIdle();
       return;
     }
     this.#bytesDone += end.bytesDone;
-    if (end.failure !== undefined) this.end(this.#explain(end.failure));
+    if (end.error !== undefined) this.end(end.error);
     else this.#runner.schedule(this);
-  }
-
-  #explain(failure: JobFailure): HeadraceError {
-    if (failure instanceof HeadraceError) return failure;
-    const { entries } = this.program;
-    const at = failure.request * ENTRY;
-    const op = entries[at + Field.op]!;
-    const byteLength = entries[at + Field.byteLength]!;
-    const fileOffset = entries[at + Field.fileOffset]!;
-    const path = this.program.pathOf(entries[at + Field.slot]!);
-    if (failure.code === Failure.shrunk) return shrunkError(path, failure.done, fileOffset);
-    const failedAt = failure.fileOffset + failure.done;
-    if (failure.code === Failure.shortRead) {
-      // Pieces run side by side, and the one that met the end need not be the first one past it.
-      const now = this.#runner.syscalls.fileLength(entries[at + Field.fd]!);
-      const end = now < 0 ? failedAt : Math.min(now, failedAt);
-      return shortReadError(path, fileOffset, byteLength, Math.max(0, end - fileOffset));
-    }
-    const range = `bytes [${fileOffset}, ${fileOffset + byteLength})`;
-    if (failure.code === Failure.noProgress) {
-      return new HeadraceError(
-        "IO_ERROR",
-        `${path}: writing ${range}: the system took 0 bytes at ${failedAt}`,
-      );
-    }
-    if (op === LaneOp.sync) return errnoError(`${path}: making written data durable`, failure.code);
-    if (op === LaneOp.copy) return errnoError(`${path}: finding the length`, failure.code);
-    const verb = op === LaneOp.write ? "writing" : "reading";
-    return errnoError(`${path}: ${verb} ${range}, at byte ${failedAt}`, failure.code);
   }
 }

@@ -34,7 +34,9 @@ export class NullDevice extends HostDevice {
   }
 
   protected override newQueue(onClose: () => void): DeviceQueue {
-    return new NullQueue(this.shared, onClose, (submission) => this.recorded.push(submission));
+    return new NullQueue(this.shared, this.createExecutor(), onClose, (submission) =>
+      this.recorded.push(submission),
+    );
   }
 }
 

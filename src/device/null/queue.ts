@@ -1,5 +1,6 @@
 /** A queue that checks and orders like the host's, and writes down what it was asked for. */
 import type { DeviceQueue, SubmitOptions, Ticket } from "../device.ts";
+import type { Executor } from "../host/execute.ts";
 import { HostQueue, type QueueShared } from "../host/queue.ts";
 import {
   FIELDS,
@@ -34,8 +35,13 @@ export interface RecordedSubmission {
 export class NullQueue extends HostQueue {
   readonly #record: (submission: RecordedSubmission) => void;
 
-  constructor(shared: QueueShared, onClose: () => void, record: (submission: RecordedSubmission) => void) {
-    super(shared, onClose);
+  constructor(
+    shared: QueueShared,
+    executor: Executor,
+    onClose: () => void,
+    record: (submission: RecordedSubmission) => void,
+  ) {
+    super(shared, executor, onClose);
     this.#record = record;
   }
 
