@@ -39,8 +39,8 @@ const HOST_PIECE = 2 ** 26;
 const SCRATCH_BYTES = 2 ** 16;
 
 /**
- * Buffers: bytes, sums (two uint32, to which those of the range are added). Constants: the range's length, and the number of
- * its first block.
+ * Buffers: bytes, sums (two uint32, to which those of the range are added). Constants: the range's length, and the
+ * number of its first block.
  */
 export const checksumKernel: KernelSource = {
   name: "checksum",

@@ -4,11 +4,10 @@ import fc from "fast-check";
 import {
   type Conversion,
   type ConvertOptions,
-  type ConvertSource,
-  type ConvertTarget,
   convertCall,
   convertKernel,
 } from "../../../src/kernels/convert.ts";
+import type { ConvertSource, ConvertTarget } from "../../../src/kernels/elements.ts";
 import { floatBitsToBfloat, floatBitsToHalf, halfToFloatBits } from "../../../src/kernels/floats.ts";
 import { expectBytes, expectCode } from "../../conformance/harness.ts";
 import { type CompiledAll, compileKernels, compiler } from "./cxx.ts";
