@@ -27,6 +27,31 @@ export {
 } from "./device/requests.ts";
 export { ERROR_CODES, type ErrorCode, HeadraceError } from "./errors.ts";
 export { encodeManifest, type Manifest, type ManifestShard, parseManifest } from "./format/manifest.ts";
+export {
+  addChecksum,
+  CHECKSUM_BLOCK,
+  CHECKSUM_BYTES,
+  type ChecksumOptions,
+  checksumCall,
+  checksumKernel,
+  checksumOf,
+  finishChecksum,
+} from "./kernels/checksum.ts";
+export type { Place } from "./kernels/constants.ts";
+export {
+  type Conversion,
+  type ConvertOptions,
+  convertCall,
+  convertKernel,
+} from "./kernels/convert.ts";
+export type { ConvertSource, ConvertTarget } from "./kernels/elements.ts";
+export { type GatherOptions, gatherCall, gatherKernel } from "./kernels/gather.ts";
+export {
+  type PadAndMaskOptions,
+  type PadElementBytes,
+  padAndMaskCall,
+  padAndMaskKernel,
+} from "./kernels/pad.ts";
 export { Batch, Column, type ColumnParts, Part } from "./loader/batch.ts";
 export { Dataset, type DatasetOptions } from "./loader/dataset.ts";
 export type { DatasetDictionary } from "./loader/dictionary.ts";
