@@ -136,35 +136,40 @@ export interface MappedPlace {
 /** Every sample has the same bytes. */
 export class FixedColumn extends ColumnBase {
   readonly #padding = new Padding("U8", 0);
+  /** Whether values are stored as bits, which are expanded here. Shards of a dataset are of one format, so that it
+   * is so in all of them or none. */
+  #bits = false;
+  /** Of {@link SegmentLayout.computed} for bits, else of {@link SegmentLayout.section}. */
   #section = 0;
   #place: MappedPlace | undefined;
-  /** Memory apart: where rows stored as bits are expanded before they are uploaded. */
-  #expanded = 0;
 
   measure(rows: BatchRows, target: Target, layout: SegmentLayout): void {
     this.validity.measure(rows, layout);
     this.#place = undefined;
+    this.#bits = false;
+    for (const shard of rows.shards) this.#bits ||= shard.hasBits[this.position] === true;
+    const byteLength = rows.size * this.itemBytes;
+    if (this.#bits) {
+      this.#section = layout.computed(byteLength);
+      return;
+    }
     const [span] = rows.spans;
     if (span !== undefined && rows.spans.length === 1 && rows.size === span.count) {
-      const own = layoutOf(span, this.position);
-      const start = own.values.start + span.row * this.itemBytes;
-      if (!own.bitPacked)
-        this.#place = this.mapping(target, span, start, start + span.count * this.itemBytes);
+      const start = layoutOf(span, this.position).values.start + span.row * this.itemBytes;
+      this.#place = this.mapping(target, span, start, start + byteLength);
     }
-    this.#section = this.#place === undefined ? layout.section(rows.size * this.itemBytes) : 0;
-    if (!layout.apart) return;
+    this.#section = this.#place === undefined ? layout.section(byteLength) : 0;
     this.#padding.measure((rows.size - rows.real.end) * this.itemBytes, layout);
-    this.#expanded = layout.scratch(this.#expandedBytes(rows));
   }
 
   fill(rows: BatchRows, target: Target): Column {
-    const { itemBytes } = this;
-    const byteLength = rows.size * itemBytes;
+    const byteLength = rows.size * this.itemBytes;
     const validity = this.validity.fill(rows, target);
-    const at = target.placeOf(this.#section);
-    if (this.#place === undefined) {
-      this.#fillRows(rows.spans, target, at);
-      const padded = rows.real.end * itemBytes;
+    const at = this.#bits ? this.#section : target.placeOf(this.#section);
+    if (this.#bits) this.#expand(rows, new Uint8Array(target.host(), at, byteLength));
+    else if (this.#place === undefined) {
+      this.#gather(rows.spans, target, at);
+      const padded = rows.real.end * this.itemBytes;
       if (padded < byteLength) {
         this.#padding.begin(target, at, byteLength);
         this.#padding.fill(padded, byteLength);
@@ -175,38 +180,30 @@ export class FixedColumn extends ColumnBase {
     return this.make(target, this.#place, at, shape, byteLength, { validity });
   }
 
-  #fillRows(spans: readonly Span[], target: Target, at: number): void {
+  #gather(spans: readonly Span[], target: Target, at: number): void {
     const { itemBytes } = this;
     const { gather } = target;
     let group: Span["group"] | undefined;
-    let own: ColumnLayout | undefined;
     let valuesAt = 0;
-    let expanded = target.apart ? target.scratchOf(this.#expanded) : 0;
     for (let i = 0; i < spans.length; i++) {
       const span = spans[i]!;
       if (span.group !== group) {
         group = span.group;
-        own = layoutOf(span, this.position);
-        valuesAt = own.values.start;
+        valuesAt = layoutOf(span, this.position).values.start;
       }
-      const byteLength = span.count * itemBytes;
-      const to = at + span.outRow * itemBytes;
-      if (own!.bitPacked) {
-        const out = new Uint8Array(target.host(), target.apart ? expanded : to, byteLength);
-        readBits(span.shard, valuesAt, span.row * itemBytes, byteLength, out, 0);
-        if (target.apart) gather.upload(expanded, to, byteLength);
-        expanded += byteLength;
-      } else gather.add(span.shard, valuesAt + span.row * itemBytes, byteLength, to);
+      const start = valuesAt + span.row * itemBytes;
+      gather.add(span.shard, start, span.count * itemBytes, at + span.outRow * itemBytes);
     }
   }
 
-  #expandedBytes(rows: BatchRows): number {
-    let some = false;
-    for (const shard of rows.shards) some ||= shard.hasBits[this.position] === true;
-    if (!some) return 0;
-    let numRows = 0;
-    for (const span of rows.spans) if (layoutOf(span, this.position).bitPacked) numRows += span.count;
-    return numRows * this.itemBytes;
+  #expand({ spans, real }: BatchRows, out: Uint8Array): void {
+    const { itemBytes } = this;
+    for (const span of spans) {
+      const { start } = layoutOf(span, this.position).values;
+      const count = span.count * itemBytes;
+      readBits(span.shard, start, span.row * itemBytes, count, out, span.outRow * itemBytes);
+    }
+    out.fill(0, real.end * itemBytes);
   }
 
   addCosts(spans: readonly Span[], unit: CostUnit, out: Float64Array): void {

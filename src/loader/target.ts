@@ -3,11 +3,8 @@ import type { Device, DeviceBuffer } from "../device/device.ts";
 import { HeadraceError } from "../errors.ts";
 import type { SegmentLayout } from "../plan/collate.ts";
 import type { Segment } from "./arena.ts";
-import type { ViewScope } from "./batch.ts";
+import { MAX_VIEW_BYTES, type ViewScope } from "./batch.ts";
 import type { Gather } from "./gather.ts";
-
-/** Longest ArrayBuffer of the engine. */
-const MAX_VIEW_BYTES = 2 ** 32;
 
 /** Made for each batch. Its memory and offsets hold once the layout is complete and the segment holds it. */
 export class Target {
