@@ -152,12 +152,14 @@ describe("what goes wrong", () => {
       await expectCode("CLOSED", late, "released");
       await expectCode("CLOSED", () => reader.read(column), "released");
     });
-    await withBatch(true, async (batch, device) => {
-      await using reader = new HostReader(device, { chunkBytes: 64 });
-      const reading = reader.read(batch.column("x"));
-      batch.release();
-      await expectCode("CLOSED", () => reading, "released");
-    });
+    for (const chunkBytes of [64, 4096]) {
+      await withBatch(true, async (batch, device) => {
+        await using reader = new HostReader(device, { chunkBytes });
+        const reading = reader.read(batch.column("x"));
+        batch.release();
+        await expectCode("CLOSED", () => reading, "released");
+      });
+    }
   });
 
   test("a reader that is closed reads no more, and leaves nothing", async () => {
