@@ -100,7 +100,8 @@ enum {
     HR_OPTION_RETRY_ONCE = 1,        /* run GPU work again once after a timeout, page fault or reset */
     HR_OPTION_NO_RESIDENCY = 2,      /* no residency sets */
     HR_OPTION_BARRIER_FSYNC = 4,     /* `sync` requests order writes (F_BARRIERFSYNC) */
-    HR_OPTION_FULL_FSYNC = 8         /* `sync` requests reach the medium (F_FULLFSYNC) */
+    HR_OPTION_FULL_FSYNC = 8,        /* `sync` requests reach the medium (F_FULLFSYNC) */
+    HR_OPTION_GPU_BEHIND = 16        /* GPU work gets to the GPU only after streamed reads before it have ended well */
 };
 
 /* A zero in a field means its default. */
