@@ -161,6 +161,12 @@ export interface SubmitOptions {
 /**
  * Runs submissions. Requests between two ordering requests (`barrier`, `dispatch`, `signal`, `wait`) of one
  * submission run side by side in any order; submissions may overlap one another, and only events order them.
+ *
+ * What a failed ticket was to write is undefined, all of it: targets of its requests, and whatever buffers its
+ * dispatches may write to. Of the requests behind a failed one none runs, with one exception: dispatches and copies by
+ * the GPU right behind reads of `stream` files may have been given to the GPU while those reads were on their way, and
+ * then run over whatever bytes are there when one of the reads fails or the ticket is cancelled. A kernel must
+ * therefore stay inside its buffers whatever their bytes are. Nothing behind those runs: no write to a file, no signal.
  */
 export interface DeviceQueue extends Disposable {
   /** Takes all requests of `list`, or none and throws. The list may be reused after return. */

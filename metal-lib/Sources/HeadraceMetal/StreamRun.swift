@@ -17,8 +17,9 @@ final class StreamRun: RunningWork, @unchecked Sendable {  // State behind a loc
   private struct State {
     /// Batches that have not ended, of those given to a queue; one more while they are not all known.
     var left = 1
-    /// Groups of batches that are given to a queue when all before them have ended.
-    var later: ArraySlice<[StreamBatch]> = []
+    /// Groups of batches that are given to a queue when all before them have ended. Batches keep the run, so none may
+    /// stay here when it is over.
+    var later: [[StreamBatch]] = []
     /// Batches that no queue has yet; 0 too where nobody is to be told of the last one.
     var uncommitted = 0
     /// Of all batches, and of the last group.
@@ -61,6 +62,7 @@ final class StreamRun: RunningWork, @unchecked Sendable {  // State behind a loc
     let asked: ([CommittedLoads], [Milestone])? = state.withLock { state in
       guard state.failure == nil, state.ended != nil else { return nil }
       state.failure = failure
+      state.later = []
       return (state.live.values.compactMap { $0 }, state.milestones)
     }
     guard let (live, milestones) = asked else { return }
@@ -97,11 +99,11 @@ final class StreamRun: RunningWork, @unchecked Sendable {  // State behind a loc
   }
 
   /// The batches of `groups` will end; of these `later` are still to be given to a queue, one by one.
-  func expect(_ now: [[StreamBatch]], later: ArraySlice<[StreamBatch]>) {
+  func expect(_ now: [[StreamBatch]], later: [[StreamBatch]]) {
     state.withLock { state in
       let count = now.joined().count
       state.left += count
-      state.later = later
+      state.later = state.failure == nil ? later : []
       state.milestones = now.joined().compactMap(\.milestone)
       state.lastMilestones = now.last?.compactMap(\.milestone) ?? []
       let isTold = state.onTheirWay != nil && later.isEmpty && !state.lastMilestones.isEmpty
@@ -146,7 +148,8 @@ final class StreamRun: RunningWork, @unchecked Sendable {  // State behind a loc
       state.left -= count
       state.bytesDone += bytesDone
       guard state.left == 0, count > 0 else { return (false, nil) }
-      guard state.failure == nil, let next = state.later.popFirst() else { return (true, nil) }
+      if state.later.isEmpty { return (true, nil) }
+      let next = state.later.removeFirst()
       state.left = next.count
       return (false, next)
     }

@@ -97,7 +97,7 @@ final class Streams: @unchecked Sendable {  // State behind a lock.
       var groups = StreamCutter(run: run, pieceBytes: options.pieceBytes).groups(of: run.phases)
       let isLinked = link(&groups, isFollowed: run.isFollowed)
       let now = isLinked ? groups : Array(groups.prefix(1))
-      run.expect(now, later: groups[now.count...])
+      run.expect(now, later: Array(groups.dropFirst(now.count)))
       send(now, of: run)
     } catch {
       run.fail(error)
