@@ -65,8 +65,7 @@ final class Submission: Waiter, @unchecked Sendable {  // What changes is in `st
 
   /// Ends the ticket unless it has ended. What is in use quiets down later.
   func end(_ failure: Failure) {
-    var event: Event?
-    var token = 0
+    var (event, token): (Event?, Int) = (nil, 0)
     var unused: Program?
     let parts: [any RunningWork] = state.withLock { state in
       guard settle(&state, failure) else { return [] }
