@@ -76,11 +76,20 @@ final class StreamsOrderTests: StreamTestCase {
     for (size, codec) in [(256 << 10, nil), (256 << 10, 2), (2 << 20, nil)] {
       let (first, second, _) = try files(device, size, codec: codec)
       let target = try Buffer.makeShared(device: device, byteLength: size)
-      let untouched = try Buffer.makeShared(device: device, byteLength: size)
-      fault(STANDIN_IO_COMMAND_BUFFER, nth: 2, code: 5, delayUs: 20_000)
-      let end = wait { device.streams.start([[load(first, target, size)], [load(second, untouched, size)]], ended: $0) }
-      XCTAssertEqual(end.failure?.status, codec == nil ? Status.io : Status.corrupt)
-      XCTAssertTrue(bytes(untouched, 0..<size).allSatisfy { $0 == 0 }, "size \(size)")
+      var hasFailedFirst = false
+      // Those that wait begin as well, so that the failure may meet one of the second phase.
+      for _ in 0..<20 where !hasFailedFirst {
+        let untouched = try Buffer.makeShared(device: device, byteLength: size)
+        var phases = [[load(first, target, size)], [load(second, untouched, size)]]
+        for phase in phases.indices { phases[phase][0].request = phase }
+        // Long enough for all to be on their way when it is told.
+        fault(STANDIN_IO_COMMAND_BUFFER, nth: 2, code: 5, delayUs: 150_000)
+        let end = wait { device.streams.start(phases, ended: $0) }
+        XCTAssertEqual(end.failure?.status, codec == nil ? Status.io : Status.corrupt)
+        hasFailedFirst = end.failure?.message.hasPrefix("request 0:") ?? false
+        if hasFailedFirst { XCTAssertTrue(bytes(untouched, 0..<size).allSatisfy { $0 == 0 }, "size \(size)") }
+      }
+      XCTAssertTrue(hasFailedFirst)
     }
     XCTAssertEqual(counts().uncommitted_io_command_buffers, 0)
   }

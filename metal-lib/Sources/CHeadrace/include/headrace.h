@@ -144,10 +144,10 @@ enum {
 /* `source` and `target` index the submission's objects; -1 is none. Requests between two ordering ones
  * (barrier, dispatch, replay, signal, wait) run side by side in any order.
  *
- * Behind a request that failed nothing is started, with one exception: GPU work (dispatch, replay, copies with a
- * private side) right behind streamed reads may be with the GPU by then, and runs over what bytes are there. What a
- * failed ticket was to write is undefined, and a kernel must stay inside its buffers whatever their bytes are.
- * HR_OPTION_GPU_BEHIND leaves the exception out. */
+ * Behind a request that failed nothing is started, but for what follows streamed reads directly and was handed on
+ * before: streamed reads behind a barrier, which are cancelled, and GPU work (dispatch, replay, copies with a private
+ * side), which runs over what bytes are there. What a failed ticket was to write is undefined, and a kernel must stay
+ * inside its buffers whatever their bytes are. With HR_OPTION_GPU_BEHIND no GPU work is handed on early. */
 typedef struct {
     double op, source, source_offset, target, target_offset, byte_length;
 } hr_request;                     /* 48 bytes */
