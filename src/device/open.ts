@@ -1,5 +1,7 @@
 /** Opens a device by name: the only file that names concrete devices. */
 import { HeadraceError } from "../errors.ts";
+import { openCuda } from "./cuda/device.ts";
+import type { CudaOptions } from "./cuda/options.ts";
 import type { Device } from "./device.ts";
 import { type HostOptions, openHost } from "./host/device.ts";
 import { openMetal } from "./metal/device.ts";
@@ -12,7 +14,7 @@ export const DEVICE_NAMES = ["auto", "host", "null", "metal", "cuda"] as const;
 export type DeviceName = (typeof DEVICE_NAMES)[number];
 
 /** Each device reads its own fields and ignores the others'. */
-export interface OpenDeviceOptions extends HostOptions, NullOptions, MetalOptions {}
+export interface OpenDeviceOptions extends HostOptions, NullOptions, MetalOptions, CudaOptions {}
 
 /** Opens a device, which the caller owns. Throws `BAD_OPTION` for an unknown name or a bad option, and
  * `DEVICE_UNAVAILABLE` where the device cannot work here. */
@@ -27,10 +29,7 @@ export function openDevice(name: DeviceName | (string & {}), options: OpenDevice
     case "metal":
       return openMetal(options);
     case "cuda":
-      throw new HeadraceError(
-        "DEVICE_UNAVAILABLE",
-        "device cuda: this version does not have it; use host, which works on every machine",
-      );
+      return openCuda(options);
     default:
       throw new HeadraceError("BAD_OPTION", `device ${name} is none of ${DEVICE_NAMES.join(", ")}`);
   }

@@ -4,7 +4,7 @@ import { HeadraceError } from "../../errors.ts";
 import { errnoError } from "../common/errors.ts";
 import { shortReadError, shrunkError } from "../common/files.ts";
 import type { InlineCopies } from "./inline.ts";
-import type { JobEnd, JobFailure, LaneSet } from "./lanes.ts";
+import type { JobFailure, LaneSet } from "./lanes.ts";
 import { runDispatch } from "./pipeline.ts";
 import type { MoveStep, Program, WorkStep } from "./program.ts";
 import { ENTRY, Failure, Field, LaneOp } from "./ring.ts";
@@ -66,7 +66,10 @@ export class HostExecutor implements Executor {
       end: step.end,
       numPieces: step.numPieces,
       lanesWanted: step.lanesWanted,
-      ended: (end) => ended(this.#ended(end, program)),
+      ended: ({ bytesDone, failure }) => {
+        const error = failure && this.explain(failure, program.entries, (slot) => program.pathOf(slot));
+        ended({ bytesDone, ...(error === undefined ? {} : { error }) });
+      },
     });
     return { stop: () => this.#lanes.stop(run) };
   }
@@ -86,19 +89,18 @@ export class HostExecutor implements Executor {
     return step.bytes;
   }
 
-  #ended({ bytesDone, failure }: JobEnd, program: Program): StepEnd {
-    return failure === undefined ? { bytesDone } : { bytesDone, error: this.explain(failure, program) };
-  }
-
   /** What a lane noted, in words. */
-  protected explain(failure: JobFailure, program: Program): HeadraceError {
+  protected explain(
+    failure: JobFailure,
+    entries: Float64Array,
+    pathOf: (slot: number) => string,
+  ): HeadraceError {
     if (failure instanceof HeadraceError) return failure;
-    const { entries } = program;
     const at = failure.request * ENTRY;
     const op = entries[at + Field.op]!;
     const byteLength = entries[at + Field.byteLength]!;
     const fileOffset = entries[at + Field.fileOffset]!;
-    const path = program.pathOf(entries[at + Field.slot]!);
+    const path = pathOf(entries[at + Field.slot]!);
     if (failure.code === Failure.shrunk) return shrunkError(path, failure.done, fileOffset);
     const failedAt = failure.fileOffset + failure.done;
     if (failure.code === Failure.shortRead) {

@@ -264,19 +264,23 @@ export class Lane {
     return false;
   }
 
-  /** Notes the job's first failure. Returns the bytes moved before it. */
+  /** Notes the failure of the entry at `at`. Returns the bytes moved before it. */
   protected fail(at: number, code: number, done: number): number {
+    const taken = this.taken;
+    this.note(taken[at + Field.slot]!, taken[at + Field.request]!, code, done, taken[at + Field.fileOffset]!);
+    return code === Failure.shrunk ? 0 : done;
+  }
+
+  /** Notes a job's first failure. */
+  protected note(slot: number, request: number, code: number, done: number, fileOffset: number): void {
     const { slots, details } = this.#ring;
-    const slot = this.taken[at + Field.slot]!;
     const state = slot * SLOT + Slot.state;
     const first = Atomics.compareExchange(slots, state, SlotState.running, SlotState.failed);
-    if (first === SlotState.running) {
-      const base = slot * DETAIL;
-      details[base + Detail.code] = code;
-      details[base + Detail.request] = this.taken[at + Field.request]!;
-      details[base + Detail.done] = done;
-      details[base + Detail.fileOffset] = this.taken[at + Field.fileOffset]!;
-    }
-    return code === Failure.shrunk ? 0 : done;
+    if (first !== SlotState.running) return;
+    const base = slot * DETAIL;
+    details[base + Detail.code] = code;
+    details[base + Detail.request] = request;
+    details[base + Detail.done] = done;
+    details[base + Detail.fileOffset] = fileOffset;
   }
 }

@@ -50,7 +50,7 @@ export const SEEK_END = 2;
 const POSIX_FADV_WILLNEED = 3;
 const POSIX_FADV_DONTNEED = 4;
 const MS_INVALIDATE = 2;
-export const MADV = { random: 1, sequential: 2, "will-need": 3, "dont-need": 4 } as const;
+export const MADV = { random: 1, sequential: 2, "will-need": 3, "dont-need": 4, huge: 14 } as const;
 
 /** One thread's raw calls. Failures are -1 with {@link Libc.errno} set, as in C. */
 export interface Libc {

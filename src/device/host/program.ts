@@ -161,7 +161,7 @@ export class Program {
   }
 
   /** Takes a move of a buffer to another one, whose entry is complete. */
-  protected takeMove(_request: number, _source: number): void {}
+  protected takeMove(_request: number, _source: number, _target: number): void {}
 
   /** Takes the requests between two ordering ones: `step` is what lanes are asked for, if anything. */
   protected addMoves(step: MoveStep | undefined): void {
@@ -203,7 +203,7 @@ export class Program {
       entries[to + Field.target] = objects.baseOf(target) + targetOffset;
       entries[to + Field.slot] = source;
       if (entries[to + Field.op] === 0) {
-        this.takeMove(request, source);
+        this.takeMove(request, source, target);
         entries[to + Field.byteLength] = 0;
       }
       return;

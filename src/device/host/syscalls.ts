@@ -65,7 +65,7 @@ export class Syscalls {
     return this.#libc.munmap(address, length) === 0 ? 0 : -this.#libc.errno();
   }
 
-  /** `address` is a multiple of the page size. Returns 0, or `-errno`. */
+  /** `address` is a multiple of the page size. `huge` asks for large pages, on Linux. Returns 0, or `-errno`. */
   advise(address: number, length: number, advice: keyof typeof MADV): number {
     check("madvise", "address", address, 1);
     check("madvise", "length", length, 1);

@@ -1,0 +1,203 @@
+/**
+ * The CUDA device: the driver alone, through its C interface. Files, events, queues and their lanes are the host
+ * engine's; memory, copies and kernels are the GPU's.
+ */
+import { HeadraceError } from "../../errors.ts";
+import { moveKernel } from "../../kernels/move.ts";
+import type { Device, KernelSource } from "../device.ts";
+import { EngineDevice } from "../host/engine.ts";
+import type { Executor } from "../host/execute.ts";
+import { createFaultCounters } from "../host/faults.ts";
+import { InlineCopies } from "../host/inline.ts";
+import { Lanes } from "../host/lanes.ts";
+import { Syscalls } from "../host/syscalls.ts";
+import { CudaContext } from "./context.ts";
+import { initDriver, openDriver } from "./driver.ts";
+import { CudaExecutor } from "./execute.ts";
+import { capabilitiesOf, type CudaInfo, factsOf, mappingRegistration, readCudaInfo } from "./info.ts";
+import { type CudaLaneExtra, slicesLength } from "./lane-ops.ts";
+import { Launcher } from "./launch.ts";
+import { CudaMemory } from "./memory.ts";
+import { type CudaOptions, type CudaSettings, resolveOptions } from "./options.ts";
+import { CudaCompiler, type CudaPipeline } from "./pipeline.ts";
+import { CudaProgram } from "./program.ts";
+import { Registrar } from "./registrar.ts";
+import { Events, Streams } from "./streams.ts";
+import { Tables } from "./tables.ts";
+
+/** Jobs that lanes know of at once; more wait. */
+const NUM_SLOTS = 256;
+/** Copies on lanes that share the work of one copy in host memory. */
+const COPY_LANES = 4;
+
+interface Opened {
+  readonly context: CudaContext;
+  readonly info: CudaInfo;
+  readonly settings: CudaSettings;
+  readonly syscalls: Syscalls;
+  readonly lanes: Lanes;
+  readonly registrar: Registrar;
+  readonly memory: CudaMemory;
+  /** Address of the lanes' slices, and their length. */
+  readonly slices: number;
+  readonly slicesBytes: number;
+}
+
+export class CudaDevice extends EngineDevice {
+  readonly #opened: Opened;
+  readonly #context: CudaContext;
+  readonly #compiler: CudaCompiler;
+  readonly #launcher: Launcher;
+  readonly #events: Events;
+  readonly #tables: Tables;
+  readonly #inline: InlineCopies;
+  /** The kernel of small copies; null where it cannot be compiled. */
+  #move: CudaPipeline | null | undefined;
+
+  constructor(opened: Opened) {
+    const { context, info, settings, syscalls, memory } = opened;
+    super({
+      capabilities: capabilitiesOf(info, settings, syscalls.pageSize),
+      context,
+      memory,
+      createProgram: () => new CudaProgram(context, settings.pieceBytes, COPY_LANES),
+    });
+    this.#opened = opened;
+    this.#context = context;
+    const { driver } = context;
+    this.#compiler = new CudaCompiler({
+      driver,
+      nvrtc: settings.nvrtc,
+      computeCapability: info.computeCapability,
+      driverVersion: info.driverVersion,
+      makeCurrent: () => context.use(),
+    });
+    this.#launcher = new Launcher(context);
+    this.#events = new Events(context);
+    this.#tables = new Tables(memory);
+    this.#inline = new InlineCopies(settings.inlineCopyBytes);
+  }
+
+  get facts(): Device["facts"] {
+    const { info, settings, registrar } = this.#opened;
+    return {
+      ...factsOf(info, this.#context.driver, this.#compiler.nvrtc),
+      lanes: settings.lanes,
+      pieceBytes: settings.pieceBytes,
+      registeredBytes: registrar.registeredBytes,
+      ...(registrar.broken === undefined ? {} : { registrationBroken: registrar.broken }),
+    };
+  }
+
+  protected override createExecutor(): Executor {
+    const { syscalls, lanes, registrar, settings } = this.#opened;
+    const context = this.#context;
+    return new CudaExecutor(
+      {
+        context,
+        lanes,
+        syscalls,
+        inline: this.#inline,
+        registrar,
+        launcher: this.#launcher,
+        tables: this.#tables,
+        moveKernel: () => this.#moveKernel(),
+        aheadBytes: 2 * settings.lanes * settings.pieceBytes,
+        pieceBytes: settings.pieceBytes,
+      },
+      new Streams({ context, events: this.#events }),
+    );
+  }
+
+  protected override compile(source: KernelSource): CudaPipeline {
+    return this.#compiler.compile(this.#context, source);
+  }
+
+  protected override async closeRest(queuesClosed: Promise<unknown>): Promise<void> {
+    const { registrar, lanes, slices, slicesBytes, syscalls } = this.#opened;
+    const context = this.#context;
+    // Nothing else may keep the process alive until all is given back.
+    const alive = setInterval(() => {}, 2 ** 31 - 1);
+    try {
+      await queuesClosed;
+      await Promise.all([lanes.close(), registrar.close()]);
+      this.#tables.close();
+      if (context.lost === undefined) this.#compiler.close();
+    } finally {
+      context.destroy();
+      syscalls.unmap(slices, slicesBytes);
+      clearInterval(alive);
+    }
+  }
+
+  /** Undefined where there is no compiler: then copies are made one by one. */
+  #moveKernel(): CudaPipeline | undefined {
+    if (this.#move === undefined) {
+      try {
+        this.#move = this.compile(moveKernel);
+      } catch (error) {
+        if (!(error instanceof HeadraceError) || error.code === "DEVICE_LOST") throw error;
+        this.#move = null;
+      }
+    }
+    return this.#move ?? undefined;
+  }
+}
+
+/** Opens a CUDA device. Throws `BAD_OPTION` for an option out of its bounds or an ordinal that is not there,
+ * `DEVICE_UNAVAILABLE` without a driver or a GPU, and `DEVICE_LOST` where an earlier failure has ended CUDA for this
+ * process. */
+export function openCuda(options: CudaOptions = {}): CudaDevice {
+  const settings = resolveOptions(options);
+  const driver = openDriver(settings.library);
+  initDriver(driver);
+  const info = readCudaInfo(driver, settings.ordinal);
+  const faults =
+    settings.faults.length === 0
+      ? undefined
+      : { faults: settings.faults, counters: createFaultCounters(settings.faults) };
+  const syscalls = new Syscalls(faults);
+  const slicesBytes = settings.lanes * slicesLength(settings.sliceBuffers, settings.pieceBytes, syscalls.pageSize);
+  const slices = syscalls.mapAnonymous(slicesBytes);
+  if (slices < 0) {
+    throw new HeadraceError("OUT_OF_MEMORY", `device cuda: no address space for ${slicesBytes} bytes of slices`);
+  }
+  let context: CudaContext;
+  try {
+    context = CudaContext.create(driver, info.name, info.device, syscalls);
+  } catch (error) {
+    syscalls.unmap(slices, slicesBytes);
+    throw error;
+  }
+  const registration = mappingRegistration(info);
+  const registrar = new Registrar({
+    library: driver.path,
+    device: info.device,
+    windowBytes: settings.windowBytes,
+    budget: settings.mapBudget,
+    flags: registration.flags,
+  });
+  const memory = new CudaMemory({
+    context,
+    registrar,
+    mappingRefused: registration.refused,
+    mappingFlags: registration.flags,
+  });
+  const extra: CudaLaneExtra = {
+    library: driver.path,
+    context: context.handle,
+    sliceBuffers: settings.sliceBuffers,
+    sliceBytes: settings.pieceBytes,
+    slices,
+  };
+  const lanes = new Lanes({
+    numLanes: settings.lanes,
+    numEntries: settings.ringEntries,
+    numSlots: NUM_SLOTS,
+    pieceBytes: settings.pieceBytes,
+    faults,
+    worker: new URL("./lane-worker.ts", import.meta.url),
+    extra,
+  });
+  return new CudaDevice({ context, info, settings, syscalls, lanes, registrar, memory, slices, slicesBytes });
+}

@@ -1,0 +1,265 @@
+/**
+ * One step of a submission on the GPU: its operations are put into the queue's streams one after the other, and the
+ * host is needed in between only for what is not registered with the driver yet.
+ */
+import { HeadraceError } from "../../errors.ts";
+import type { Running, StepEnd } from "../host/execute.ts";
+import type { LaneRun } from "../host/lanes.ts";
+import type { ResolvedDispatch } from "../host/pipeline.ts";
+import type { CudaContext } from "./context.ts";
+import type { Launcher } from "./launch.ts";
+import { WindowPins } from "./pins.ts";
+import { type CudaProgram, type GpuOp, TRANSFER, Transfer } from "./program.ts";
+import type { Registrar } from "./registrar.ts";
+import { type StagedCopy, Staging } from "./staging.ts";
+import type { Streams } from "./streams.ts";
+import type { Table, Tables } from "./tables.ts";
+import { Tail } from "./tail.ts";
+import { SMALL_BYTES, Transfers, type TransferParts } from "./transfers.ts";
+import { type Windows, WindowState } from "./windows.ts";
+
+export interface GpuRunParts extends TransferParts {
+  readonly context: CudaContext;
+  readonly launcher: Launcher;
+  readonly tables: Tables;
+  readonly registrar: Registrar;
+  readonly streams: Streams;
+  readonly aheadBytes: number;
+  readonly pieceBytes: number;
+  runLanes(
+    program: CudaProgram,
+    entries: Float64Array,
+    numPieces: number,
+    ended: (end: StepEnd) => void,
+  ): LaneRun;
+  stopLanes(run: LaneRun): void;
+}
+
+export class GpuRun implements Running {
+  readonly #parts: GpuRunParts;
+  readonly #program: CudaProgram;
+  readonly #ops: readonly GpuOp[];
+  readonly #ended: (end: StepEnd) => void;
+  readonly #tail: Tail;
+  readonly #pins: WindowPins;
+  readonly #tables: Table[] = [];
+  #next = 0;
+  #bytesDone = 0;
+  #error: HeadraceError | undefined;
+  #stopped = false;
+  #staging: Staging | undefined;
+
+  /** `ended` is called once, never within {@link GpuRun.start}. */
+  constructor(
+    parts: GpuRunParts,
+    program: CudaProgram,
+    ops: readonly GpuOp[],
+    ended: (end: StepEnd) => void,
+  ) {
+    this.#parts = parts;
+    this.#program = program;
+    this.#ops = ops;
+    this.#ended = ended;
+    this.#tail = new Tail(parts.streams);
+    this.#pins = new WindowPins(parts.registrar);
+  }
+
+  /** Throws nothing: a failure ends the run. */
+  start(): void {
+    this.#parts.context.began();
+    this.#advance();
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    this.#staging?.stop();
+  }
+
+  /** Goes on until something has to be waited for. */
+  #advance(): void {
+    try {
+      this.#parts.context.use();
+      while (!this.#stopped && this.#error === undefined && this.#next < this.#ops.length) {
+        const op = this.#ops[this.#next]!;
+        const goesOn = op.kind === "dispatch" ? this.#dispatch(op.dispatch) : this.#transfer(op.first, op.end);
+        if (!goesOn) return;
+        this.#next++;
+      }
+    } catch (error) {
+      this.#error ??=
+        error instanceof HeadraceError ? error : new HeadraceError("DEVICE_FAILED", String(error));
+    }
+    this.#finish();
+  }
+
+  /** Waits for what is in the streams, and ends. */
+  #finish(): void {
+    if (this.#tail.empty) {
+      queueMicrotask(() => this.#end());
+      return;
+    }
+    try {
+      this.#parts.context.use();
+      this.#tail.whenDone((error) => {
+        this.#error ??= error;
+        this.#end();
+      });
+    } catch (error) {
+      // Only a context that is lost refuses an event; nothing runs in it any more.
+      this.#error ??= error as HeadraceError;
+      queueMicrotask(() => this.#end());
+    }
+  }
+
+  #end(): void {
+    this.#pins.release();
+    for (const table of this.#tables) this.#parts.tables.give(table);
+    this.#parts.context.finished();
+    const { lost } = this.#parts.context;
+    const error = this.#error ?? lost;
+    this.#ended({ bytesDone: this.#bytesDone, ...(error === undefined ? {} : { error }) });
+  }
+
+  /** Returns whether the next operation may follow at once. */
+  #dispatch(dispatch: ResolvedDispatch): boolean {
+    const { launcher, registrar, streams } = this.#parts;
+    for (const { region, offset } of dispatch.buffers) {
+      const windows = registrar.windowsOf(region);
+      if (windows === undefined) continue;
+      region.checkFile();
+      const address = region.address + offset;
+      const byteLength = Math.max(1, region.byteLength - offset);
+      // Pinned first, so that what comes early is not released for what comes late.
+      this.#pins.add(windows, address, byteLength);
+      if (!this.#awaitWindows(dispatch, windows, address, byteLength, region)) return false;
+    }
+    const stream = streams.compute;
+    this.#tail.behind(stream);
+    launcher.dispatch(stream.handle, dispatch);
+    this.#tail.become([stream]);
+    return true;
+  }
+
+  /** Whether all of a mapping that a kernel may read is registered; else has it done, and goes on then. */
+  #awaitWindows(
+    dispatch: ResolvedDispatch,
+    windows: Windows,
+    address: number,
+    byteLength: number,
+    region: ResolvedDispatch["buffers"][number]["region"],
+  ): boolean {
+    const { registrar } = this.#parts;
+    registrar.want(region, address, byteLength);
+    const last = windows.indexOf(address + byteLength - 1);
+    for (let index = windows.indexOf(address); index <= last; index++) {
+      const state = windows.states[index];
+      if (state === WindowState.registered) continue;
+      if (state === WindowState.wanted || state === WindowState.registering) {
+        windows.whenSettled(index, () => this.#advance());
+        return false;
+      }
+      const why = registrar.broken ?? "the driver refused, or mapBudget is too small";
+      throw new HeadraceError(
+        "UNSUPPORTED",
+        `kernel ${dispatch.pipeline.name}: ${region.descriptor?.path ?? "a mapping"} cannot be registered for the GPU (${why}); copy it to a buffer, or map a smaller range`,
+      );
+    }
+    return true;
+  }
+
+  #transfer(first: number, end: number): boolean {
+    const { transfers } = this.#program;
+    if (!this.#tail.empty && this.#mustStage(first, end)) {
+      // Lanes are not ordered by streams: what they replace may be in use until all before has ended.
+      this.#tail.whenDone((error) => {
+        this.#error ??= error;
+        this.#advance();
+      });
+      return false;
+    }
+    const group = new Transfers(this.#parts, this.#parts.streams, this.#tail, this.#tables);
+    const staged: StagedCopy[] = [];
+    for (let transfer = first; transfer < end; transfer++) {
+      const at = transfer * TRANSFER;
+      const source = transfers[at + Transfer.source]!;
+      const byteLength = transfers[at + Transfer.byteLength]!;
+      const windows = this.#parts.registrar.windowsOf(this.#program.sourceOf(transfer));
+      if (windows === undefined || windows.covers(source, byteLength)) {
+        if (windows !== undefined) this.#pins.add(windows, source, byteLength);
+        const toHost = transfers[at + Transfer.toHost] === 1;
+        group.add(source, transfers[at + Transfer.target]!, byteLength, toHost, windows);
+        this.#bytesDone += byteLength;
+      } else this.#cut(transfer, windows, staged);
+    }
+    group.flush();
+    if (staged.length === 0) group.end();
+    else this.#stage(staged, group);
+    return staged.length === 0;
+  }
+
+  #mustStage(first: number, end: number): boolean {
+    const { transfers } = this.#program;
+    for (let transfer = first; transfer < end; transfer++) {
+      const at = transfer * TRANSFER;
+      const windows = this.#parts.registrar.windowsOf(this.#program.sourceOf(transfer));
+      if (windows === undefined) continue;
+      if (!windows.covers(transfers[at + Transfer.source]!, transfers[at + Transfer.byteLength]!)) return true;
+    }
+    return false;
+  }
+
+  /** Cuts a transfer at the borders of windows; a small one stays whole. */
+  #cut(transfer: number, windows: Windows, staged: StagedCopy[]): void {
+    const { transfers } = this.#program;
+    const at = transfer * TRANSFER;
+    const source = transfers[at + Transfer.source]!;
+    const target = transfers[at + Transfer.target]!;
+    const byteLength = transfers[at + Transfer.byteLength]!;
+    const region = this.#program.sourceOf(transfer);
+    const { fd, base, fileOffset, object } = this.#program.fileOf(transfer);
+    for (let done = 0; done < byteLength; ) {
+      const whole = byteLength <= SMALL_BYTES;
+      const length = whole ? byteLength : Math.min(byteLength - done, windows.restFrom(source + done));
+      staged.push({
+        region,
+        windows,
+        source: source + done,
+        target: target + done,
+        byteLength: length,
+        fd,
+        fileOffset: fileOffset + (source + done - base),
+        object,
+      });
+      done += length;
+    }
+  }
+
+  #stage(staged: readonly StagedCopy[], group: Transfers): void {
+    const { registrar, aheadBytes, pieceBytes, stopLanes } = this.#parts;
+    this.#staging = new Staging(
+      {
+        registrar,
+        aheadBytes,
+        pieceBytes,
+        runLanes: (entries, numPieces, ended) => this.#parts.runLanes(this.#program, entries, numPieces, ended),
+        stopLanes,
+        copyRegistered: ({ windows, source, target, byteLength }) => {
+          this.#parts.context.use();
+          this.#pins.add(windows, source, byteLength);
+          group.add(source, target, byteLength, false, windows);
+          group.flush();
+        },
+        ended: ({ bytesDone, error }) => {
+          this.#staging = undefined;
+          this.#bytesDone += bytesDone;
+          this.#error ??= error;
+          group.end();
+          this.#next++;
+          this.#advance();
+        },
+      },
+      staged,
+    );
+    this.#staging.start();
+  }
+}

@@ -1,0 +1,34 @@
+/** What the CUDA device asks of its lanes beside what the host does. */
+export const CudaOp = {
+  /** file → device memory */
+  upload: 110,
+  /** device memory → file */
+  download: 111,
+} as const;
+
+/** A lane notes the driver's result `r` as this minus `r`: no errno is there. */
+export const DRIVER_FAILURE = -1_000_000;
+
+/** What a lane of the device needs beside what the host's do. */
+export interface CudaLaneExtra {
+  /** Of the driver's library. */
+  readonly library: string;
+  /** The CUcontext. */
+  readonly context: number;
+  /** Slices of a lane, of `sliceBytes` each. */
+  readonly sliceBuffers: number;
+  readonly sliceBytes: number;
+  /** Address of memory for the slices of all lanes, {@link slicesLength} bytes each, in the order of the lanes. The
+   * lanes pin it when they first need it; it stays until they are gone. */
+  readonly slices: number;
+}
+
+/** Bytes from one slice to the next: whole pages, and room for what a direct read brings along on both sides. */
+export function sliceStride(sliceBytes: number, pageSize: number): number {
+  return (Math.ceil(sliceBytes / pageSize) + 2) * pageSize;
+}
+
+/** Bytes of one lane's slices. */
+export function slicesLength(sliceBuffers: number, sliceBytes: number, pageSize: number): number {
+  return sliceBuffers * sliceStride(sliceBytes, pageSize);
+}

@@ -1,0 +1,177 @@
+/**
+ * A lane of the CUDA device: it carries bytes between files and device memory through a few pinned slices of its own. While one slice is on its way to the device the next is filled, and while
+ * one is written to a file the next comes from the device.
+ */
+import { DEFERRED, Lane, type LaneStart } from "../host/lane.ts";
+import { Failure, Field } from "../host/ring.ts";
+import { type CudaLaneExtra, CudaOp, DRIVER_FAILURE } from "./lane-ops.ts";
+import { type Slice, Slices } from "./slices.ts";
+
+/** O_DIRECT wants offsets, lengths and addresses in multiples of this. */
+const DIRECT_ALIGNMENT = 4096;
+
+export class CudaLane extends Lane {
+  readonly #extra: CudaLaneExtra;
+  readonly #index: number;
+  #made: Slices | undefined;
+
+  constructor(start: LaneStart) {
+    super(start);
+    this.#extra = start.extra as CudaLaneExtra;
+    this.#index = start.index;
+  }
+
+  protected override runOther(at: number): number {
+    switch (this.taken[at]) {
+      case CudaOp.upload:
+        return this.#upload(at);
+      case CudaOp.download:
+        return this.#download(at);
+      default:
+        return super.runOther(at);
+    }
+  }
+
+  protected override tookAll(): void {
+    const slices = this.#made;
+    if (slices === undefined) return;
+    if (slices.current !== undefined) this.#send(slices.current);
+    while (slices.oldest !== undefined && slices.isDone(slices.oldest)) this.#finish(slices.oldest);
+  }
+
+  protected override settle(): boolean {
+    const oldest = this.#made?.oldest;
+    if (oldest === undefined) return false;
+    this.#finish(oldest);
+    return true;
+  }
+
+  get #slices(): Slices {
+    this.#made ??= new Slices(this.#extra, this.#index, this.syscalls);
+    return this.#made;
+  }
+
+  /** Puts the bytes of an entry into a slice, behind those that go to the place before its own. */
+  #upload(at: number): number {
+    const taken = this.taken;
+    const length = taken[at + Field.byteLength]!;
+    const target = taken[at + Field.target]!;
+    const slices = this.#slices;
+    if (slices.failed !== 0) return this.fail(at, DRIVER_FAILURE - slices.failed, 0);
+    let slice = slices.current;
+    if (slice !== undefined && (slice.target + slice.used !== target || slice.used + length > slices.byteLength)) {
+      this.#send(slice);
+      slice = undefined;
+    }
+    slice ??= this.#take(target);
+    const done = this.#read(at, slice);
+    if (done < length) return done;
+    slice.entries.push(this.#entry(at));
+    slice.used += length;
+    if (slice.used === slices.byteLength) this.#send(slice);
+    return DEFERRED;
+  }
+
+  #read(at: number, slice: Slice): number {
+    const taken = this.taken;
+    const fd = taken[at + Field.fd]!;
+    const offset = taken[at + Field.fileOffset]!;
+    const length = taken[at + Field.byteLength]!;
+    const direct = taken[at + Field.source]!;
+    if (direct > 0 && slice.used === 0 && this.#readDirect(direct - 1, slice, offset, length)) return length;
+    const address = slice.address + slice.used;
+    let done = 0;
+    while (done < length) {
+      const count = this.syscalls.pread(fd, address + done, length - done, offset + done);
+      if (count > 0) done += count;
+      else {
+        this.fail(at, count === 0 ? Failure.shortRead : -count, done);
+        return done;
+      }
+    }
+    return done;
+  }
+
+  /** Reads past the page cache, with what lies around on both sides; false where that does not work. */
+  #readDirect(fd: number, slice: Slice, offset: number, length: number): boolean {
+    const skipped = offset % DIRECT_ALIGNMENT;
+    const wanted = Math.ceil((skipped + length) / DIRECT_ALIGNMENT) * DIRECT_ALIGNMENT;
+    let done = 0;
+    while (done < skipped + length) {
+      const count = this.syscalls.pread(fd, slice.address + done, wanted - done, offset - skipped + done);
+      if (count <= 0) return false;
+      done += count;
+      if (done < skipped + length && done % DIRECT_ALIGNMENT !== 0) return false;
+    }
+    slice.skipped = skipped;
+    return true;
+  }
+
+  /** Has the bytes of an entry come from the device; they are written to the file when they are there. */
+  #download(at: number): number {
+    const slices = this.#slices;
+    if (slices.failed !== 0) return this.fail(at, DRIVER_FAILURE - slices.failed, 0);
+    if (slices.current !== undefined) this.#send(slices.current);
+    const slice = this.#take(0);
+    slice.entries.push(this.#entry(at));
+    slice.used = this.taken[at + Field.byteLength]!;
+    slice.write = { fd: this.taken[at + Field.fd]!, offset: this.taken[at + Field.fileOffset]! };
+    slices.fetch(slice, this.taken[at + Field.source]!);
+    return DEFERRED;
+  }
+
+  #entry(at: number) {
+    const taken = this.taken;
+    return {
+      slot: taken[at + Field.slot]!,
+      request: taken[at + Field.request]!,
+      fileOffset: taken[at + Field.fileOffset]!,
+      byteLength: taken[at + Field.byteLength]!,
+    };
+  }
+
+  /** An empty slice for what goes to `target`. */
+  #take(target: number): Slice {
+    const slices = this.#slices;
+    for (;;) {
+      const slice = slices.take(target);
+      if (slice !== undefined) return slice;
+      this.#finish(slices.oldest!);
+    }
+  }
+
+  /** Starts a slice's way to the device. */
+  #send(slice: Slice): void {
+    if (slice.used === 0) this.#slices.giveBack(slice);
+    else this.#slices.send(slice);
+  }
+
+  /** Waits for the oldest slice on its way and reports what it carried. */
+  #finish(slice: Slice): void {
+    const slices = this.#slices;
+    const result = slices.wait(slice);
+    for (const entry of slice.entries) {
+      let moved = entry.byteLength;
+      if (result !== 0) {
+        this.note(entry.slot, entry.request, DRIVER_FAILURE - result, 0, entry.fileOffset);
+        moved = 0;
+      } else if (slice.write !== undefined) moved = this.#write(slice, slice.write, entry);
+      this.report(entry.slot, 1, moved);
+    }
+    slices.giveBack(slice);
+  }
+
+  #write(slice: Slice, { fd, offset }: NonNullable<Slice["write"]>, entry: Slice["entries"][number]): number {
+    let done = 0;
+    while (done < slice.used) {
+      const count = this.syscalls.pwrite(fd, slice.address + done, slice.used - done, offset + done);
+      if (count > 0) done += count;
+      else {
+        const code = count === 0 ? Failure.noProgress : -count;
+        this.note(entry.slot, entry.request, code, done, entry.fileOffset);
+        return done;
+      }
+    }
+    return done;
+  }
+}

@@ -1,0 +1,183 @@
+/** CUDA streams with someone who waits for them: a Worker that sleeps in the driver until the next event, and says so. */
+import { HeadraceError } from "../../errors.ts";
+import type { CudaContext } from "./context.ts";
+import { NON_BLOCKING } from "./memory.ts";
+import { WAIT_CONTROL, type WaiterAnswer, type WaiterStart } from "./waiter-worker.ts";
+
+/** Events that the Worker knows of at once; later ones are told when there is room. */
+const RING = 1024;
+/** CU_EVENT_BLOCKING_SYNC | CU_EVENT_DISABLE_TIMING: whoever waits sleeps. */
+const EVENT_FLAGS = 1 | 2;
+
+/** Called once; `error` where the work did not end well. */
+export type Reached = (error: HeadraceError | undefined) => void;
+
+/** Reusable events of one device. */
+export class Events {
+  readonly #context: CudaContext;
+  readonly #free: number[] = [];
+
+  constructor(context: CudaContext) {
+    this.#context = context;
+  }
+
+  take(): number {
+    const { driver } = this.#context;
+    return (
+      this.#free.pop() ??
+      this.#context.make("cuEventCreate", (out) => driver.symbols.cuEventCreate(out, EVENT_FLAGS))
+    );
+  }
+
+  give(event: number): void {
+    this.#free.push(event);
+  }
+}
+
+export interface StreamParts {
+  readonly context: CudaContext;
+  readonly events: Events;
+}
+
+/** One CUDA stream: what is put into it runs in order. */
+export class Stream {
+  readonly #context: CudaContext;
+  readonly #events: Events;
+  readonly #waiting: { readonly event: number; readonly reached: Reached }[] = [];
+  #handle = 0;
+  #waiter: Waiter | undefined;
+
+  constructor({ context, events }: StreamParts) {
+    this.#context = context;
+    this.#events = events;
+  }
+
+  /** The CUstream, made when first needed. Owned by this object. */
+  get handle(): number {
+    const { driver } = this.#context;
+    this.#handle ||= this.#context.make("cuStreamCreate", (out) =>
+      driver.symbols.cuStreamCreate(out, NON_BLOCKING),
+    );
+    return this.#handle;
+  }
+
+  /** What is put in later starts after what is in `other` now. */
+  after(other: Stream): void {
+    const { symbols } = this.#context.driver;
+    const event = this.#events.take();
+    this.#context.check("cuEventRecord", symbols.cuEventRecord(event, other.handle));
+    this.#context.check("cuStreamWaitEvent", symbols.cuStreamWaitEvent(this.handle, event, 0));
+    // The wait refers to this record, whatever is recorded with the event next.
+    this.#events.give(event);
+  }
+
+  /** Calls `reached` when all that is in the stream now has ended. */
+  whenDone(reached: Reached): void {
+    const { driver } = this.#context;
+    const event = this.#events.take();
+    this.#context.check("cuEventRecord", driver.symbols.cuEventRecord(event, this.handle));
+    this.#waiting.push({ event, reached });
+    this.#waiter ??= new Waiter(
+      { library: driver.path, context: this.#context.handle },
+      (result) => this.#reached(result),
+      (message) => this.#died(message),
+    );
+    this.#waiter.add(event);
+  }
+
+  /** After all that was put in has ended. */
+  async close(): Promise<void> {
+    await this.#waiter?.close();
+    if (this.#handle !== 0 && !this.#context.destroyed) {
+      this.#context.driver.symbols.cuStreamDestroy_v2(this.#handle);
+    }
+    this.#handle = 0;
+  }
+
+  #reached(result: number): void {
+    const next = this.#waiting.shift();
+    if (next === undefined) return;
+    this.#events.give(next.event);
+    next.reached(result === 0 ? undefined : this.#context.failure("waiting for a stream", result));
+  }
+
+  #died(message: string): void {
+    const error = new HeadraceError("DEVICE_FAILED", `the Worker that waits for a stream has died: ${message}`);
+    for (const { reached } of this.#waiting.splice(0)) reached(error);
+  }
+}
+
+/** The Worker of one stream, seen from the JavaScript thread. */
+class Waiter {
+  readonly #control = new Int32Array(new SharedArrayBuffer(WAIT_CONTROL.words * 4));
+  readonly #ring = new Float64Array(new SharedArrayBuffer(RING * 8));
+  readonly #worker: Worker & { unref(): void };
+  readonly #gone: Promise<void>;
+  /** Events that have no room in the ring yet. */
+  readonly #later: number[] = [];
+  #head = 0;
+  #inRing = 0;
+
+  constructor(
+    start: Pick<WaiterStart, "library" | "context">,
+    reached: (result: number) => void,
+    died: (message: string) => void,
+  ) {
+    this.#worker = new Worker(new URL("./waiter-worker.ts", import.meta.url)) as Worker & { unref(): void };
+    this.#worker.unref();
+    this.#worker.onmessage = (event: MessageEvent<WaiterAnswer>) => {
+      this.#inRing--;
+      this.#feed();
+      reached(event.data);
+    };
+    this.#worker.onerror = (event) => died(event.message);
+    this.#gone = new Promise((resolve) =>
+      this.#worker.addEventListener("close", () => resolve(), { once: true }),
+    );
+    this.#worker.postMessage({ ...start, control: this.#control, ring: this.#ring } satisfies WaiterStart);
+  }
+
+  add(event: number): void {
+    this.#later.push(event);
+    this.#feed();
+  }
+
+  async close(): Promise<void> {
+    Atomics.store(this.#control, WAIT_CONTROL.stop, 1);
+    Atomics.add(this.#control, WAIT_CONTROL.head, 1);
+    Atomics.notify(this.#control, WAIT_CONTROL.head);
+    this.#worker.terminate();
+    await this.#gone;
+  }
+
+  #feed(): void {
+    let added = false;
+    while (this.#inRing < RING && this.#later.length > 0) {
+      this.#ring[this.#head % RING] = this.#later.shift()!;
+      this.#head++;
+      this.#inRing++;
+      added = true;
+    }
+    if (!added) return;
+    Atomics.store(this.#control, WAIT_CONTROL.head, this.#head | 0);
+    Atomics.notify(this.#control, WAIT_CONTROL.head);
+  }
+}
+
+/** The streams of one queue, each made when first used: copies run beside kernels. */
+export class Streams {
+  readonly upload: Stream;
+  readonly download: Stream;
+  readonly compute: Stream;
+
+  constructor(parts: StreamParts) {
+    this.upload = new Stream(parts);
+    this.download = new Stream(parts);
+    this.compute = new Stream(parts);
+  }
+
+  /** After all that was put in has ended. */
+  async close(): Promise<void> {
+    await Promise.all([this.upload.close(), this.download.close(), this.compute.close()]);
+  }
+}
