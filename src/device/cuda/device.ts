@@ -12,6 +12,7 @@ import { InlineCopies } from "../host/inline.ts";
 import { Lanes } from "../host/lanes.ts";
 import { Syscalls } from "../host/syscalls.ts";
 import { CudaContext } from "./context.ts";
+import { STREAM_NON_BLOCKING } from "./flags.ts";
 import { initDriver, openDriver } from "./driver.ts";
 import { CudaExecutor } from "./execute.ts";
 import { capabilitiesOf, type CudaInfo, factsOf, mappingRegistration, readCudaInfo } from "./info.ts";
@@ -102,7 +103,7 @@ export class CudaDevice extends EngineDevice {
         launcher: this.#launcher,
         tables: this.#tables,
         moveKernel: () => this.#moveKernel(),
-        aheadBytes: 2 * settings.lanes * settings.pieceBytes,
+        aheadBytes: Math.max(4 * settings.windowBytes, 2 * settings.lanes * settings.pieceBytes),
         pieceBytes: settings.pieceBytes,
       },
       new Streams({ context, events: this.#events }),
@@ -169,10 +170,6 @@ export function openCuda(options: CudaOptions = {}): CudaDevice {
     syscalls.unmap(slices, slicesBytes);
     throw error;
   }
-  if (process.env.HR_SHARED === "1") {
-    context.use();
-    process.env.HR_SHARED = String(context.make("x", (out) => driver.symbols.cuStreamCreate(out, 1)));
-  }
   const registration = mappingRegistration(info);
   const registrar = new Registrar({
     library: driver.path,
@@ -193,6 +190,8 @@ export function openCuda(options: CudaOptions = {}): CudaDevice {
     sliceBuffers: settings.sliceBuffers,
     sliceBytes: settings.pieceBytes,
     slices,
+    upload: createStream(context),
+    download: createStream(context),
   };
   const lanes = new Lanes({
     numLanes: settings.lanes,
@@ -204,4 +203,10 @@ export function openCuda(options: CudaOptions = {}): CudaDevice {
     extra,
   });
   return new CudaDevice({ context, info, settings, syscalls, lanes, registrar, memory, slices, slicesBytes });
+}
+
+/** Owned by the context, with which it goes. */
+function createStream(context: CudaContext): number {
+  const { symbols } = context.driver;
+  return context.make("cuStreamCreate", (out) => symbols.cuStreamCreate(out, STREAM_NON_BLOCKING));
 }

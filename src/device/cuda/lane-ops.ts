@@ -21,6 +21,10 @@ export interface CudaLaneExtra {
   /** Address of memory for the slices of all lanes, {@link slicesLength} bytes each, in the order of the lanes. The
    * lanes pin it when they first need it; it stays until they are gone. */
   readonly slices: number;
+  /** CUstreams that all lanes share: the copy engine is faster with one stream than when it goes from one to the next.
+   * A slice's event comes right behind its copy, or a little later. */
+  readonly upload: number;
+  readonly download: number;
 }
 
 /** Bytes from one slice to the next: whole pages, and room for what a direct read brings along on both sides. */
