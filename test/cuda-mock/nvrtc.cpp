@@ -68,6 +68,12 @@ static const char *value_of(const char *option, const char *name) {
   return strncmp(option, name, length) == 0 && option[length] == '=' ? option + length + 1 : nullptr;
 }
 
+// `name=value` as `name value`; a name alone stands for 1.
+static std::string macro_of(const std::string &given) {
+  size_t at = given.find('=');
+  return at == std::string::npos ? given + " 1" : given.substr(0, at) + " " + given.substr(at + 1);
+}
+
 static bool is_yes_or_no(const char *value) { return strcmp(value, "true") == 0 || strcmp(value, "false") == 0; }
 
 // False where NVRTC would not know the option. With contraction allowed, as it is unless it is forbidden, the compiler
@@ -90,8 +96,8 @@ static bool read_option(const char *option, CompileOptions *options, bool *contr
       if (strcmp(value, known) == 0) return options->flags.push_back(std::string("-std=") + value), true;
     return false;
   }
-  if ((value = value_of(option, "define-macro")) != nullptr) return options->flags.push_back(std::string("-D") + value), true;
-  if (strncmp(option, "-D", 2) == 0 && option[2] != 0) return options->flags.emplace_back(option), true;
+  if ((value = value_of(option, "define-macro")) != nullptr) return options->macros.push_back(macro_of(value)), true;
+  if (strncmp(option, "-D", 2) == 0 && option[2] != 0) return options->macros.push_back(macro_of(option + 2)), true;
   for (const char *known : {"--device-as-default-execution-space", "-default-device", "--disable-warnings", "-w",
                             "--generate-line-info", "-lineinfo", "--restrict", "-restrict"})
     if (strcmp(option, known) == 0) return true;

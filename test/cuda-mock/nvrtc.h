@@ -23,7 +23,8 @@ std::string write_ptx(const Ptx &ptx);
 bool read_ptx(const char *text, Ptx *ptx);
 
 struct CompileOptions {
-  std::vector<std::string> flags;  // for the compiler
+  std::vector<std::string> flags;   // for the compiler
+  std::vector<std::string> macros;  // as #define takes them
   int target = 75;
 };
 
