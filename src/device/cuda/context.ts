@@ -5,9 +5,7 @@ import type { Syscalls } from "../host/syscalls.ts";
 import { OutCell } from "./cells.ts";
 import type { CudaDriver } from "./driver.ts";
 import { cudaError, isSticky } from "./errors.ts";
-
-/** CU_CTX_SCHED_BLOCKING_SYNC: who waits sleeps. */
-const BLOCKING_SYNC = 4;
+import { CONTEXT_BLOCKING } from "./flags.ts";
 
 export interface CudaContextParts {
   readonly deviceName: string;
@@ -41,7 +39,7 @@ export class CudaContext extends HostContext {
   /** Makes a context of the device, a CUdevice, in about a tenth of a second. Throws `DEVICE_LOST`, `DEVICE_FAILED`. */
   static create(driver: CudaDriver, deviceName: string, device: number, syscalls: Syscalls): CudaContext {
     const out = new OutCell();
-    const result = driver.symbols.cuCtxCreate_v2(out.clear(), BLOCKING_SYNC, device);
+    const result = driver.symbols.cuCtxCreate_v2(out.clear(), CONTEXT_BLOCKING, device);
     if (result !== 0) throw cudaError(driver, `${deviceName}: a new context`, result);
     return new CudaContext({ deviceName, syscalls, driver, handle: out.u64 });
   }

@@ -169,6 +169,10 @@ export function openCuda(options: CudaOptions = {}): CudaDevice {
     syscalls.unmap(slices, slicesBytes);
     throw error;
   }
+  if (process.env.HR_SHARED === "1") {
+    context.use();
+    process.env.HR_SHARED = String(context.make("x", (out) => driver.symbols.cuStreamCreate(out, 1)));
+  }
   const registration = mappingRegistration(info);
   const registrar = new Registrar({
     library: driver.path,

@@ -15,7 +15,7 @@ import { type StagedCopy, Staging } from "./staging.ts";
 import type { Streams } from "./streams.ts";
 import type { Table, Tables } from "./tables.ts";
 import { Tail } from "./tail.ts";
-import { SMALL_BYTES, Transfers, type TransferParts } from "./transfers.ts";
+import { FEW, SMALL_BYTES, type TransferParts, Transfers } from "./transfers.ts";
 import { type Windows, WindowState } from "./windows.ts";
 
 export interface GpuRunParts extends TransferParts {
@@ -177,24 +177,44 @@ export class GpuRun implements Running {
       });
       return false;
     }
-    const group = new Transfers(this.#parts, this.#parts.streams, this.#tail, this.#tables);
+    const count = end - first;
+    const group = new Transfers(this.#parts, this.#parts.streams, this.#tail, this.#tables, count);
     const staged: StagedCopy[] = [];
-    for (let transfer = first; transfer < end; transfer++) {
-      const at = transfer * TRANSFER;
+    const { smallBytes } = group;
+    let object = -1;
+    let windows: Windows | undefined;
+    let pinned = false;
+    for (let transfer = first, at = first * TRANSFER; transfer < end; transfer++, at += TRANSFER) {
+      // Most copies come from the same memory as the one before.
+      if (transfers[at + Transfer.object] !== object) {
+        object = transfers[at + Transfer.object]!;
+        windows = this.#parts.registrar.windowsOf(this.#program.sourceOf(transfer));
+        pinned = windows === undefined || (count >= FEW && this.#pinWhole(windows));
+      }
       const source = transfers[at + Transfer.source]!;
+      const target = transfers[at + Transfer.target]!;
       const byteLength = transfers[at + Transfer.byteLength]!;
-      const windows = this.#parts.registrar.windowsOf(this.#program.sourceOf(transfer));
-      if (windows === undefined || windows.covers(source, byteLength)) {
-        if (windows !== undefined) this.#pins.add(windows, source, byteLength);
-        const toHost = transfers[at + Transfer.toHost] === 1;
-        group.add(source, transfers[at + Transfer.target]!, byteLength, toHost, windows);
-        this.#bytesDone += byteLength;
-      } else this.#cut(transfer, windows, staged);
+      if (!pinned && windows !== undefined) {
+        if (!windows.covers(source, byteLength)) {
+          this.#cut(transfer, windows, staged);
+          continue;
+        }
+        this.#pins.add(windows, source, byteLength);
+      }
+      if (byteLength <= smallBytes) group.addSmall(source, target, byteLength);
+      else group.add(source, target, byteLength, transfers[at + Transfer.toHost] === 1, windows);
+      this.#bytesDone += byteLength;
     }
     group.flush();
     if (staged.length === 0) group.end();
     else this.#stage(staged, group);
     return staged.length === 0;
+  }
+
+  /** Whether all of a mapping is registered; then it is pinned. */
+  #pinWhole(windows: Windows): boolean {
+    if (windows.whole) this.#pins.addWhole(windows);
+    return windows.whole;
   }
 
   #mustStage(first: number, end: number): boolean {

@@ -9,12 +9,8 @@ import type { HostFile } from "../host/file.ts";
 import { type Extent, HostBuffer, HostMemory } from "../host/memory.ts";
 import { OutCell } from "./cells.ts";
 import type { CudaContext } from "./context.ts";
+import { REGISTER_SHARED, STREAM_NON_BLOCKING } from "./flags.ts";
 import type { Registrar } from "./registrar.ts";
-
-/** CU_MEMHOSTREGISTER_PORTABLE | CU_MEMHOSTREGISTER_DEVICEMAP: for every context, at the same address. */
-export const REGISTER_SHARED = 1 | 2;
-/** The same with CU_MEMHOSTREGISTER_READ_ONLY, without which a mapping that cannot be written to is refused. */
-export const REGISTER_MAPPING = 1 | 2 | 8;
 
 export interface CudaMemoryParts {
   readonly context: CudaContext;
@@ -105,7 +101,7 @@ export class CudaMemory extends HostMemory {
 
   #clear(base: number, byteLength: number): void {
     const { symbols } = this.#cuda.driver;
-    this.#clearing ||= this.#cuda.make("cuStreamCreate", (out) => symbols.cuStreamCreate(out, NON_BLOCKING));
+    this.#clearing ||= this.#cuda.make("cuStreamCreate", (out) => symbols.cuStreamCreate(out, STREAM_NON_BLOCKING));
     const stream = this.#clearing;
     this.#cuda.check("cuMemsetD8Async", symbols.cuMemsetD8Async(base, 0, byteLength, stream));
     this.#cuda.check("clearing memory", symbols.cuStreamSynchronize(stream));
@@ -147,6 +143,3 @@ export class CudaMemory extends HostMemory {
     });
   }
 }
-
-/** CU_STREAM_NON_BLOCKING: no order with the legacy default stream. */
-export const NON_BLOCKING = 1;

@@ -95,7 +95,7 @@ export class Registrar {
     const last = windows.indexOf(address + byteLength - 1);
     for (let index = windows.indexOf(address); index <= last; index++) {
       if (windows.states[index] !== WindowState.none) continue;
-      windows.states[index] = WindowState.wanted;
+      windows.set(index, WindowState.wanted);
       (later ? this.#later : this.#due).push({ region, windows, index });
     }
     this.#pump();
@@ -211,7 +211,7 @@ export class Registrar {
   }
 
   #register({ region, windows, index }: Want, bytes: number): void {
-    windows.states[index] = WindowState.registering;
+    windows.set(index, WindowState.registering);
     windows.lastUse[index] = ++this.#clock;
     this.#registeredBytes += bytes;
     region.retain();
@@ -231,7 +231,7 @@ export class Registrar {
       const oldest = evict ? this.#oldest() : undefined;
       if (oldest === undefined) return false;
       const { windows, index } = oldest;
-      windows.states[index] = WindowState.none;
+      windows.set(index, WindowState.none);
       this.#registeredBytes -= windows.lengthOf(index);
       this.#post({ kind: "release", addresses: [windows.addressOf(index)] }, () => {});
     }
@@ -242,6 +242,7 @@ export class Registrar {
     let found: { windows: Windows; index: number } | undefined;
     let use = Number.POSITIVE_INFINITY;
     for (const windows of this.#mappings.values()) {
+      if (windows.wholeUsers > 0) continue;
       for (let index = 0; index < windows.count; index++) {
         if (windows.states[index] !== WindowState.registered || windows.users[index] !== 0) continue;
         if (windows.lastUse[index]! >= use) continue;

@@ -3,11 +3,8 @@ import type { Syscalls } from "../host/syscalls.ts";
 import { OutCell } from "./cells.ts";
 import { type CudaDriver, openDriver } from "./driver.ts";
 import { NOT_READY } from "./errors.ts";
+import { EVENT_BLOCKING, REGISTER_SHARED, STREAM_NON_BLOCKING } from "./flags.ts";
 import { type CudaLaneExtra, sliceStride, slicesLength } from "./lane-ops.ts";
-import { NON_BLOCKING, REGISTER_SHARED } from "./memory.ts";
-
-/** CU_EVENT_BLOCKING_SYNC | CU_EVENT_DISABLE_TIMING. */
-const EVENT_FLAGS = 1 | 2;
 
 /** What a slice carries for one piece of a request. */
 export interface Carried {
@@ -60,13 +57,14 @@ export class Slices {
     const length = slicesLength(extra.sliceBuffers, extra.sliceBytes, pageSize);
     const base = extra.slices + index * length;
     let result = symbols.cuCtxSetCurrent(extra.context);
-    if (result === 0) result = symbols.cuStreamCreate(out.clear(), NON_BLOCKING);
+    const shared = Number(process.env.HR_SHARED ?? 0);
+    if (result === 0 && !shared) result = symbols.cuStreamCreate(out.clear(), STREAM_NON_BLOCKING);
     if (result === 0) {
-      this.#stream = out.u64;
+      this.#stream = shared || out.u64;
       result = symbols.cuMemHostRegister_v2(base, length, REGISTER_SHARED);
     }
     for (let i = 0; i < extra.sliceBuffers && result === 0; i++) {
-      result = symbols.cuEventCreate(out.clear(), EVENT_FLAGS);
+      result = symbols.cuEventCreate(out.clear(), EVENT_BLOCKING);
       if (result === 0) this.#free.push(newSlice(base + i * stride, out.u64));
     }
     return result;
