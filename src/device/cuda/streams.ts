@@ -2,7 +2,8 @@
 import { HeadraceError } from "../../errors.ts";
 import type { CudaContext } from "./context.ts";
 import { EVENT_BLOCKING, STREAM_NON_BLOCKING } from "./flags.ts";
-import { WAIT_CONTROL, type WaiterAnswer, type WaiterStart } from "./waiter-worker.ts";
+import { WAIT_CONTROL } from "./wait-control.ts";
+import type { WaiterAnswer, WaiterStart } from "./waiter-worker.ts";
 
 /** Events that the Worker knows of at once; later ones are told when there is room. */
 const RING = 1024;
