@@ -12,10 +12,10 @@ import { InlineCopies } from "../host/inline.ts";
 import { Lanes } from "../host/lanes.ts";
 import { Syscalls } from "../host/syscalls.ts";
 import { CudaContext } from "./context.ts";
-import { STREAM_NON_BLOCKING } from "./flags.ts";
 import { initDriver, openDriver } from "./driver.ts";
 import { CudaExecutor } from "./execute.ts";
-import { capabilitiesOf, type CudaInfo, factsOf, mappingRegistration, readCudaInfo } from "./info.ts";
+import { STREAM_NON_BLOCKING } from "./flags.ts";
+import { type CudaInfo, capabilitiesOf, factsOf, mappingRegistration, readCudaInfo } from "./info.ts";
 import { type CudaLaneExtra, slicesLength } from "./lane-ops.ts";
 import { Launcher } from "./launch.ts";
 import { CudaMemory } from "./memory.ts";
@@ -158,10 +158,14 @@ export function openCuda(options: CudaOptions = {}): CudaDevice {
       ? undefined
       : { faults: settings.faults, counters: createFaultCounters(settings.faults) };
   const syscalls = new Syscalls(faults);
-  const slicesBytes = settings.lanes * slicesLength(settings.sliceBuffers, settings.pieceBytes, syscalls.pageSize);
+  const slicesBytes =
+    settings.lanes * slicesLength(settings.sliceBuffers, settings.pieceBytes, syscalls.pageSize);
   const slices = syscalls.mapAnonymous(slicesBytes);
   if (slices < 0) {
-    throw new HeadraceError("OUT_OF_MEMORY", `device cuda: no address space for ${slicesBytes} bytes of slices`);
+    throw new HeadraceError(
+      "OUT_OF_MEMORY",
+      `device cuda: no address space for ${slicesBytes} bytes of slices`,
+    );
   }
   let context: CudaContext;
   try {

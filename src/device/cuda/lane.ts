@@ -59,7 +59,10 @@ export class CudaLane extends Lane {
     const slices = this.#slices;
     if (slices.failed !== 0) return this.fail(at, DRIVER_FAILURE - slices.failed, 0);
     let slice = slices.current;
-    if (slice !== undefined && (slice.target + slice.used !== target || slice.used + length > slices.byteLength)) {
+    if (
+      slice !== undefined &&
+      (slice.target + slice.used !== target || slice.used + length > slices.byteLength)
+    ) {
       this.#send(slice);
       slice = undefined;
     }
