@@ -14,8 +14,17 @@ import { Syscalls } from "../host/syscalls.ts";
 import { CudaContext } from "./context.ts";
 import { initDriver, openDriver } from "./driver.ts";
 import { CudaExecutor } from "./execute.ts";
+import { FileWays } from "./file-ways.ts";
 import { STREAM_NON_BLOCKING } from "./flags.ts";
-import { type CudaInfo, capabilitiesOf, factsOf, mappingRegistration, readCudaInfo } from "./info.ts";
+import {
+  type CudaInfo,
+  capabilitiesOf,
+  factsOf,
+  type MoreFacts,
+  mappingRegistration,
+  readCudaInfo,
+  readFreeMemory,
+} from "./info.ts";
 import { type CudaLaneExtra, slicesLength } from "./lane-ops.ts";
 import { Launcher } from "./launch.ts";
 import { CudaMemory } from "./memory.ts";
@@ -82,10 +91,11 @@ export class CudaDevice extends EngineDevice {
   get facts(): Device["facts"] {
     const { info, settings, registrar } = this.#opened;
     return {
-      ...factsOf(info, this.#context.driver, this.#compiler.nvrtc),
+      ...factsOf(info, this.#context.driver, this.#compiler.nvrtc, this.#moreFacts()),
       lanes: settings.lanes,
       pieceBytes: settings.pieceBytes,
       registeredBytes: registrar.registeredBytes,
+      ...this.#context.fileWays?.facts,
       ...(registrar.broken === undefined ? {} : { registrationBroken: registrar.broken }),
     };
   }
@@ -123,12 +133,23 @@ export class CudaDevice extends EngineDevice {
       await queuesClosed;
       await Promise.all([lanes.close(), registrar.close()]);
       this.#tables.close();
-      if (context.lost === undefined) this.#compiler.close();
+      if (context.lost === undefined) {
+        this.#compiler.close();
+        context.fileWays?.close();
+      }
     } finally {
       context.destroy();
       syscalls.unmap(slices, slicesBytes);
       clearInterval(alive);
     }
+  }
+
+  #moreFacts(): MoreFacts {
+    const context = this.#context;
+    const gds = context.fileWays?.gds;
+    if (context.destroyed || context.lost !== undefined) return { gds };
+    context.use();
+    return { gds, freeMemoryBytes: readFreeMemory(context.driver) };
   }
 
   /** Undefined where there is no compiler: then copies are made one by one. */
@@ -174,6 +195,9 @@ export function openCuda(options: CudaOptions = {}): CudaDevice {
     syscalls.unmap(slices, slicesBytes);
     throw error;
   }
+  context.use();
+  const fileWays = new FileWays(settings);
+  context.fileWays = fileWays;
   const registration = mappingRegistration(info);
   const registrar = new Registrar({
     library: driver.path,
@@ -194,6 +218,7 @@ export function openCuda(options: CudaOptions = {}): CudaDevice {
     sliceBuffers: settings.sliceBuffers,
     sliceBytes: settings.pieceBytes,
     slices,
+    cufile: fileWays.cufile,
     upload: createStream(context),
     download: createStream(context),
   };

@@ -27,8 +27,9 @@ export interface CudaOptions {
   readonly windowBytes?: number;
   /** Reads past the page cache (O_DIRECT), where the file system can; default false. */
   readonly direct?: boolean;
-  /** Reads and writes by GPUDirect Storage, where cuFile and the file system can; default false. */
-  readonly gds?: boolean;
+  /** Reads by GPUDirect Storage, where cuFile and the file system can; default false. `compatibility` takes cuFile also
+   * where it reads into host memory itself, to compare. */
+  readonly gds?: boolean | "compatibility";
   /** Path of libnvrtc, which compiles kernels; false for no kernels. Found by HEADRACE_NVRTC_LIBRARY or in the system
    * without. */
   readonly nvrtc?: string | false;
@@ -67,7 +68,7 @@ export function resolveOptions(options: CudaOptions = {}): CudaSettings {
     mapBudget: bounded("mapBudget", options.mapBudget ?? Math.floor(totalmem() / 2), 0, MAX_BYTES),
     windowBytes: multiple("windowBytes", bounded("windowBytes", options.windowBytes ?? 64 * MIB, PAGE, GIB)),
     direct: flag("direct", options.direct),
-    gds: flag("gds", options.gds),
+    gds: options.gds === "compatibility" ? options.gds : flag("gds", options.gds),
     inlineCopyBytes: bounded("inlineCopyBytes", options.inlineCopyBytes ?? MIB, 0, GIB),
     ringEntries: powerOfTwo("ringEntries", bounded("ringEntries", options.ringEntries ?? 4096, 16, 2 ** 24)),
     faults: options.faults ?? [],
