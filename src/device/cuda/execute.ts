@@ -101,10 +101,22 @@ export class CudaExecutor extends HostExecutor implements Executor {
       numPieces,
       lanesWanted: numPieces,
       ended: ({ bytesDone, failure }) => {
-        const error = failure && this.explain(failure, entries, (slot) => program.pathOf(slot));
+        const error = failure && this.#explainStaged(failure, entries, program);
         ended({ bytesDone, ...(error === undefined ? {} : { error }) });
       },
     });
+  }
+
+  /** The file behind a mapping was read instead: to the caller it has shrunk. */
+  #explainStaged(failure: JobFailure, entries: Float64Array, program: CudaProgram): HeadraceError {
+    const error = this.explain(failure, entries, (slot) => program.pathOf(slot));
+    if (error.code !== "SHORT_READ") return error;
+    try {
+      program.checkFiles();
+      return error;
+    } catch (shrunk) {
+      return shrunk as HeadraceError;
+    }
   }
 
   protected override explain(
@@ -119,8 +131,6 @@ export class CudaExecutor extends HostExecutor implements Executor {
   }
 
   protected override verbOf(op: number): "sync" | "copy" | "writing" | "reading" {
-    if (op === CudaOp.stage) return "copy";
-    if (op === CudaOp.download) return "writing";
-    return super.verbOf(op);
+    return op === CudaOp.download ? "writing" : super.verbOf(op);
   }
 }

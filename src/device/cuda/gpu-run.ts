@@ -216,7 +216,7 @@ export class GpuRun implements Running {
     const target = transfers[at + Transfer.target]!;
     const byteLength = transfers[at + Transfer.byteLength]!;
     const region = this.#program.sourceOf(transfer);
-    const { fd, byteLength: fileLength, object } = this.#program.fileOf(transfer);
+    const { fd, base, fileOffset, object } = this.#program.fileOf(transfer);
     for (let done = 0; done < byteLength; ) {
       const whole = byteLength <= SMALL_BYTES;
       const length = whole ? byteLength : Math.min(byteLength - done, windows.restFrom(source + done));
@@ -227,7 +227,7 @@ export class GpuRun implements Running {
         target: target + done,
         byteLength: length,
         fd,
-        fileLength,
+        fileOffset: fileOffset + (source + done - base),
         object,
       });
       done += length;

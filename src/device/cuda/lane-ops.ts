@@ -4,8 +4,6 @@ export const CudaOp = {
   upload: 110,
   /** device memory → file */
   download: 111,
-  /** host memory → device memory, for what the driver has not registered */
-  stage: 112,
 } as const;
 
 /** A lane notes the driver's result `r` as this minus `r`: no errno is there. */

@@ -1,6 +1,5 @@
 /**
- * A lane of the CUDA device: it carries bytes between files, or memory that is not registered, and device memory
- * through a few pinned slices of its own. While one slice is on its way to the device the next is filled, and while
+ * A lane of the CUDA device: it carries bytes between files and device memory through a few pinned slices of its own. While one slice is on its way to the device the next is filled, and while
  * one is written to a file the next comes from the device.
  */
 import { DEFERRED, Lane, type LaneStart } from "../host/lane.ts";
@@ -25,9 +24,7 @@ export class CudaLane extends Lane {
   protected override runOther(at: number): number {
     switch (this.taken[at]) {
       case CudaOp.upload:
-        return this.#fill(at, (slice) => this.#read(at, slice));
-      case CudaOp.stage:
-        return this.sourceHolds(at) ? this.#fill(at, (slice) => this.#copy(at, slice)) : 0;
+        return this.#upload(at);
       case CudaOp.download:
         return this.#download(at);
       default:
@@ -55,7 +52,7 @@ export class CudaLane extends Lane {
   }
 
   /** Puts the bytes of an entry into a slice, behind those that go to the place before its own. */
-  #fill(at: number, put: (slice: Slice) => number): number {
+  #upload(at: number): number {
     const taken = this.taken;
     const length = taken[at + Field.byteLength]!;
     const target = taken[at + Field.target]!;
@@ -67,7 +64,7 @@ export class CudaLane extends Lane {
       slice = undefined;
     }
     slice ??= this.#take(target);
-    const done = put(slice);
+    const done = this.#read(at, slice);
     if (done < length) return done;
     slice.entries.push(this.#entry(at));
     slice.used += length;
@@ -108,12 +105,6 @@ export class CudaLane extends Lane {
     }
     slice.skipped = skipped;
     return true;
-  }
-
-  #copy(at: number, slice: Slice): number {
-    const length = this.taken[at + Field.byteLength]!;
-    this.syscalls.copy(slice.address + slice.used, this.taken[at + Field.source]!, length);
-    return length;
   }
 
   /** Has the bytes of an entry come from the device; they are written to the file when they are there. */

@@ -46,10 +46,11 @@ export class CudaProgram extends Program {
     return this.objects.regionOf(this.transfers[transfer * TRANSFER + Transfer.object]!)!;
   }
 
-  /** Descriptor of the file behind a transfer's source, or -1, and the length that it must have. */
-  fileOf(transfer: number): { readonly fd: number; readonly byteLength: number; readonly object: number } {
+  /** The file behind a transfer's source: its descriptor, and where the mapping, at `base`, stands in it. */
+  fileOf(transfer: number) {
     const object = this.transfers[transfer * TRANSFER + Transfer.object]!;
-    return { fd: this.objects.mappedFdOf(object), byteLength: this.objects.mappedLengthOf(object), object };
+    const { base, fileOffset = 0 } = this.sourceOf(transfer).extent;
+    return { fd: this.objects.mappedFdOf(object), base, fileOffset, object };
   }
 
   override clear(): void {

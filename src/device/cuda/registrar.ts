@@ -39,6 +39,7 @@ export class Registrar {
   readonly #jobs = new Map<number, (result: number) => void>();
   readonly #whenIdle: (() => void)[] = [];
   #worker: Worker | undefined;
+  #gone: Promise<void> = Promise.resolve();
   #nextJob = 1;
   #clock = 0;
   #registeredBytes = 0;
@@ -136,6 +137,7 @@ export class Registrar {
     await promise;
     this.#worker.terminate();
     this.#worker = undefined;
+    await this.#gone;
   }
 
   #idle(): Promise<void> {
@@ -150,6 +152,7 @@ export class Registrar {
     worker.unref();
     worker.onmessage = (event: MessageEvent<RegistrarAnswer>) => this.#answered(event.data);
     worker.onerror = (event) => this.#break(`its Worker has died: ${event.message}`);
+    this.#gone = new Promise((resolve) => worker.addEventListener("close", () => resolve(), { once: true }));
     this.#worker = worker;
     worker.postMessage({ library, device, flags } satisfies RegistrarStart);
   }

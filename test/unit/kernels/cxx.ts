@@ -17,6 +17,11 @@ export interface Compiled extends Disposable {
   readonly run: RunKernel;
 }
 
+/** Kernels in the order they were given in. */
+export interface CompiledAll extends Disposable {
+  readonly runs: readonly RunKernel[];
+}
+
 /** What `-D` has to say about function constants, as the devices do. */
 export function constantDefines(constants: readonly FunctionConstant[] = []): string[] {
   return constants.map(({ index, value }) => `-DHR_FUNCTION_CONSTANT_${index}=${value}`);
@@ -25,22 +30,37 @@ export function constantDefines(constants: readonly FunctionConstant[] = []): st
 /** Compiles `source` with all warnings as errors. A threadgroup is one thread, and more threads than were asked for
  * run, which have to do nothing. */
 export function compileKernel(source: KernelSource): Compiled {
+  const { runs, [Symbol.dispose]: dispose } = compileKernels([source]);
+  return { run: runs[0]!, [Symbol.dispose]: dispose };
+}
+
+/** {@link compileKernel} for several, in one go. */
+export function compileKernels(sources: readonly KernelSource[]): CompiledAll {
   const folder = mkdtempSync(join(tmpdir(), "headrace-cxx-"));
   const path = join(folder, "kernel.cpp");
   const library = join(folder, "kernel.so");
-  writeFileSync(path, portableHeader + source.text + entryOf(source));
-  const command = [compiler!, "-std=c++14", "-O2", "-Wall", "-Wextra", "-Werror", "-Wno-unused-function"];
-  const flags = [...constantDefines(source.functionConstants), "-Wno-unused-parameter", "-ffp-contract=off"];
-  const { exitCode, stderr } = Bun.spawnSync([...command, ...flags, "-shared", "-fPIC", "-o", library, path]);
-  if (exitCode !== 0) throw new Error(`${source.name} does not compile: ${stderr}`);
-  const { symbols, close } = dlopen(library, { run: { args: ["ptr", "ptr", "u32"], returns: "void" } });
+  writeFileSync(path, portableHeader + sources.map(entryOf).join(""));
+  const command = [compiler!, "-std=c++14", "-O1", "-Wall", "-Wextra", "-Werror", "-Wno-unused-function"];
+  const flags = ["-Wno-unused-parameter", "-ffp-contract=off", "-shared", "-fPIC", "-o", library];
+  const { exitCode, stderr } = Bun.spawnSync([...command, ...flags, path]);
+  if (exitCode !== 0) throw new Error(`${sources[0]?.name} does not compile: ${stderr}`);
+  const { symbols, close } = dlopen(
+    library,
+    Object.fromEntries(
+      sources.map((_, index) => [`run${index}`, { args: ["ptr", "ptr", "u32"], returns: "void" } as const]),
+    ),
+  );
+  const runs = sources.map(
+    (_, index): RunKernel =>
+      (addresses, constants, threads) => {
+        const table = BigUint64Array.from(addresses, BigInt);
+        const values = new Uint8Array(new ArrayBuffer(Math.max(16, constants.length)));
+        values.set(constants);
+        symbols[`run${index}`]!(ptr(table), ptr(values), threads);
+      },
+  );
   return {
-    run: (addresses, constants, threads) => {
-      const table = BigUint64Array.from(addresses, BigInt);
-      const values = new Uint8Array(new ArrayBuffer(Math.max(16, constants.length)));
-      values.set(constants);
-      symbols.run(ptr(table), ptr(values), threads);
-    },
+    runs,
     [Symbol.dispose]: () => {
       close();
       rmSync(folder, { recursive: true, force: true });
@@ -48,17 +68,26 @@ export function compileKernel(source: KernelSource): Compiled {
   };
 }
 
-/** A loop over the threads, by the arguments that the text says the kernel has. */
-function entryOf({ name, text }: KernelSource): string {
+/** A text in a namespace of its own, with its constants, and a loop over the threads by the arguments that the text
+ * says the kernel has. */
+function entryOf({ name, text, functionConstants = [] }: KernelSource, number: number): string {
   const head = new RegExp(`HR_KERNEL\\(${name},([^{]*)\\{`).exec(text!);
   if (head === null) throw new Error(`the text has no kernel ${name}`);
   const pattern = /HR_(IN|OUT|CONSTANTS)\((\d+), (\w+), \w+\)/g;
   const args = [...head[1]!.matchAll(pattern)].map(([, kind, index, type]) =>
     kind === "CONSTANTS" ? `*(const ${type} *)constants` : `(${type} *)buffers[${index}]`,
   );
+  const defines = functionConstants.map(({ index, value }) => {
+    const macro = `HR_FUNCTION_CONSTANT_${index}`;
+    return `#undef ${macro}\n#define ${macro} ${value}\n`;
+  });
   return `
-extern "C" void run(void **buffers, const void *constants, uint32_t threads) {
+${defines.join("")}namespace kernel${number} {
+#line 1 "${name}"
+${text}
+extern "C" void run${number}(void **buffers, const void *constants, uint32_t threads) {
   for (uint32_t i = 0; i < threads + 300; i++) ${name}(${args.join(", ")}, i, threads, 0, i, 1);
+}
 }
 `;
 }
