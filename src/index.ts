@@ -18,7 +18,13 @@ export type {
   Sequence,
   Stages,
 } from "./device/device.ts";
-export { DEVICE_NAMES, type OpenDeviceOptions, openDevice } from "./device/open.ts";
+export {
+  type CudaFindings,
+  DEVICE_NAMES,
+  lookAtCuda,
+  type OpenDeviceOptions,
+  openDevice,
+} from "./device/open.ts";
 export {
   type BufferBinding,
   type DispatchCall,
@@ -27,6 +33,31 @@ export {
 } from "./device/requests.ts";
 export { ERROR_CODES, type ErrorCode, HeadraceError } from "./errors.ts";
 export { encodeManifest, type Manifest, type ManifestShard, parseManifest } from "./format/manifest.ts";
+export {
+  addChecksum,
+  CHECKSUM_BLOCK,
+  CHECKSUM_BYTES,
+  type ChecksumOptions,
+  checksumCall,
+  checksumKernel,
+  checksumOf,
+  finishChecksum,
+} from "./kernels/checksum.ts";
+export type { Place } from "./kernels/constants.ts";
+export {
+  type Conversion,
+  type ConvertOptions,
+  convertCall,
+  convertKernel,
+} from "./kernels/convert.ts";
+export type { ConvertSource, ConvertTarget } from "./kernels/elements.ts";
+export { type GatherOptions, gatherCall, gatherKernel } from "./kernels/gather.ts";
+export {
+  type PadAndMaskOptions,
+  type PadElementBytes,
+  padAndMaskCall,
+  padAndMaskKernel,
+} from "./kernels/pad.ts";
 export { Batch, Column, type ColumnParts, Part } from "./loader/batch.ts";
 export { Dataset, type DatasetOptions } from "./loader/dataset.ts";
 export type { DatasetDictionary } from "./loader/dictionary.ts";
@@ -35,6 +66,7 @@ export { type ManifestOptions, makeManifest } from "./loader/manifest.ts";
 export { type OpenOptions, openDataset, openLoader } from "./loader/open.ts";
 export type { LoaderOptions } from "./loader/options.ts";
 export type { ShardPath } from "./loader/path.ts";
+export { HostReader, type HostReaderOptions } from "./loader/reader.ts";
 export { type SaveOptions, saveSafetensors, saveText, type TensorData } from "./loader/save.ts";
 export { columnText } from "./loader/schema.ts";
 export type { LoaderState } from "./loader/state.ts";

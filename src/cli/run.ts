@@ -1,7 +1,7 @@
 /** One run through a loader: takes every batch, and measures on the way. */
 import { readFileSync } from "node:fs";
 import type { Batch, Loader, ShardPath } from "../index.ts";
-import { HeadraceError, saveText } from "../index.ts";
+import { HeadraceError, HostReader, saveText } from "../index.ts";
 import type { LoadFlags } from "./load.ts";
 import { amountText, bytesText, countText, printPairs, timeText } from "./output.ts";
 import { type Prepared, preparedText } from "./prepare.ts";
@@ -22,6 +22,7 @@ export class Run {
   readonly #started: number;
   readonly #signal: AbortSignal;
   readonly #prepared: Prepared | undefined;
+  readonly #reader: HostReader;
   readonly #hashes = new Map<string, Bun.CryptoHasher>();
   readonly #waits = new Quantiles();
   #firstBatchMs = 0;
@@ -39,6 +40,7 @@ export class Run {
   ) {
     this.#prepared = prepared;
     this.#loader = loader;
+    this.#reader = new HostReader(loader.device);
     this.#flags = flags;
     this.#started = startedMs;
     this.#signal = signal;
@@ -61,6 +63,7 @@ export class Run {
       this.#endedMs = performance.now();
       this.#progress?.stop();
       this.saveState();
+      await this.#reader.close();
     }
   }
 
@@ -144,7 +147,8 @@ export class Run {
       if (first) this.#firstBatchMs = now - this.#started;
       first = false;
       this.#waits.add(now - asked);
-      this.#take(batch);
+      if (this.#flags.digest) await this.#hash(batch);
+      else touch(batch);
       if (now > barDue) {
         barDue = Number.POSITIVE_INFINITY;
         this.#progress = await openProgress(this.#samplesInAll(), this.#started);
@@ -164,17 +168,11 @@ export class Run {
     return Math.min(share, Number.MAX_SAFE_INTEGER);
   }
 
-  /** Brings every byte in: a mapped page that nobody touched was not loaded. */
-  #take(batch: Batch): void {
+  /** In the order of the batches, and within one of the columns. */
+  async #hash(batch: Batch): Promise<void> {
     for (const column of batch.columns.values()) {
-      if (!column.hostVisible) continue;
-      if (this.#flags.digest) {
-        const hash = this.#hashOf(column.name);
-        for (const bytes of column.chunks()) hash.update(bytes);
-      } else if (column.mapped) {
-        for (const bytes of column.chunks())
-          for (let at = 0; at < bytes.length; at += TOUCH_STRIDE) bytes[at];
-      }
+      const hash = this.#hashOf(column.name);
+      for await (const bytes of this.#reader.chunks(column)) hash.update(bytes);
     }
   }
 
@@ -189,6 +187,14 @@ export class Run {
 
   #digests(): Record<string, string> {
     return Object.fromEntries([...this.#hashes].map(([name, hash]) => [name, hash.copy().digest("hex")]));
+  }
+}
+
+/** Brings every byte in: a mapped page that nobody touched was not loaded. */
+function touch(batch: Batch): void {
+  for (const column of batch.columns.values()) {
+    if (!column.mapped || !column.hostVisible) continue;
+    for (const bytes of column.chunks()) for (let at = 0; at < bytes.length; at += TOUCH_STRIDE) bytes[at];
   }
 }
 

@@ -23,14 +23,7 @@
 import type { KernelSource, Pipeline } from "../device/device.ts";
 import type { DispatchCall } from "../device/requests.ts";
 import { HeadraceError } from "../errors.ts";
-import {
-  bindAnywhere,
-  bindPlace,
-  ConstantReader,
-  checkInteger,
-  type Place,
-  packConstants,
-} from "./constants.ts";
+import { bindPlace, ConstantReader, checkInteger, type Place, packConstants } from "./constants.ts";
 
 /** Bytes of a block. */
 export const CHECKSUM_BLOCK = 16;
@@ -46,24 +39,23 @@ const HOST_PIECE = 2 ** 26;
 const SCRATCH_BYTES = 2 ** 16;
 
 /**
- * Buffers: bytes, sums (two uint32, to which those of the range are added). Constants: the range in the buffer, and
- * its place in the whole range.
+ * Buffers: bytes, sums (two uint32, to which those of the range are added). Constants: the range's length, and the
+ * number of its first block.
  */
 export const checksumKernel: KernelSource = {
   name: "checksum",
   host: ([bytes, sums], constants) => {
     const read = new ConstantReader(constants);
-    const byteOffset = read.long();
     const byteLength = read.long();
     const firstBlock = read.long();
     const out = new DataView(sums!.buffer, sums!.byteOffset, CHECKSUM_BYTES);
     const total = Uint32Array.of(out.getUint32(0, true), out.getUint32(4, true));
-    addChecksum(total, bytes!.subarray(byteOffset, byteOffset + byteLength), firstBlock * CHECKSUM_BLOCK);
+    addChecksum(total, bytes!.subarray(0, byteLength), firstBlock * CHECKSUM_BLOCK);
     out.setUint32(0, total[0]!, true);
     out.setUint32(4, total[1]!, true);
   },
   text: `
-struct ChecksumConstants { uint64_t byteOffset; uint64_t byteLength; uint64_t firstBlock; };
+struct ChecksumConstants { uint64_t byteLength; uint64_t firstBlock; };
 struct Sums { uint32_t a; uint32_t b; };
 
 HR_FN uint32_t step_a(uint32_t a, uint32_t word) {
@@ -125,28 +117,27 @@ HR_KERNEL(checksum, HR_IN(0, uint8_t, bytes), HR_OUT(1, uint32_t, result), HR_CO
   Sums sums;
   sums.a = 0u;
   sums.b = 0u;
-  const HR_DEVICE uint8_t *start = bytes + c.byteOffset;
-  uint32_t phase = uint32_t(HR_ADDRESS(start)) & 15u;
+  uint32_t phase = uint32_t(HR_ADDRESS(bytes)) & 15u;
   uint64_t blocks = (c.byteLength + 15u) / 16u, step = hr_threads;
   uint64_t block = hr_thread < hr_threads ? uint64_t(hr_thread) : blocks;
   if (phase == 0u) {
     uint64_t whole = c.byteLength / 16u;
     for (; block + 3u * step < whole; block += 4u * step) {
-      hr_uint4 first = hr_load<hr_uint4>(start + block * 16u);
-      hr_uint4 second = hr_load<hr_uint4>(start + (block + step) * 16u);
-      hr_uint4 third = hr_load<hr_uint4>(start + (block + 2u * step) * 16u);
-      hr_uint4 fourth = hr_load<hr_uint4>(start + (block + 3u * step) * 16u);
+      hr_uint4 first = hr_load<hr_uint4>(bytes + block * 16u);
+      hr_uint4 second = hr_load<hr_uint4>(bytes + (block + step) * 16u);
+      hr_uint4 third = hr_load<hr_uint4>(bytes + (block + 2u * step) * 16u);
+      hr_uint4 fourth = hr_load<hr_uint4>(bytes + (block + 3u * step) * 16u);
       add_block(&sums, first, c.firstBlock + block);
       add_block(&sums, second, c.firstBlock + block + step);
       add_block(&sums, third, c.firstBlock + block + 2u * step);
       add_block(&sums, fourth, c.firstBlock + block + 3u * step);
     }
     for (; block < whole; block += step) {
-      add_block(&sums, hr_load<hr_uint4>(start + block * 16u), c.firstBlock + block);
+      add_block(&sums, hr_load<hr_uint4>(bytes + block * 16u), c.firstBlock + block);
     }
   }
   for (; block < blocks; block += step) {
-    const HR_DEVICE uint8_t *at = start + block * 16u;
+    const HR_DEVICE uint8_t *at = bytes + block * 16u;
     bool inside = block > 0u && (block + 1u) * 16u + 4u <= c.byteLength;
     hr_uint4 words = inside ? shifted(at, phase & 3u) : block_of(at, c.byteLength - block * 16u);
     add_block(&sums, words, c.firstBlock + block);
@@ -268,12 +259,14 @@ export interface ChecksumOptions {
 export function checksumCall(pipeline: Pipeline, options: ChecksumOptions): DispatchCall {
   const { bytes, byteLength, sums, position = 0 } = options;
   checkPosition(position);
-  const { binding, rest } = bindAnywhere("checksum: bytes", bytes, byteLength);
   const blocks = Math.ceil(byteLength / CHECKSUM_BLOCK);
   return {
     pipeline,
-    buffers: [binding, bindPlace("checksum: sums", sums, CHECKSUM_BYTES, 4)],
-    constants: packConstants([{ long: rest }, { long: byteLength }, { long: position / CHECKSUM_BLOCK }]),
+    buffers: [
+      bindPlace("checksum: bytes", bytes, byteLength),
+      bindPlace("checksum: sums", sums, CHECKSUM_BYTES, 4),
+    ],
+    constants: packConstants([{ long: byteLength }, { long: position / CHECKSUM_BLOCK }]),
     threads: Math.min(MAX_CHECKSUM_THREADS, Math.ceil(blocks / BLOCKS_A_THREAD)),
   };
 }

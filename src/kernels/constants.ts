@@ -6,12 +6,9 @@ import { HeadraceError } from "../errors.ts";
 /** Threads that one dispatch can ask for. */
 export const MAX_THREADS = 2 ** 32 - 1;
 
-/** Every device takes multiples of this as offsets of buffers. */
-const BINDING_BYTES = 256;
-
 /** Fields of a C struct in their order: numbers are uint32_t, those of the form `{ long }` uint64_t at multiples of
  * 8, `{ float }` floats. */
-export type ConstantField = number | { readonly long: number } | { readonly float: number };
+export type ConstantField = number | { readonly long: number | bigint } | { readonly float: number };
 
 /** The struct's bytes. Its longs must come first, so that no compiler leaves a gap. */
 export function packConstants(fields: readonly ConstantField[]): Uint8Array {
@@ -75,17 +72,6 @@ export function bindPlace(what: string, place: Place, byteLength: number, alignm
   return { buffer, offset: byteOffset };
 }
 
-/** Binds `place`, whatever its alignment: at a multiple that suits every device, and the kernel adds the rest. */
-export function bindAnywhere(
-  what: string,
-  place: Place,
-  byteLength: number,
-): { readonly binding: BufferBinding; readonly rest: number } {
-  const { offset } = bindPlace(what, place, byteLength);
-  const rest = offset % BINDING_BYTES;
-  return { binding: { buffer: place.buffer, offset: offset - rest }, rest };
-}
-
 /** Throws `BAD_OPTION` unless `value` is an integer in `[least, most]`. */
 export function checkInteger(
   what: string,
@@ -103,4 +89,11 @@ export function laneShiftFor(byteLength: number): number {
   const windows = Math.ceil(byteLength / 16);
   const lanes = windows <= 32 ? windows : Math.min(256, Math.max(32, windows / 4));
   return Math.ceil(Math.log2(Math.max(1, lanes)));
+}
+
+/** Threads of `count` teams of `2^laneShift`, or as many whole teams as one dispatch can have: each takes one range
+ * after another. */
+export function teamThreads(count: number, laneShift: number): number {
+  const lanes = 2 ** laneShift;
+  return Math.min(count, Math.floor(MAX_THREADS / lanes)) * lanes;
 }

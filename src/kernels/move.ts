@@ -9,7 +9,6 @@
 import { toArrayBuffer } from "bun:ffi";
 import type { KernelSource, Pipeline } from "../device/device.ts";
 import type { DispatchCall } from "../device/requests.ts";
-import { HeadraceError } from "../errors.ts";
 import { BYTES_TEXT } from "./bytes.ts";
 import {
   bindPlace,
@@ -19,6 +18,7 @@ import {
   MAX_THREADS,
   type Place,
   packConstants,
+  teamThreads,
 } from "./constants.ts";
 
 /** Bytes of a move in the table of addresses, and in the table of lengths. */
@@ -33,13 +33,11 @@ const HOST_PIECE = 2 ** 30;
  */
 export const moveKernel: KernelSource = {
   name: "move_bytes",
-  host: ([addresses, byteLengths], constants, threads) => {
-    const read = new ConstantReader(constants);
-    const count = read.uint();
-    const lanes = 2 ** read.uint();
+  host: ([addresses, byteLengths], constants) => {
+    const count = new ConstantReader(constants).uint();
     const from = longsOf(addresses!);
     const lengths = longsOf(byteLengths!);
-    for (let i = 0; i < Math.min(count, threads / lanes); i++) {
+    for (let i = 0; i < count; i++) {
       copyMemory(from.at(2 * i), from.at(2 * i + 1), lengths.at(i));
     }
   },
@@ -48,12 +46,13 @@ struct MoveConstants { uint32_t count; uint32_t laneShift; };
 
 HR_KERNEL(move_bytes, HR_IN(0, uint64_t, addresses), HR_IN(1, uint64_t, byteLengths),
           HR_CONSTANTS(2, MoveConstants, c)) {
-  uint32_t index = hr_thread >> c.laneShift;
-  if (hr_thread >= hr_threads || index >= c.count) return;
+  if (hr_thread >= hr_threads) return;
   uint32_t lanes = 1u << c.laneShift;
-  const HR_DEVICE uint8_t *source = HR_POINTER(const uint8_t, addresses[2u * uint64_t(index)]);
-  HR_DEVICE uint8_t *target = HR_POINTER(uint8_t, addresses[2u * uint64_t(index) + 1u]);
-  copy_bytes(target, source, byteLengths[index], hr_thread & (lanes - 1u), lanes);
+  for (uint64_t index = hr_thread >> c.laneShift; index < c.count; index += hr_threads >> c.laneShift) {
+    const HR_DEVICE uint8_t *source = HR_POINTER(const uint8_t, addresses[2u * index]);
+    HR_DEVICE uint8_t *target = HR_POINTER(uint8_t, addresses[2u * index + 1u]);
+    copy_bytes(target, source, byteLengths[index], hr_thread & (lanes - 1u), lanes);
+  }
 }
 `,
 };
@@ -118,14 +117,6 @@ export function moveCall(pipeline: Pipeline, options: MoveOptions): DispatchCall
   checkInteger("move: count", count, 0, MAX_THREADS);
   checkInteger("move: maxByteLength", maxByteLength);
   const laneShift = laneShiftFor(maxByteLength);
-  const threads = count * 2 ** laneShift;
-  if (threads > MAX_THREADS) {
-    const most = Math.floor(MAX_THREADS / 2 ** laneShift);
-    throw new HeadraceError(
-      "BAD_OPTION",
-      `move: ${count} moves of ${maxByteLength} bytes are over the ${most} of one dispatch; use several`,
-    );
-  }
   return {
     pipeline,
     buffers: [
@@ -133,6 +124,6 @@ export function moveCall(pipeline: Pipeline, options: MoveOptions): DispatchCall
       bindPlace("move: byteLengths", byteLengths, count * MOVE_LENGTH_BYTES, 8),
     ],
     constants: packConstants([count, laneShift]),
-    threads,
+    threads: teamThreads(count, laneShift),
   };
 }

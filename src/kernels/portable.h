@@ -19,7 +19,7 @@
  *   HR_FN                                 before a function that kernels call
  *   HR_DEVICE, HR_CONSTANT, HR_GROUP, HR_THREAD   before what a pointer of such a function points to
  *   HR_ADDRESS(pointer)                   where an HR_DEVICE pointer points to, as uint64_t
- *   HR_POINTER(type, address)             the HR_DEVICE pointer to what lies there
+ *   HR_POINTER(type, address)             the HR_DEVICE pointer to what lies there; from Metal 3 on
  *   hr_load<T>(pointer), hr_store<T>(pointer, value)   a T at a pointer to bytes, which must be a multiple of T's size;
  *                                         T is an unsigned integer or hr_uint4, the 16 bytes x, y, z, w of uint32_t each
  *   hr_half, hr_bfloat                    stored as 2 bytes; hr_float(v) gives a float, hr_to_half(f), hr_to_bfloat(f) the

@@ -10,9 +10,9 @@ const MAX_TIMER = 2 ** 31 - 1;
 
 /** The part of the arena that one batch uses. */
 export class Segment {
-  /** Host-visible memory that is filled. */
+  /** Host-visible memory: on unified memory all of the batch, else what the host computes of it. */
   host: DeviceBuffer | undefined;
-  /** What kernels read: {@link Segment.host} itself on unified memory. */
+  /** What kernels read: {@link Segment.host} itself on unified memory, else private memory. */
   device: DeviceBuffer | undefined;
   /** Where coalesced reads land before their pieces are copied on. */
   staging: DeviceBuffer | undefined;
@@ -111,23 +111,28 @@ export class Arena {
     }
   }
 
-  /** Makes `segment` hold `byteLength` bytes; what it held is lost. Throws `BATCH_TOO_LARGE`. */
-  ensure(segment: Segment, byteLength: number): void {
-    if (byteLength <= (segment.host?.byteLength ?? 0)) return;
-    segment.host?.close();
-    if (segment.device !== segment.host) segment.device?.close();
-    segment.host = undefined;
-    segment.device = undefined;
-    const unified = this.#device.capabilities.unifiedMemory;
-    const size = this.#grant(byteLength, unified ? 1 : 2);
-    const host = this.#device.createBuffer(size, "shared");
-    try {
-      segment.device = unified ? host : this.#device.createBuffer(size, "private");
-    } catch (error) {
-      host.close();
-      throw error;
+  /** Makes `segment` hold `deviceBytes`, of them, or on memory apart beside them, `hostBytes` that the host
+   * sees; what it held is lost. Throws `BATCH_TOO_LARGE`. */
+  ensure(segment: Segment, deviceBytes: number, hostBytes: number): void {
+    if (this.#device.capabilities.unifiedMemory) {
+      if (deviceBytes <= (segment.host?.byteLength ?? 0)) return;
+      segment.host?.close();
+      segment.host = undefined;
+      segment.device = undefined;
+      segment.host = this.#device.createBuffer(this.#grant(deviceBytes), "shared");
+      segment.device = segment.host;
+      return;
     }
-    segment.host = host;
+    if (hostBytes > (segment.host?.byteLength ?? 0)) {
+      segment.host?.close();
+      segment.host = undefined;
+      segment.host = this.#device.createBuffer(this.#grant(hostBytes), "shared");
+    }
+    if (deviceBytes > (segment.device?.byteLength ?? 0)) {
+      segment.device?.close();
+      segment.device = undefined;
+      segment.device = this.#device.createBuffer(this.#grant(deviceBytes), "private");
+    }
   }
 
   /** Makes `segment.staging` hold `byteLength` bytes. */
@@ -135,7 +140,7 @@ export class Arena {
     if (byteLength > (segment.staging?.byteLength ?? 0)) {
       segment.staging?.close();
       segment.staging = undefined;
-      segment.staging = this.#device.createBuffer(this.#grant(byteLength, 1), "shared");
+      segment.staging = this.#device.createBuffer(this.#grant(byteLength), "shared");
     }
     return segment.staging!;
   }
@@ -148,9 +153,10 @@ export class Arena {
     }
   }
 
-  #grant(byteLength: number, copies: number): number {
+  /** The size of a buffer for `byteLength` bytes, which the arena has room for. */
+  #grant(byteLength: number): number {
     const size = Math.ceil(byteLength / GROWTH) * GROWTH;
-    const total = this.byteLength + size * copies;
+    const total = this.byteLength + size;
     if (total > this.#limit) {
       throw new HeadraceError(
         "BATCH_TOO_LARGE",

@@ -1,7 +1,6 @@
 /** Makes one batch: where each of its parts comes from and goes to. */
 import type { Device } from "../device/device.ts";
 import { RequestList } from "../device/requests.ts";
-import { HeadraceError } from "../errors.ts";
 import { itemAlignment } from "../format/dtype.ts";
 import { SegmentLayout } from "../plan/collate.ts";
 import { RunList, runsOf, runsOfRange } from "../plan/shard.ts";
@@ -10,12 +9,13 @@ import type { TensorLayout } from "../types.ts";
 import type { Arena, Segment } from "./arena.ts";
 import { assemblerOf } from "./assemblers.ts";
 import { Column, Part, ViewScope } from "./batch.ts";
-import type { ColumnAssembler, Target } from "./columns.ts";
+import type { ColumnAssembler } from "./columns.ts";
 import type { Dataset } from "./dataset.ts";
 import { Gather } from "./gather.ts";
 import type { ResolvedOptions } from "./options.ts";
 import type { OpenShard } from "./shard.ts";
-import { type BatchRows, Pins, type Span, spansOf } from "./spans.ts";
+import { type BatchRows, Pins, SpanSplitter } from "./spans.ts";
+import { Target } from "./target.ts";
 
 /** Sections of a segment begin on multiples of this: a cache line, and what vector loads want. */
 const SECTION_ALIGNMENT = 64;
@@ -60,9 +60,9 @@ export class Assembler {
   readonly #columns: readonly ColumnAssembler[];
   readonly #requests = new RequestList();
   readonly #gather = new Gather(this.#requests);
-  readonly #layout = new SegmentLayout(SECTION_ALIGNMENT);
+  readonly #layout: SegmentLayout;
   readonly #runs = new RunList();
-  readonly #spans: Span[] = [];
+  readonly #splitter = new SpanSplitter();
   readonly #open: (shard: number) => OpenShard;
   /** A new one for each batch: datasets may be shared, so a number would not tell batches apart. */
   #occasion = {};
@@ -71,6 +71,7 @@ export class Assembler {
     this.#dataset = dataset;
     this.#device = device;
     this.#arena = arena;
+    this.#layout = new SegmentLayout(SECTION_ALIGNMENT, !device.capabilities.unifiedMemory);
     this.#columns = dataset.schema.columns.map((column, i) =>
       assemblerOf(column, i, dataset.dictionaries.get(column.name), options.pad),
     );
@@ -100,8 +101,8 @@ export class Assembler {
         isTensors && ids !== undefined
           ? this.#tensors(ids, segment, scope, pins)
           : this.#rows(request, ids, segment, scope, pins);
+      this.#gather.upload(0, 0, this.#layout.computedBytes);
       const requests = this.#gather.finish(this.#arena, segment);
-      this.#upload(requests, segment);
       let mapped = false;
       let touchedBytes = requests.length * FAULT_BYTES;
       for (const column of parts.columns.values()) {
@@ -134,9 +135,9 @@ export class Assembler {
         return out;
       }
       runsOf(ids, count, this.#dataset.index, this.#runs);
-      spansOf(this.#runs, this.#open, pins, this.#spans);
-      if (elementsOf !== undefined) this.#columns[elementsOf]!.addCosts(this.#spans, "elements", out);
-      else for (const column of this.#columns) column.addCosts(this.#spans, "bytes", out);
+      const spans = this.#splitter.split(this.#runs, this.#open, pins);
+      if (elementsOf !== undefined) this.#columns[elementsOf]!.addCosts(spans, "elements", out);
+      else for (const column of this.#columns) column.addCosts(spans, "bytes", out);
       return out;
     } finally {
       pins.release();
@@ -154,19 +155,18 @@ export class Assembler {
     const { index } = this.#dataset;
     if (ids === undefined) runsOfRange(request.start, request.count, index, this.#runs);
     else runsOf(ids, request.count, index, this.#runs);
-    spansOf(this.#runs, this.#open, pins, this.#spans);
     const rows: BatchRows = {
-      spans: this.#spans,
+      spans: this.#splitter.split(this.#runs, this.#open, pins),
       shards: pins.shards,
       real: { start: 0, end: request.count },
       size: request.size,
     };
     const layout = this.#layout;
     layout.clear();
-    const planned = this.#target(scope, segment, 0);
-    for (const column of this.#columns) column.measure(rows, planned, layout);
-    const maskAt = request.size > request.count ? layout.section(request.size) : -1;
-    const target = this.#prepare(scope, segment);
+    const target = new Target(scope, this.#gather, this.#device, segment, layout);
+    for (const column of this.#columns) column.measure(rows, target, layout);
+    const maskAt = request.size > request.count ? layout.computed(request.size) : -1;
+    this.#prepare(segment);
     const columns = new Map<string, Column>();
     for (const assembler of this.#columns) {
       const column = assembler.fill(rows, target);
@@ -175,7 +175,7 @@ export class Assembler {
     let rowMask: Part | undefined;
     if (maskAt >= 0) {
       new Uint8Array(target.host(), maskAt, request.size).fill(1, 0, request.count).fill(0, request.count);
-      rowMask = new Part(scope, "U8", [request.size], target.device!, maskAt, request.size);
+      rowMask = new Part(scope, "U8", [request.size], target.device, maskAt, request.size);
     }
     return { columns, rowMask };
   }
@@ -199,13 +199,13 @@ export class Assembler {
         at: map ? byteOffset : layout.section(end - start),
       };
     });
-    const target = this.#prepare(scope, segment);
+    this.#prepare(segment);
     const columns = new Map<string, Column>();
     for (const { shard, tensor, window, at } of places) {
       const { start, end } = tensor.range;
       if (window === undefined) this.#gather.add(shard, start, end - start, at);
       else shard.willNeed(0, window, at, end - start);
-      const buffer = window ?? target.device!;
+      const buffer = window ?? segment.device!;
       const mapped = window !== undefined;
       columns.set(
         tensor.name,
@@ -234,34 +234,10 @@ export class Assembler {
     return { shard, tensor: this.#dataset.tensorsOf(shard)[id - index.start(shardIndex)]! };
   }
 
-  /** Makes the segment hold what was laid out and shows it. */
-  #prepare(scope: ViewScope, segment: Segment): Target {
-    const bytes = Math.max(this.#layout.byteLength, 1);
-    this.#arena.ensure(segment, bytes);
-    this.#gather.begin(segment.host);
-    return this.#target(scope, segment, bytes);
-  }
-
-  #target(scope: ViewScope, segment: Segment, bytes: number): Target {
-    const { unifiedMemory, offsetAlignment } = this.#device.capabilities;
-    return {
-      scope,
-      gather: this.#gather,
-      device: segment.device,
-      host: () => {
-        if (bytes > 2 ** 32) {
-          const text = `a batch whose parts must be computed has ${bytes} bytes, of at most ${2 ** 32}`;
-          throw new HeadraceError("BATCH_TOO_LARGE", `${text}; use smaller batches`);
-        }
-        return segment.view;
-      },
-      mayMap: unifiedMemory,
-      offsetAlignment,
-    };
-  }
-
-  #upload(requests: RequestList, segment: Segment): void {
-    if (segment.device === segment.host || this.#layout.byteLength === 0) return;
-    requests.barrier().copy(segment.host!, 0, segment.device!, 0, this.#layout.byteLength);
+  /** Makes the segment hold what was laid out. */
+  #prepare(segment: Segment): void {
+    const { apart, byteLength, hostBytes } = this.#layout;
+    this.#arena.ensure(segment, Math.max(byteLength, 1), hostBytes);
+    this.#gather.begin(segment.device, apart ? segment.host : undefined);
   }
 }

@@ -6,7 +6,7 @@ import type { DType, Shape, TypedArray } from "../types.ts";
 import type { DatasetDictionary } from "./dictionary.ts";
 
 /** Longest ArrayBuffer of the engine. */
-const MAX_VIEW_BYTES = 2 ** 32;
+export const MAX_VIEW_BYTES = 2 ** 32;
 /** Bytes of one piece of {@link Part.chunks}. */
 const CHUNK_BYTES = 2 ** 28;
 
@@ -25,14 +25,18 @@ export class ViewScope {
     return this.#closed;
   }
 
+  /** Throws `CLOSED` after {@link ViewScope.close}. */
+  checkOpen(): void {
+    if (!this.#closed) return;
+    throw new HeadraceError(
+      "CLOSED",
+      `${this.#describe()} was released; copy what you need before release()`,
+    );
+  }
+
   /** An ArrayBuffer that ends with this scope. */
   view(buffer: DeviceBuffer, byteOffset: number, byteLength: number): ArrayBuffer {
-    if (this.#closed) {
-      throw new HeadraceError(
-        "CLOSED",
-        `${this.#describe()} was released; copy what you need before release()`,
-      );
-    }
+    this.checkOpen();
     // Nothing can be seen on every device.
     if (byteLength === 0) return new ArrayBuffer(0);
     const view = buffer.view(byteOffset, byteLength);
@@ -76,7 +80,7 @@ export class Part {
     this.#scope = scope;
   }
 
-  /** Whether the host can see the bytes. */
+  /** Whether the host can see the bytes; else `HostReader` brings them. */
   get hostVisible(): boolean {
     return this.buffer.hostAddress !== 0 || this.byteLength === 0;
   }
@@ -84,11 +88,12 @@ export class Part {
   /**
    * The elements, without a copy: raw bits for types that JavaScript lacks (BF16 as Uint16Array, 8-bit and
    * smaller floats and BOOL as Uint8Array, C64 as pairs in a Float32Array). Empty once the batch is
-   * released. Throws `UNSUPPORTED` where the host cannot see the memory or it is over 4 GiB (see
-   * {@link Part.chunks}), `CLOSED` after release, `FILE_CHANGED` where a mapped file has shrunk.
+   * released. Throws `UNSUPPORTED` where the host cannot see the memory (see `HostReader`) or it is over 4 GiB
+   * (see {@link Part.chunks}), `CLOSED` after release, `FILE_CHANGED` where a mapped file has shrunk.
    */
   get view(): TypedArray {
     if (this.#view === undefined || this.#scope.closed) {
+      this.#checkVisible();
       if (this.byteLength > MAX_VIEW_BYTES) {
         throw new HeadraceError(
           "UNSUPPORTED",
@@ -103,10 +108,25 @@ export class Part {
 
   /** All bytes in order, in pieces of at most 256 MiB. Same errors as {@link Part.view}. */
   *chunks(): Generator<Uint8Array> {
+    this.#checkVisible();
     for (let at = 0; at < this.byteLength; at += CHUNK_BYTES) {
       const length = Math.min(CHUNK_BYTES, this.byteLength - at);
       yield new Uint8Array(this.#scope.view(this.buffer, this.byteOffset + at, length));
     }
+  }
+
+  /** Throws `CLOSED` where the batch was released. */
+  checkLive(): void {
+    this.#scope.checkOpen();
+  }
+
+  #checkVisible(): void {
+    this.checkLive();
+    if (this.hostVisible) return;
+    throw new HeadraceError(
+      "UNSUPPORTED",
+      `the host cannot see these ${this.byteLength} bytes of private memory; use HostReader, or give buffer and byteOffset to a kernel`,
+    );
   }
 }
 

@@ -5,26 +5,13 @@ import { HeadraceError } from "../errors.ts";
 import { dtypeBits, itemAlignment } from "../format/dtype.ts";
 import type { SegmentLayout } from "../plan/collate.ts";
 import type { ColumnLayout, ColumnSchema, DType, Shape } from "../types.ts";
-import { Column, type ColumnParts, Part, type ViewScope } from "./batch.ts";
+import { Column, type ColumnParts, Part } from "./batch.ts";
 import type { DatasetDictionary } from "./dictionary.ts";
-import type { Gather } from "./gather.ts";
 import { readBits, readIntegers } from "./integers.ts";
+import { Padding } from "./padding.ts";
 import type { OpenShard } from "./shard.ts";
 import type { BatchRows, Span } from "./spans.ts";
-
-/** Where a batch's bytes go. */
-export interface Target {
-  readonly scope: ViewScope;
-  readonly gather: Gather;
-  /** What the batch's columns name. */
-  readonly device: DeviceBuffer | undefined;
-  /** The host's view of the segment, made when it is first asked for: computed parts are written here. */
-  readonly host: () => ArrayBuffer;
-  /** Whether a mapping may be handed out as it is. */
-  readonly mayMap: boolean;
-  /** Multiple that a mapped part's offset in its buffer must be of. */
-  readonly offsetAlignment: number;
-}
+import type { Target } from "./target.ts";
 
 /** What a batch's limit counts. */
 export type CostUnit = "bytes" | "elements";
@@ -61,7 +48,7 @@ class Validity {
     let some = false;
     for (const shard of rows.shards) some ||= shard.hasNulls[this.#position] === true;
     some &&= rows.spans.some((span) => layoutOf(span, this.#position).validity !== undefined);
-    this.#offset = some ? layout.section(rows.size) : -1;
+    this.#offset = some ? layout.computed(rows.size) : -1;
   }
 
   fill(rows: BatchRows, target: Target): Part | undefined {
@@ -73,7 +60,7 @@ class Validity {
       if (validity === undefined) bytes.fill(1, span.outRow, span.outRow + span.count);
       else readBits(span.shard, validity.range.start, span.row, span.count, bytes, span.outRow);
     }
-    return new Part(target.scope, "U8", [rows.size], target.device!, this.#offset, rows.size);
+    return new Part(target.scope, "U8", [rows.size], target.device, this.#offset, rows.size);
   }
 
   /** Whether batch row `row` is present. */
@@ -120,7 +107,7 @@ export abstract class ColumnBase implements ColumnAssembler {
     parts: ColumnParts,
     dtype: DType = this.column.dtype,
   ): Column {
-    const buffer = place?.buffer ?? target.device!;
+    const buffer = place?.buffer ?? target.device;
     const byteOffset = place?.byteOffset ?? offset;
     place?.shard.willNeed(this.position, place.buffer, byteOffset, byteLength);
     const { name, logical } = this.column;
@@ -148,42 +135,75 @@ export interface MappedPlace {
 
 /** Every sample has the same bytes. */
 export class FixedColumn extends ColumnBase {
-  #offset = 0;
+  readonly #padding = new Padding("U8", 0);
+  /** Whether values are stored as bits, which are expanded here. Shards of a dataset are of one format, so that it
+   * is so in all of them or none. */
+  #bits = false;
+  /** Of {@link SegmentLayout.computed} for bits, else of {@link SegmentLayout.section}. */
+  #section = 0;
   #place: MappedPlace | undefined;
 
   measure(rows: BatchRows, target: Target, layout: SegmentLayout): void {
     this.validity.measure(rows, layout);
     this.#place = undefined;
+    this.#bits = false;
+    for (const shard of rows.shards) this.#bits ||= shard.hasBits[this.position] === true;
+    const byteLength = rows.size * this.itemBytes;
+    if (this.#bits) {
+      this.#section = layout.computed(byteLength);
+      return;
+    }
     const [span] = rows.spans;
     if (span !== undefined && rows.spans.length === 1 && rows.size === span.count) {
-      const own = layoutOf(span, this.position);
-      const start = own.values.start + span.row * this.itemBytes;
-      if (!own.bitPacked)
-        this.#place = this.mapping(target, span, start, start + span.count * this.itemBytes);
+      const start = layoutOf(span, this.position).values.start + span.row * this.itemBytes;
+      this.#place = this.mapping(target, span, start, start + byteLength);
     }
-    this.#offset = this.#place === undefined ? layout.section(rows.size * this.itemBytes) : 0;
+    this.#section = this.#place === undefined ? layout.section(byteLength) : 0;
+    this.#padding.measure((rows.size - rows.real.end) * this.itemBytes, layout);
   }
 
   fill(rows: BatchRows, target: Target): Column {
-    const { itemBytes } = this;
-    const byteLength = rows.size * itemBytes;
+    const byteLength = rows.size * this.itemBytes;
     const validity = this.validity.fill(rows, target);
-    if (this.#place === undefined) {
-      const { spans } = rows;
-      for (let i = 0; i < spans.length; i++) {
-        const span = spans[i]!;
-        const own = layoutOf(span, this.position);
-        const at = this.#offset + span.outRow * itemBytes;
-        if (own.bitPacked) {
-          const out = new Uint8Array(target.host(), at, span.count * itemBytes);
-          readBits(span.shard, own.values.start, span.row * itemBytes, out.length, out, 0);
-        } else
-          target.gather.add(span.shard, own.values.start + span.row * itemBytes, span.count * itemBytes, at);
+    const at = this.#bits ? this.#section : target.placeOf(this.#section);
+    if (this.#bits) this.#expand(rows, new Uint8Array(target.host(), at, byteLength));
+    else if (this.#place === undefined) {
+      this.#gather(rows.spans, target, at);
+      const padded = rows.real.end * this.itemBytes;
+      if (padded < byteLength) {
+        this.#padding.begin(target, at, byteLength);
+        this.#padding.fill(padded, byteLength);
+        this.#padding.end();
       }
-      zeroPadding(rows, target, this.#offset, itemBytes);
     }
     const shape = [rows.size, ...this.column.shape];
-    return this.make(target, this.#place, this.#offset, shape, byteLength, { validity });
+    return this.make(target, this.#place, at, shape, byteLength, { validity });
+  }
+
+  #gather(spans: readonly Span[], target: Target, at: number): void {
+    const { itemBytes } = this;
+    const { gather } = target;
+    let group: Span["group"] | undefined;
+    let valuesAt = 0;
+    for (let i = 0; i < spans.length; i++) {
+      const span = spans[i]!;
+      if (span.group !== group) {
+        group = span.group;
+        valuesAt = layoutOf(span, this.position).values.start;
+      }
+      const start = valuesAt + span.row * itemBytes;
+      gather.add(span.shard, start, span.count * itemBytes, at + span.outRow * itemBytes);
+    }
+  }
+
+  #expand({ spans, real }: BatchRows, out: Uint8Array): void {
+    const { itemBytes } = this;
+    for (const span of spans) {
+      const { start } = layoutOf(span, this.position).values;
+      const count = span.count * itemBytes;
+      readBits(span.shard, start, span.row * itemBytes, count, out, span.outRow * itemBytes);
+    }
+    out.fill(0, real.end * itemBytes);
   }
 
   addCosts(spans: readonly Span[], unit: CostUnit, out: Float64Array): void {
@@ -195,11 +215,6 @@ function addFixedCosts(spans: readonly Span[], cost: number, out: Float64Array):
   for (const span of spans) {
     for (let i = 0; i < span.count; i++) out[span.outRow + i]! += cost;
   }
-}
-
-function zeroPadding(rows: BatchRows, target: Target, offset: number, rowBytes: number): void {
-  const missing = (rows.size - rows.real.end) * rowBytes;
-  if (missing > 0) new Uint8Array(target.host(), offset + rows.real.end * rowBytes, missing).fill(0);
 }
 
 /** Codes of a dictionary, turned into the dataset's; always checked, so always computed. */
@@ -214,7 +229,7 @@ export class CodesColumn extends ColumnBase {
 
   measure(rows: BatchRows, _target: Target, layout: SegmentLayout): void {
     this.validity.measure(rows, layout);
-    this.#offset = layout.section(rows.size * 4);
+    this.#offset = layout.computed(rows.size * 4);
   }
 
   fill(rows: BatchRows, target: Target): Column {

@@ -16,6 +16,11 @@ export class Gather {
   readonly #pieces = new PieceList();
   readonly #files: OpenShard[] = [];
   #target: DeviceBuffer | undefined;
+  /** Where uploads come from, and the one that may still grow. */
+  #host: DeviceBuffer | undefined;
+  #uploadFrom = 0;
+  #uploadTo = 0;
+  #uploadBytes = 0;
   #lastFile = -1;
   /** The mapping that was used last: most pieces lie in the same one. */
   #window: DeviceBuffer | undefined;
@@ -27,13 +32,16 @@ export class Gather {
     this.#requests = requests;
   }
 
-  /** Starts a batch whose bytes go to `target`; what was asked before must have been submitted. */
-  begin(target: DeviceBuffer | undefined): void {
+  /** Starts a batch whose bytes go to `target`, those that the host computes by way of `host` where that is other
+   * memory; what was asked before must have been submitted. */
+  begin(target: DeviceBuffer | undefined, host: DeviceBuffer | undefined): void {
     this.#requests.clear();
     this.#pieces.clear();
     this.#files.length = 0;
     this.#lastFile = -1;
     this.#target = target;
+    this.#host = host;
+    this.#uploadBytes = 0;
     this.#windowShard = undefined;
   }
 
@@ -46,11 +54,29 @@ export class Gather {
       this.#requests.copy(this.#window!, start - this.#windowStart, this.#target!, targetOffset, byteLength);
       return;
     }
+    if (shard.path.strategy === "map" && shard.windowEnd(start) < start + byteLength) {
+      this.#addAcross(shard, start, byteLength, targetOffset);
+      return;
+    }
     if (this.#files[this.#lastFile] !== shard) {
       const known = this.#files.indexOf(shard);
       this.#lastFile = known >= 0 ? known : this.#files.push(shard) - 1;
     }
     this.#pieces.push(this.#lastFile, start, byteLength, targetOffset);
+  }
+
+  /** Asks for a copy of host memory `[hostOffset, hostOffset + byteLength)` at `targetOffset` of the target. Ranges
+   * that follow one another in both become one copy. No range of the target may be asked for twice. */
+  upload(hostOffset: number, targetOffset: number, byteLength: number): void {
+    const length = this.#uploadBytes;
+    if (hostOffset === this.#uploadFrom + length && targetOffset === this.#uploadTo + length) {
+      this.#uploadBytes = length + byteLength;
+      return;
+    }
+    this.#flushUpload();
+    this.#uploadFrom = hostOffset;
+    this.#uploadTo = targetOffset;
+    this.#uploadBytes = byteLength;
   }
 
   /**
@@ -90,8 +116,10 @@ export class Gather {
     }
   }
 
-  /** Turns the pieces into requests: direct reads first, then through staging what was read with gaps. */
+  /** Turns the pieces into requests: direct reads first, then through staging what was read with gaps. All that
+   * need not wait for another comes before the only barrier. */
   finish(arena: Arena, segment: Segment): RequestList {
+    this.#flushUpload();
     if (this.#pieces.length === 0) return this.#requests;
     const plan = planReads(this.#pieces, { maxGap: MAX_GAP, maxRead: MAX_READ });
     const target = this.#target!;
@@ -103,6 +131,22 @@ export class Gather {
     }
     if (plan.stagingBytes > 0) this.#scatter(plan, staging, target);
     return this.#requests;
+  }
+
+  #flushUpload(): void {
+    if (this.#uploadBytes === 0) return;
+    this.#requests.copy(this.#host!, this.#uploadFrom, this.#target!, this.#uploadTo, this.#uploadBytes);
+    this.#uploadBytes = 0;
+  }
+
+  /** Cuts what no window shows whole at the windows' ends. */
+  #addAcross(shard: OpenShard, start: number, byteLength: number, targetOffset: number): void {
+    const end = start + byteLength;
+    for (let at = start; at < end; ) {
+      const next = Math.min(end, shard.windowEnd(at));
+      this.add(shard, at, next - at, targetOffset + at - start);
+      at = next;
+    }
   }
 
   #findWindow(shard: OpenShard, start: number, end: number): boolean {

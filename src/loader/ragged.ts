@@ -1,12 +1,13 @@
 /** Ragged columns: samples of differing lengths, as values and offsets, or brought to one length. */
-import { typedView } from "../format/dtype.ts";
 import { paddedLength, type SegmentLayout } from "../plan/collate.ts";
 import type { ColumnSchema } from "../types.ts";
 import { type Column, Part } from "./batch.ts";
-import { ColumnBase, type CostUnit, layoutOf, type MappedPlace, type Target } from "./columns.ts";
+import { ColumnBase, type CostUnit, layoutOf, type MappedPlace } from "./columns.ts";
 import { readOffsets } from "./integers.ts";
 import { padElement } from "./pad.ts";
+import { Padding } from "./padding.ts";
 import type { BatchRows, Span } from "./spans.ts";
+import type { Target } from "./target.ts";
 
 /** Reads the list offsets of a batch into one array: for each span `count + 1` of them, one after another. */
 class OffsetReader {
@@ -73,7 +74,8 @@ class OffsetReader {
 export class RaggedColumn extends ColumnBase {
   readonly #reader: OffsetReader;
   #offsetsAt = 0;
-  #valuesAt = 0;
+  /** A section. */
+  #values = 0;
   #place: MappedPlace | undefined;
 
   constructor(column: ColumnSchema, position: number) {
@@ -84,7 +86,7 @@ export class RaggedColumn extends ColumnBase {
   measure(rows: BatchRows, target: Target, layout: SegmentLayout): void {
     this.validity.measure(rows, layout);
     this.#reader.read(rows.spans);
-    this.#offsetsAt = layout.section((rows.size + 1) * this.#offsetWidth());
+    this.#offsetsAt = layout.computed((rows.size + 1) * this.#offsetWidth());
     this.#place = undefined;
     const [span] = rows.spans;
     if (span !== undefined && rows.spans.length === 1) {
@@ -92,16 +94,17 @@ export class RaggedColumn extends ColumnBase {
       const from = start + this.#reader.values[0]! * this.itemBytes;
       this.#place = this.mapping(target, span, from, from + this.#reader.total * this.itemBytes);
     }
-    this.#valuesAt = this.#place === undefined ? layout.section(this.#reader.total * this.itemBytes) : 0;
+    this.#values = this.#place === undefined ? layout.section(this.#reader.total * this.itemBytes) : 0;
   }
 
   fill(rows: BatchRows, target: Target): Column {
     const { total } = this.#reader;
     const validity = this.validity.fill(rows, target);
     const offsets = this.#fillOffsets(rows, target);
-    if (this.#place === undefined) this.#gatherValues(rows.spans, target);
+    const at = target.placeOf(this.#values);
+    if (this.#place === undefined) this.#gatherValues(rows.spans, target, at);
     const shape = [total, ...this.column.shape];
-    return this.make(target, this.#place, this.#valuesAt, shape, total * this.itemBytes, {
+    return this.make(target, this.#place, at, shape, total * this.itemBytes, {
       validity,
       offsets,
     });
@@ -138,13 +141,13 @@ export class RaggedColumn extends ColumnBase {
     for (let row = rows.real.end + 1; row <= rows.size; row++) put(row, total);
     const dtype = width === 4 ? "I32" : "I64";
     const length = (rows.size + 1) * width;
-    return new Part(target.scope, dtype, [rows.size + 1], target.device!, this.#offsetsAt, length);
+    return new Part(target.scope, dtype, [rows.size + 1], target.device, this.#offsetsAt, length);
   }
 
-  #gatherValues(spans: readonly Span[], target: Target): void {
+  #gatherValues(spans: readonly Span[], target: Target, valuesAt: number): void {
     const { values } = this.#reader;
     let at = 0;
-    let to = this.#valuesAt;
+    let to = valuesAt;
     for (let s = 0; s < spans.length; s++) {
       const span = spans[s]!;
       const first = values[at]!;
@@ -161,10 +164,10 @@ export class RaggedColumn extends ColumnBase {
 export class PaddedColumn extends ColumnBase {
   readonly #reader: OffsetReader;
   readonly #multiple: number;
-  /** Number or bigint, as the values' view takes it. */
-  readonly #padding: never;
+  readonly #padding: Padding;
   #width = 0;
-  #valuesAt = 0;
+  /** A section. */
+  #values = 0;
   #maskAt = 0;
 
   constructor(
@@ -175,15 +178,17 @@ export class PaddedColumn extends ColumnBase {
     super(column, position);
     this.#reader = new OffsetReader(column, position, this.itemBytes);
     this.#multiple = pad.multiple;
-    this.#padding = padElement(column, pad.value) as never;
+    this.#padding = new Padding(column.dtype, padElement(column, pad.value));
   }
 
   measure(rows: BatchRows, _target: Target, layout: SegmentLayout): void {
     this.validity.measure(rows, layout);
     this.#reader.read(rows.spans);
     this.#width = paddedLength(this.#reader.longest, this.#multiple);
-    this.#valuesAt = layout.section(rows.size * this.#width * this.itemBytes);
-    this.#maskAt = layout.section(rows.size * this.#width);
+    const rowBytes = this.#width * this.itemBytes;
+    this.#values = layout.section(rows.size * rowBytes);
+    this.#maskAt = layout.computed(rows.size * this.#width);
+    this.#padding.measure(Math.max(1, rows.size - rows.real.end) * rowBytes, layout);
   }
 
   fill(rows: BatchRows, target: Target): Column {
@@ -191,39 +196,48 @@ export class PaddedColumn extends ColumnBase {
     const rowBytes = width * this.itemBytes;
     const byteLength = rows.size * rowBytes;
     const validity = this.validity.fill(rows, target);
+    const valuesAt = target.placeOf(this.#values);
     const mask = new Uint8Array(target.host(), this.#maskAt, rows.size * width);
-    const values = typedView(this.column.dtype, target.host(), this.#valuesAt, byteLength);
-    const perItem = width === 0 || rows.size === 0 ? 0 : values.length / (rows.size * width);
-    const pad = this.#padding;
-    const offsets = this.#reader.values;
     mask.fill(1);
-    let at = 0;
-    for (const span of rows.spans) {
-      const { start } = layoutOf(span, this.position).values;
-      const { shard, count, outRow } = span;
-      const to = this.#valuesAt + outRow * rowBytes;
-      target.gather.addEach(shard, start, offsets, at, count, this.itemBytes, to, rowBytes);
-      for (let i = 0; i < count; i++, at++) {
-        const next = (outRow + i + 1) * width;
-        const tail = next - width + offsets[at + 1]! - offsets[at]!;
-        if (tail === next) continue;
-        values.fill(pad, tail * perItem, next * perItem);
-        mask.fill(0, tail, next);
-      }
-      at++;
-    }
-    values.fill(pad, rows.real.end * width * perItem);
+    this.#padding.begin(target, valuesAt, byteLength);
+    this.#fillRows(rows.spans, target, valuesAt, mask);
+    this.#padding.fill(rows.real.end * rowBytes, byteLength);
+    this.#padding.end();
     mask.fill(0, rows.real.end * width);
     const maskPart = new Part(
       target.scope,
       "U8",
       [rows.size, width],
-      target.device!,
+      target.device,
       this.#maskAt,
       mask.length,
     );
     const shape = [rows.size, width, ...this.column.shape];
-    return this.make(target, undefined, this.#valuesAt, shape, byteLength, { validity, mask: maskPart });
+    return this.make(target, undefined, valuesAt, shape, byteLength, { validity, mask: maskPart });
+  }
+
+  /** Asks for the rows and pads behind each. */
+  #fillRows(spans: readonly Span[], target: Target, valuesAt: number, mask: Uint8Array): void {
+    const { itemBytes } = this;
+    const width = this.#width;
+    const rowBytes = width * itemBytes;
+    const padding = this.#padding;
+    const offsets = this.#reader.values;
+    let at = 0;
+    for (const span of spans) {
+      const { start } = layoutOf(span, this.position).values;
+      const { shard, count, outRow } = span;
+      const to = valuesAt + outRow * rowBytes;
+      target.gather.addEach(shard, start, offsets, at, count, itemBytes, to, rowBytes);
+      for (let i = 0; i < count; i++, at++) {
+        const next = (outRow + i + 1) * width;
+        const tail = next - width + offsets[at + 1]! - offsets[at]!;
+        if (tail === next) continue;
+        padding.fill(tail * itemBytes, next * itemBytes);
+        mask.fill(0, tail, next);
+      }
+      at++;
+    }
   }
 
   addCosts(spans: readonly Span[], unit: CostUnit, out: Float64Array): void {

@@ -55,12 +55,18 @@ export class OpenShard {
   columnOf: readonly number[] = [];
   /** Whether some row of the shard is null in each of those columns. */
   hasNulls: readonly boolean[] = [];
+  /** Whether some of each column's values are stored as bits. */
+  hasBits: readonly boolean[] = [];
 
   readonly #device: Device;
   readonly #asked: Strategy | "auto";
   readonly #blocks: BlockCache;
   readonly #windows = new Map<number, DeviceBuffer>();
   readonly #windowLength: number;
+  /** Windows overlap by half, so that what is shorter than that lies whole in one. */
+  readonly #windowStride: number;
+  /** What {@link OpenShard.window} gave last: it most often is what is asked for next. */
+  #shown: DeviceBuffer | undefined;
   readonly #ahead = new Map<number, AskedRange>();
   #metaView: Uint8Array | undefined;
   #checkedFor: object | undefined;
@@ -72,6 +78,8 @@ export class OpenShard {
     this.#blocks = options.blocks;
     this.#windowLength = options.device.capabilities.maxMapLength;
     this.file = options.device.openFile(options.path);
+    const { byteLength } = this.file;
+    this.#windowStride = this.#windowLength >= byteLength ? byteLength : Math.ceil(this.#windowLength / 2);
     this.source = this.file;
     try {
       this.#checkListed(options.byteLength);
@@ -107,6 +115,7 @@ export class OpenShard {
     this.hasNulls = this.columnOf.map((own) =>
       groups.some((group) => group.columns[own]?.validity !== undefined),
     );
+    this.hasBits = this.columnOf.map((own) => groups.some((group) => group.columns[own]?.bitPacked === true));
   }
 
   /** Index of the group that holds `row`. */
@@ -122,8 +131,10 @@ export class OpenShard {
     return low;
   }
 
-  group(index: number): RowGroup {
-    return this.description.rows!.groups[index]!;
+  /** The group that holds `row`. */
+  groupOf(row: number): RowGroup {
+    const groups = this.description.rows!.groups;
+    return groups.length === 1 ? groups[0]! : groups[this.groupAt(row)]!;
   }
 
   /** Throws `FILE_CHANGED` where the file has shrunk; asks the system once for each `occasion`. */
@@ -137,10 +148,13 @@ export class OpenShard {
    * {@link OpenShard.windowStart}. */
   window(start: number, end: number): DeviceBuffer | undefined {
     if (this.path.strategy !== "map") return undefined;
-    const stride = this.#windowLength >= this.file.byteLength ? this.file.byteLength : this.#windowLength / 2;
-    const key = Math.floor(start / stride);
-    const windowStart = key * stride;
-    const windowEnd = Math.min(windowStart + this.#windowLength, this.file.byteLength);
+    const shown = this.#shown;
+    if (shown !== undefined && start >= this.windowStart && end <= this.windowStart + shown.byteLength) {
+      return shown;
+    }
+    const key = Math.floor(start / this.#windowStride);
+    const windowStart = key * this.#windowStride;
+    const windowEnd = this.windowEnd(start);
     if (end > windowEnd) return undefined;
     let buffer = this.#windows.get(key);
     if (buffer === undefined) {
@@ -150,7 +164,14 @@ export class OpenShard {
       this.#windows.set(key, buffer);
     }
     this.windowStart = windowStart;
+    this.#shown = buffer;
     return buffer;
+  }
+
+  /** Where the furthest window that shows file offset `start` ends. */
+  windowEnd(start: number): number {
+    const stride = this.#windowStride;
+    return Math.min(Math.floor(start / stride) * stride + this.#windowLength, this.file.byteLength);
   }
 
   /** Bytes of a metadata column (offsets, bits, codes): borrowed, to be read at once. Blocks on the disk. */
@@ -188,6 +209,7 @@ export class OpenShard {
   close(): void {
     for (const buffer of this.#windows.values()) buffer.close();
     this.#windows.clear();
+    this.#shown = undefined;
     this.#metaView = undefined;
     // The path may lead to another file when it is opened again.
     this.#blocks.drop(this.index);

@@ -38,6 +38,11 @@ export class ShardIndex {
     this.#shardsPerSample = sum > 0 ? numShards / sum : 0;
   }
 
+  /** The first sample of each shard, and at the end their number. Borrowed; not to be written to. */
+  get starts(): Float64Array {
+    return this.#starts;
+  }
+
   /** The first sample of a shard. Throws `OUT_OF_RANGE` unless `shard` is in `[0, numShards)`. */
   start(shard: number): number {
     checkSpan("shards", shard, 1, this.numShards);
@@ -124,11 +129,12 @@ export class RunList {
 export function runsOf(ids: Float64Array, count: number, index: ShardIndex, out: RunList): void {
   checkSpan("ids", 0, count, ids.length);
   out.clear();
+  const { starts } = index;
   for (let i = 0; i < count; ) {
     const first = ids[i]!;
     const shard = index.shardOf(first);
-    const start = index.start(shard);
-    const end = start + index.countOf(shard);
+    const start = starts[shard]!;
+    const end = starts[shard + 1]!;
     let next = first + 1;
     i++;
     while (i < count && ids[i] === next && next < end) {

@@ -6,6 +6,7 @@ import { describe } from "bun:test";
 import { failureCases } from "./failures.ts";
 import type { Subject } from "./harness.ts";
 import { heapCases } from "./heaps.ts";
+import { kernelCases } from "./kernel-cases.ts";
 import { lifetimeCases } from "./lifetime.ts";
 import { mappingCases } from "./mapping.ts";
 import { moveCases } from "./moves.ts";
@@ -19,7 +20,10 @@ export function deviceSuite(subject: Subject): void {
     describe("moves bytes", () => moveCases(subject));
     describe("maps files", () => mappingCases(subject));
     describe("keeps order", () => orderCases(subject));
-    describe("replays sequences", () => sequenceCases(subject));
+    if (subject.runsKernels !== false) {
+      describe("replays sequences", () => sequenceCases(subject));
+      describe("runs kernels", () => kernelCases(subject));
+    }
     describe("streams files", () => streamCases(subject));
     describe("cuts memory", () => heapCases(subject));
     describe("ends lives", () => lifetimeCases(subject));

@@ -8,7 +8,9 @@
 #include <unistd.h>
 
 #include <cctype>
+#include <cerrno>
 #include <cstdlib>
+#include <cstring>
 #include <fstream>
 #include <sstream>
 
@@ -49,8 +51,13 @@ static bool run(const Words &words, const std::string &errors) {
   posix_spawn_file_actions_t actions;
   posix_spawn_file_actions_init(&actions);
   posix_spawn_file_actions_addopen(&actions, 2, errors.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
+  // Quotes in messages are plain ones.
+  std::vector<char *> environment = {const_cast<char *>("LC_ALL=C")};
+  for (char **one = environ; *one != nullptr; one++)
+    if (strncmp(*one, "LC_ALL=", 7) != 0) environment.push_back(*one);
+  environment.push_back(nullptr);
   pid_t child;
-  int failed = posix_spawnp(&child, arguments[0], &actions, nullptr, arguments.data(), environ);
+  int failed = posix_spawnp(&child, arguments[0], &actions, nullptr, arguments.data(), environment.data());
   posix_spawn_file_actions_destroy(&actions);
   if (failed != 0) {
     write_all(errors, "the mock cannot run " + words[0] + "\n");
@@ -77,6 +84,14 @@ static size_t closing(const std::string &text, size_t at) {
   return at;
 }
 
+// Only such kernels are found by their names in a module.
+static bool has_c_linkage(const std::string &text, size_t at) {
+  const std::string before = text.substr(0, at);
+  size_t start = before.find_last_of(";}{");
+  const std::string own = before.substr(start == std::string::npos ? 0 : start);
+  return own.find("extern \"C\"") != std::string::npos || before.find("extern \"C\" {") != std::string::npos;
+}
+
 // In preprocessed text, where macros stand no longer in the way: the word before the first parenthesis that is not of an
 // attribute names the kernel.
 static std::vector<FoundKernel> find_kernels(const std::string &text) {
@@ -101,7 +116,7 @@ static std::vector<FoundKernel> find_kernels(const std::string &text) {
       }
       i = end;
     }
-    if (!kernel.name.empty()) kernels.push_back(kernel);
+    if (!kernel.name.empty() && has_c_linkage(text, at)) kernels.push_back(kernel);
   }
   return kernels;
 }
@@ -163,7 +178,10 @@ static std::string digest_of(const std::string &text) {
 
 // In three steps, all files named after this attempt, so that threads and processes do not meet.
 static bool build(const Program &program, const CompileOptions &options, const std::string &base, std::string *log) {
-  const std::string line = "#line 1 \"" + program.name + "\"\n", errors = base + ".log";
+  // After the prelude, whose names they may share.
+  std::string line, errors = base + ".log";
+  for (const auto &macro : options.macros) line += "#define " + macro + "\n";
+  line += "#line 1 \"" + program.name + "\"\n";
   const std::string arch = std::to_string(options.target * 10);
   Words common = {MOCK_COMPILER, "-x", "c++", "-nostdinc", "-nostdinc++", "-DMOCK_ARCH=" + arch};
   common.insert(common.end(), options.flags.begin(), options.flags.end());
@@ -178,7 +196,7 @@ static bool build(const Program &program, const CompileOptions &options, const s
     auto kernels = find_kernels(read_all(base + ".i"));
     write_all(base + ".cpp", kernel_prelude + line + program.source + epilogue(kernels));
     words = common;
-    for (const char *word : {"-c", "-O1", "-fPIC", "-w", "-fno-exceptions", "-fno-rtti", "-fno-strict-aliasing",
+    for (const char *word : {"-c", "-O1", "-fPIC", "-w", "-fno-exceptions", "-fno-rtti", "-fno-builtin", "-fno-strict-aliasing",
                              "-fno-tree-vectorize", "-fvisibility=hidden", "-fsanitize=thread", "-o"})
       words.emplace_back(word);
     words.push_back(base + ".o");
@@ -194,6 +212,7 @@ static bool build(const Program &program, const CompileOptions &options, const s
 std::string compile_text(const Program &program, const CompileOptions &options, std::string *log) {
   std::string key = program.name + '\0' + program.source + '\0' + std::to_string(options.target);
   for (const auto &flag : options.flags) key += '\0' + flag;
+  for (const auto &macro : options.macros) key += '\0' + macro;
   const std::string folder = cache_folder(), object = folder + "/" + digest_of(key) + ".so";
   if (access(object.c_str(), R_OK) == 0) return object;
   static std::atomic<uint64_t> attempts{0};
@@ -205,14 +224,17 @@ std::string compile_text(const Program &program, const CompileOptions &options, 
 static const char *const PTX_HEAD = "// made by the mock of NVRTC\n.version 8.0\n";
 
 std::string write_ptx(const Ptx &ptx) {
-  return PTX_HEAD + (".target sm_" + std::to_string(ptx.target)) + "\n.address_size 64\n// object " + ptx.object + "\n";
+  return PTX_HEAD + (".target sm_" + std::to_string(ptx.target)) + "\n// cuda " + std::to_string(ptx.cuda) +
+         "\n// object " + ptx.object + "\n";
 }
 
 bool read_ptx(const char *text, Ptx *ptx) {
   std::string head = PTX_HEAD, all(text);
-  const std::string target = ".target sm_", object = "// object ";
-  size_t at = all.find(target), from = all.find(object);
-  if (all.compare(0, head.size(), head) != 0 || at == std::string::npos || from == std::string::npos) return false;
+  const std::string target = ".target sm_", cuda = "// cuda ", object = "// object ";
+  size_t at = all.find(target), version = all.find(cuda), from = all.find(object);
+  if (all.compare(0, head.size(), head) != 0) return false;
+  if (at == std::string::npos || version == std::string::npos || from == std::string::npos) return false;
+  ptx->cuda = atoi(all.c_str() + version + cuda.size());
   ptx->target = atoi(all.c_str() + at + target.size());
   from += object.size();
   ptx->object = all.substr(from, all.find('\n', from) - from);

@@ -55,7 +55,7 @@ MOCK_QUIET MOCK_HIDDEN void *__tsan_memset(void *to, int value, size_t bytes) { 
 
 #define __CUDACC_RTC__ 1
 #define __CUDA_ARCH__ MOCK_ARCH
-#define __global__ __attribute__((visibility("default")))
+#define __global__ MOCK_HIDDEN
 #define __device__
 #define __host__
 #define __constant__ static

@@ -3,64 +3,20 @@ import { describe, expect, test } from "bun:test";
 import {
   type Batch,
   type Column,
-  type Device,
   type DeviceBuffer,
+  HostReader,
   Loader,
   type OpenOptions,
   openDataset,
   Part,
-  RequestList,
 } from "../../src/index.ts";
 import { writeArrow, writeArrowDataset } from "./arrow-files.ts";
 import { openTestDevice } from "./device.ts";
-import { bytesOf, collect, expectCode, idsOf, randomBytes, useTempDir } from "./helpers.ts";
-import { SMALL_SPECS, writeDataset, writeRaw } from "./safetensors-files.ts";
+import { discrete, type Traffic } from "./discrete.ts";
+import { bytesOf, collect, expectCode, randomBytes, useTempDir } from "./helpers.ts";
+import { SMALL_SPECS, writeDataset, writePlain, writeRagged, writeRaw } from "./safetensors-files.ts";
 
 const temp = useTempDir();
-
-/** The host device, but for saying that its shared memory is not the device's own. */
-function discrete(host: Device): Device {
-  return {
-    capabilities: { ...host.capabilities, name: "discrete", unifiedMemory: false },
-    openFile: (path, mode) => host.openFile(path, mode),
-    map: (file, byteOffset, byteLength) => host.map(file, byteOffset, byteLength),
-    createBuffer: (byteLength, storage) => host.createBuffer(byteLength, storage),
-    createEvent: () => host.createEvent(),
-    createQueue: () => host.createQueue(),
-    createPipeline: (source) => host.createPipeline(source),
-    createSequence: (calls) => host.createSequence(calls),
-    facts: host.facts,
-    get openResources() {
-      return host.openResources;
-    },
-    close: () => host.close(),
-    [Symbol.dispose]: () => host[Symbol.dispose](),
-  };
-}
-
-/** Copies what the host cannot see to where it can. */
-class Reader {
-  readonly #device: Device;
-  readonly #queue;
-
-  constructor(device: Device) {
-    this.#device = device;
-    this.#queue = device.createQueue();
-  }
-
-  async read(part: Part): Promise<Uint8Array> {
-    if (part.byteLength === 0) return new Uint8Array(0);
-    using target = this.#device.createBuffer(part.byteLength);
-    const list = new RequestList().copy(part.buffer, part.byteOffset, target, 0, part.byteLength);
-    const { error } = await this.#queue.completion(this.#queue.submit(list));
-    if (error !== undefined) throw error;
-    return bytesOf(new Uint8Array(target.view(0, part.byteLength)));
-  }
-
-  async close(): Promise<void> {
-    await this.#queue.close();
-  }
-}
 
 const partsOf = (batch: Batch): Part[] =>
   [
@@ -68,7 +24,12 @@ const partsOf = (batch: Batch): Part[] =>
     batch.rowMask,
   ].filter((part) => part !== undefined);
 
-async function expectSame(source: string, options: OpenOptions): Promise<void> {
+/** Loads `source` on a device with memory of its own, and compares each part with what the host gets. */
+async function expectSame(
+  source: string | readonly string[],
+  options: OpenOptions,
+  maxMapLength?: number,
+): Promise<Traffic> {
   const wanted: string[][] = [];
   await collect(source, { ...options, device: "host" }, (batch) => {
     wanted.push(
@@ -76,8 +37,8 @@ async function expectSame(source: string, options: OpenOptions): Promise<void> {
     );
   });
   const host = openTestDevice();
-  const device = discrete(host);
-  const reader = new Reader(device);
+  const { device, traffic } = discrete(host, maxMapLength === undefined ? {} : { maxMapLength });
+  const reader = new HostReader(device, { chunkBytes: 1000 });
   const dataset = openDataset(source, device, options);
   const loader = new Loader(dataset, device, options);
   const found: string[][] = [];
@@ -85,16 +46,21 @@ async function expectSame(source: string, options: OpenOptions): Promise<void> {
     const texts: string[] = [];
     for (const part of partsOf(batch)) {
       expectPrivate(part.buffer, part);
-      texts.push(`${part.dtype}[${part.shape}] ${Buffer.from(await reader.read(part)).toString("hex")}`);
+      const bytes = bytesOf(await reader.read(part));
+      texts.push(`${part.dtype}[${part.shape}] ${Buffer.from(bytes).toString("hex")}`);
     }
     found.push(texts);
   }
   expect(found).toEqual(wanted);
+  await reader.close();
+  expect(loader.stats.arenaBytes).toBe(traffic.sharedBytes + traffic.privateBytes);
   await loader.close();
   dataset.close();
-  await reader.close();
-  expect(host.openResources).toBe(0);
+  expect([host.openResources, traffic.sharedBytes, traffic.privateBytes, traffic.peeks]).toEqual([
+    0, 0, 0, 0,
+  ]);
   await host.close();
+  return traffic;
 }
 
 function expectPrivate(buffer: DeviceBuffer, part: Part): void {
@@ -112,7 +78,9 @@ describe("batches arrive in private memory with the right bytes", () => {
     ] as const) {
       test(`arrow, ${strategy}, ${JSON.stringify(options)}`, async () => {
         writeArrowDataset(temp, { isNull: (s, c) => (s + c) % 6 === 0 });
-        await expectSame(temp(), { strategy, batchSize: 7, ...options });
+        const traffic = await expectSame(temp(), { strategy, batchSize: 7, ...options });
+        const { mapped, read, staged } = traffic;
+        expect(strategy === "map" ? read + staged : mapped).toBe(0);
       });
     }
 
@@ -137,17 +105,23 @@ describe("batches arrive in private memory with the right bytes", () => {
 test("views say that the host cannot see them; empty parts are just empty", async () => {
   writeArrow(temp("a.arrow"), { batches: [4] });
   await using host = openTestDevice();
-  const device = discrete(host);
+  const { device } = discrete(host);
   using dataset = openDataset(temp(), device);
   await using loader = new Loader(dataset, device);
   for await (using batch of loader) {
     const column = batch.column("text");
-    for (const part of [column, column.offsets!]) await expectCode("UNSUPPORTED", () => part.view);
-    await expectCode("UNSUPPORTED", () => [...column.chunks()]);
-    await expectCode("UNSUPPORTED", () => column.row(0));
+    for (const part of [column, column.offsets!]) {
+      await expectCode("UNSUPPORTED", () => part.view, part.byteLength, "HostReader");
+    }
+    await expectCode("UNSUPPORTED", () => [...column.chunks()], "HostReader");
+    await expectCode("UNSUPPORTED", () => column.row(0), "HostReader");
+    await expectCode("UNSUPPORTED", () => column.text(0), "HostReader");
     expect(
       new Part({ view: () => new ArrayBuffer(0) } as never, "U8", [0], column.buffer, 0, 0).hostVisible,
     ).toBe(true);
+    batch.release();
+    await expectCode("CLOSED", () => column.view);
+    await expectCode("CLOSED", () => [...column.chunks()]);
   }
   writeRaw(temp("b.safetensors"), [{ name: "none", dtype: "F32", shape: [0, 2], bytes: new Uint8Array(0) }]);
   using tensors = openDataset(temp("b.safetensors"), device, { view: "tensors" });
@@ -158,24 +132,45 @@ test("views say that the host cannot see them; empty parts are just empty", asyn
   }
 });
 
-test("a device without room for a second copy fails with OUT_OF_MEMORY each time, never with half a segment", async () => {
+test("a device without room fails each time, never with half a segment", async () => {
   writeDataset(temp, [30], SMALL_SPECS);
-  await using host = openTestDevice();
-  let refusals = 2;
-  const device = discrete(host);
-  device.createBuffer = (byteLength, storage) => {
-    if (storage === "private" && refusals-- > 0) return host.createBuffer(2 ** 60);
-    return host.createBuffer(byteLength, storage);
-  };
-  using dataset = openDataset(temp(), device);
-  await using loader = new Loader(dataset, device, { batchSize: 10, prefetch: 0 });
-  const ids: number[] = [];
-  const run = async () => {
-    for await (using batch of loader) ids.push(...batch.sampleIds);
-  };
-  await expectCode("OUT_OF_RANGE", run);
-  await expectCode("OUT_OF_RANGE", run);
-  await run();
-  expect(ids).toEqual(Array.from({ length: 30 }, (_, i) => i));
-  expect(idsOf([]).length).toBe(0);
+  for (const refused of ["private", "shared"]) {
+    await using host = openTestDevice();
+    let refusals = 2;
+    const { device } = discrete(host);
+    const { createBuffer } = device;
+    device.createBuffer = (byteLength, storage) => {
+      if (storage === refused && refusals-- > 0) return host.createBuffer(2 ** 60);
+      return createBuffer(byteLength, storage);
+    };
+    using dataset = openDataset(temp(), device);
+    await using loader = new Loader(dataset, device, { batchSize: 10, prefetch: 0 });
+    const ids: number[] = [];
+    const run = async () => {
+      for await (using batch of loader) ids.push(...batch.sampleIds);
+    };
+    await expectCode("OUT_OF_RANGE", run);
+    await expectCode("OUT_OF_RANGE", run);
+    await run();
+    expect(ids).toEqual(Array.from({ length: 30 }, (_, i) => i));
+  }
+});
+
+describe("what is cut or stored in an odd way", () => {
+  test("rows and tensors that lie across the windows of a mapping are copied from both", async () => {
+    writePlain(temp("a.safetensors"), 40, 1500);
+    for (const maxMapLength of [4096, 4097, 8192]) {
+      for (const options of [{ batchSize: 7, seed: 1 }, { batchSize: 40 }, { view: "tensors" }] as const) {
+        const traffic = await expectSame(temp(), { strategy: "map", ...options }, maxMapLength);
+        expect([traffic.read + traffic.staged, traffic.mapped]).toEqual([0, 60_000]);
+      }
+    }
+  });
+
+  test("padding longer than what one request copies", async () => {
+    const offsets = [0, 3, 70_000, 70_000, 70_005];
+    writeRagged(temp("a.safetensors"), offsets, 70_005);
+    const options = { padTo: 8, padValue: 7, batchSize: 6, lastBatch: "pad" } as const;
+    for (const strategy of ["map", "read"] as const) await expectSame(temp(), { strategy, ...options });
+  });
 });

@@ -1,6 +1,12 @@
 /** Runs the steps of one queue of a CUDA device: on its lanes, and in its streams. */
 import { HeadraceError } from "../../errors.ts";
-import { type Executor, HostExecutor, type HostExecutorParts, type Running, type StepEnd } from "../host/execute.ts";
+import {
+  type Executor,
+  HostExecutor,
+  type HostExecutorParts,
+  type Running,
+  type StepEnd,
+} from "../host/execute.ts";
 import type { JobFailure, LaneRun, LaneSet } from "../host/lanes.ts";
 import type { MoveStep, Program, WorkStep } from "../host/program.ts";
 import { ENTRY } from "../host/ring.ts";
@@ -41,7 +47,8 @@ export class CudaExecutor extends HostExecutor implements Executor {
     ended: (end: StepEnd) => void,
   ): Running | number {
     if (step.kind !== "other") return super.start(step, program, first, ended);
-    if (!(program instanceof CudaProgram)) throw new HeadraceError("DEVICE_FAILED", "no program of this device");
+    if (!(program instanceof CudaProgram))
+      throw new HeadraceError("DEVICE_FAILED", "no program of this device");
     if (!first) program.checkFiles();
     const { ops, lanes } = step as GpuStep;
     return lanes === undefined ? this.#gpu(program, ops, ended) : this.#both(program, ops, lanes, ended);
@@ -101,10 +108,22 @@ export class CudaExecutor extends HostExecutor implements Executor {
       numPieces,
       lanesWanted: numPieces,
       ended: ({ bytesDone, failure }) => {
-        const error = failure && this.explain(failure, entries, (slot) => program.pathOf(slot));
+        const error = failure && this.#explainStaged(failure, entries, program);
         ended({ bytesDone, ...(error === undefined ? {} : { error }) });
       },
     });
+  }
+
+  /** The file behind a mapping was read instead: to the caller it has shrunk. */
+  #explainStaged(failure: JobFailure, entries: Float64Array, program: CudaProgram): HeadraceError {
+    const error = this.explain(failure, entries, (slot) => program.pathOf(slot));
+    if (error.code !== "SHORT_READ") return error;
+    try {
+      program.checkFiles();
+      return error;
+    } catch (shrunk) {
+      return shrunk as HeadraceError;
+    }
   }
 
   protected override explain(
@@ -119,8 +138,6 @@ export class CudaExecutor extends HostExecutor implements Executor {
   }
 
   protected override verbOf(op: number): "sync" | "copy" | "writing" | "reading" {
-    if (op === CudaOp.stage) return "copy";
-    if (op === CudaOp.download) return "writing";
-    return super.verbOf(op);
+    return op === CudaOp.download ? "writing" : super.verbOf(op);
   }
 }

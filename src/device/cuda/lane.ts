@@ -1,11 +1,11 @@
 /**
- * A lane of the CUDA device: it carries bytes between files, or memory that is not registered, and device memory
- * through a few pinned slices of its own. While one slice is on its way to the device the next is filled, and while
+ * A lane of the CUDA device: it carries bytes between files and device memory through a few pinned slices of its own. While one slice is on its way to the device the next is filled, and while
  * one is written to a file the next comes from the device.
  */
 import { DEFERRED, Lane, type LaneStart } from "../host/lane.ts";
 import { Failure, Field } from "../host/ring.ts";
-import { type CudaLaneExtra, CudaOp, DRIVER_FAILURE } from "./lane-ops.ts";
+import { gdsRead, openCuFile } from "./gds.ts";
+import { type CudaLaneExtra, CudaOp, DRIVER_FAILURE, wayNumbers } from "./lane-ops.ts";
 import { type Slice, Slices } from "./slices.ts";
 
 /** O_DIRECT wants offsets, lengths and addresses in multiples of this. */
@@ -15,6 +15,7 @@ export class CudaLane extends Lane {
   readonly #extra: CudaLaneExtra;
   readonly #index: number;
   #made: Slices | undefined;
+  #cufile: ReturnType<typeof openCuFile> | undefined;
 
   constructor(start: LaneStart) {
     super(start);
@@ -25,9 +26,7 @@ export class CudaLane extends Lane {
   protected override runOther(at: number): number {
     switch (this.taken[at]) {
       case CudaOp.upload:
-        return this.#fill(at, (slice) => this.#read(at, slice));
-      case CudaOp.stage:
-        return this.sourceHolds(at) ? this.#fill(at, (slice) => this.#copy(at, slice)) : 0;
+        return this.#upload(at);
       case CudaOp.download:
         return this.#download(at);
       default:
@@ -55,19 +54,23 @@ export class CudaLane extends Lane {
   }
 
   /** Puts the bytes of an entry into a slice, behind those that go to the place before its own. */
-  #fill(at: number, put: (slice: Slice) => number): number {
+  #upload(at: number): number {
     const taken = this.taken;
     const length = taken[at + Field.byteLength]!;
     const target = taken[at + Field.target]!;
+    if (this.#gdsRead(at)) return length;
     const slices = this.#slices;
     if (slices.failed !== 0) return this.fail(at, DRIVER_FAILURE - slices.failed, 0);
     let slice = slices.current;
-    if (slice !== undefined && (slice.target + slice.used !== target || slice.used + length > slices.byteLength)) {
+    if (
+      slice !== undefined &&
+      (slice.target + slice.used !== target || slice.used + length > slices.byteLength)
+    ) {
       this.#send(slice);
       slice = undefined;
     }
     slice ??= this.#take(target);
-    const done = put(slice);
+    const done = this.#read(at, slice);
     if (done < length) return done;
     slice.entries.push(this.#entry(at));
     slice.used += length;
@@ -75,13 +78,31 @@ export class CudaLane extends Lane {
     return DEFERRED;
   }
 
+  /** Whether GPUDirect Storage has read all of an entry; what it does not do goes the other way. */
+  #gdsRead(at: number): boolean {
+    const taken = this.taken;
+    const handle = wayNumbers.handleOf(taken[at + Field.source]!);
+    if (handle === 0 || this.#extra.cufile === undefined) return false;
+    if (this.#cufile === undefined) {
+      // The lane's thread has the context from here on.
+      if (this.#slices.failed !== 0) return false;
+      this.#cufile = openCuFile({ library: this.#extra.cufile });
+    }
+    if ("declined" in this.#cufile) return false;
+    const byteLength = taken[at + Field.byteLength]!;
+    const fileOffset = taken[at + Field.fileOffset]!;
+    const base = taken[at + Field.target]!;
+    const transfer = { handle, base, memoryOffset: 0, byteLength, fileOffset };
+    return gdsRead(this.#cufile, transfer, () => 0) === byteLength;
+  }
+
   #read(at: number, slice: Slice): number {
     const taken = this.taken;
     const fd = taken[at + Field.fd]!;
     const offset = taken[at + Field.fileOffset]!;
     const length = taken[at + Field.byteLength]!;
-    const direct = taken[at + Field.source]!;
-    if (direct > 0 && slice.used === 0 && this.#readDirect(direct - 1, slice, offset, length)) return length;
+    const direct = wayNumbers.directOf(taken[at + Field.source]!);
+    if (direct >= 0 && slice.used === 0 && this.#readDirect(direct, slice, offset, length)) return length;
     const address = slice.address + slice.used;
     let done = 0;
     while (done < length) {
@@ -108,12 +129,6 @@ export class CudaLane extends Lane {
     }
     slice.skipped = skipped;
     return true;
-  }
-
-  #copy(at: number, slice: Slice): number {
-    const length = this.taken[at + Field.byteLength]!;
-    this.syscalls.copy(slice.address + slice.used, this.taken[at + Field.source]!, length);
-    return length;
   }
 
   /** Has the bytes of an entry come from the device; they are written to the file when they are there. */

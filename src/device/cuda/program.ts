@@ -1,9 +1,10 @@
 /** A submission for the CUDA device: what lanes do, as on the host, and runs of what the GPU does. */
-import { Op } from "../requests.ts";
+
 import type { Region } from "../host/memory.ts";
 import type { ResolvedDispatch } from "../host/pipeline.ts";
 import { type MoveStep, type OtherStep, Program, type SignalStep, type WaitStep } from "../host/program.ts";
 import { ENTRY, Field } from "../host/ring.ts";
+import { Op } from "../requests.ts";
 import { CudaOp } from "./lane-ops.ts";
 
 /** Numbers a transfer. */
@@ -46,10 +47,11 @@ export class CudaProgram extends Program {
     return this.objects.regionOf(this.transfers[transfer * TRANSFER + Transfer.object]!)!;
   }
 
-  /** Descriptor of the file behind a transfer's source, or -1, and the length that it must have. */
-  fileOf(transfer: number): { readonly fd: number; readonly byteLength: number; readonly object: number } {
+  /** The file behind a transfer's source: its descriptor, and where the mapping, at `base`, stands in it. */
+  fileOf(transfer: number) {
     const object = this.transfers[transfer * TRANSFER + Transfer.object]!;
-    return { fd: this.objects.mappedFdOf(object), byteLength: this.objects.mappedLengthOf(object), object };
+    const { base, fileOffset = 0 } = this.sourceOf(transfer).extent;
+    return { fd: this.objects.mappedFdOf(object), base, fileOffset, object };
   }
 
   override clear(): void {

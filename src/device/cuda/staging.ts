@@ -1,6 +1,6 @@
 /**
- * Brings to the device what lies in mappings whose windows are not registered. Lanes carry it through their slices,
- * from the front; meanwhile the registrar works from the back, and what it has done by the time that it is due goes by
+ * Brings to the device what lies in mappings whose windows are not registered. Lanes read the files instead, which
+ * costs no page fault, from the front; meanwhile the registrar works from the back, and what it has done by the time that it is due goes by
  * the copy engines.
  */
 import type { StepEnd } from "../host/execute.ts";
@@ -10,7 +10,7 @@ import { ENTRY, Field } from "../host/ring.ts";
 import { CudaOp } from "./lane-ops.ts";
 import type { Registrar } from "./registrar.ts";
 import { SMALL_BYTES } from "./transfers.ts";
-import { type Windows, WindowState } from "./windows.ts";
+import { WindowState, type Windows } from "./windows.ts";
 
 /** A copy out of a mapping, within one window unless it is small. */
 export interface StagedCopy {
@@ -19,9 +19,9 @@ export interface StagedCopy {
   readonly source: number;
   readonly target: number;
   readonly byteLength: number;
-  /** Descriptor of the file, and the length that it must still have. */
+  /** Descriptor of the file, and where the source stands in it. */
   readonly fd: number;
-  readonly fileLength: number;
+  readonly fileOffset: number;
   /** What names it in errors. */
   readonly object: number;
 }
@@ -122,11 +122,10 @@ export class Staging {
     let bytes = 0;
     for (const [index, copy] of copies.entries()) {
       const at = index * ENTRY;
-      entries[at + Field.op] = CudaOp.stage;
+      entries[at + Field.op] = CudaOp.upload;
       entries[at + Field.fd] = copy.fd;
-      entries[at + Field.fileOffset] = copy.fileLength;
+      entries[at + Field.fileOffset] = copy.fileOffset;
       entries[at + Field.target] = copy.target;
-      entries[at + Field.source] = copy.source;
       entries[at + Field.byteLength] = copy.byteLength;
       entries[at + Field.slot] = copy.object;
       numPieces += Math.ceil(copy.byteLength / this.#parts.pieceBytes);

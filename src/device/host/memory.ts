@@ -27,8 +27,9 @@ export interface Extent {
   /** `[base, base + mappedLength)` is taken, whole pages. */
   readonly base: number;
   readonly mappedLength: number;
-  /** The file shown, retained. */
+  /** The file shown, retained; and where `base` stands in it. */
   readonly descriptor: Descriptor | undefined;
+  readonly fileOffset?: number;
 }
 
 /** Memory that was forgotten without `close`. */
@@ -213,7 +214,7 @@ export class HostMemory {
     descriptor.retain();
     const region = new Region(
       this,
-      { kind: "file", base, mappedLength, descriptor },
+      { kind: "file", base, mappedLength, descriptor, fileOffset: byteOffset - skipped },
       base + skipped,
       byteLength,
       fileLength,

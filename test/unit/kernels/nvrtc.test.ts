@@ -1,0 +1,72 @@
+/** Every kernel text as CUDA, by NVIDIA's own compiler, and that it loads and stores 16 bytes at a time. */
+import { describe, expect, test } from "bun:test";
+import { compileKernel } from "../../../src/device/cuda/compile.ts";
+import { openNvrtc } from "../../../src/device/cuda/nvrtc.ts";
+import type { KernelSource } from "../../../src/device/device.ts";
+import { checksumKernel } from "../../../src/kernels/checksum.ts";
+import { convertKernel } from "../../../src/kernels/convert.ts";
+import { gatherKernel } from "../../../src/kernels/gather.ts";
+import { moveKernel } from "../../../src/kernels/move.ts";
+import { padAndMaskKernel } from "../../../src/kernels/pad.ts";
+import { ADD, BLOCK_SUMS } from "../../conformance/kernels.ts";
+
+const search = openNvrtc();
+const reason = search.nvrtc === undefined ? ` (left out: ${search.reason})` : "";
+if (search.nvrtc === undefined) console.warn(`kernels as CUDA: left out, ${search.reason}`);
+/** Of Volta, Ampere and Hopper, as far as the compiler has them. */
+const ARCHITECTURES = [70, 80, 90].filter((one) => search.nvrtc?.architectures.includes(one) ?? true);
+
+/** As the CUDA device compiles it. */
+function ptxOf({ name, text = "", functionConstants = [] }: KernelSource, computeCapability = 90): string {
+  if (search.nvrtc === undefined) throw new Error(search.reason);
+  const target = { computeCapability, driverVersion: search.nvrtc.version };
+  const ptx = compileKernel(search.nvrtc, { name, text, functionConstants }, target);
+  return new TextDecoder().decode(ptx);
+}
+
+const KERNELS = {
+  add: ADD,
+  block_sums: BLOCK_SUMS,
+  checksum: checksumKernel,
+  gather: gatherKernel,
+  move: moveKernel,
+  "pad_and_mask of 1 byte": padAndMaskKernel(1),
+  "pad_and_mask of 8 bytes": padAndMaskKernel(8, 8),
+  "convert F16 to F32": convertKernel({ from: "F16", to: "F32" }),
+  "convert F32 to BF16": convertKernel({ from: "F32", to: "BF16", scaled: true }),
+  "convert F32 to U8": convertKernel({ from: "F32", to: "U8", scaled: true }),
+  "convert I8 to F16": convertKernel({ from: "I8", to: "F16" }),
+};
+
+describe.skipIf(search.nvrtc === undefined)(`NVRTC${reason}`, () => {
+  const cases = Object.entries(KERNELS).flatMap(([name, kernel]) =>
+    ARCHITECTURES.map((architecture) => ({ name, kernel, architecture })),
+  );
+
+  test.each(cases)("compiles $name for compute_$architecture", ({ kernel, architecture }) => {
+    expect(ptxOf(kernel, architecture)).toContain(`.visible .entry ${kernel.name}(`);
+  });
+
+  test("loads and stores 16 bytes at once where it matters", () => {
+    const wide = (kernel: KernelSource, what: string) =>
+      ptxOf(kernel).match(new RegExp(`\\b${what}(\\.global)?\\.v4\\.[uf]32`, "g"))?.length ?? 0;
+    expect(wide(checksumKernel, "ld")).toBeGreaterThanOrEqual(4);
+    expect(wide(moveKernel, "ld")).toBeGreaterThanOrEqual(4);
+    expect(wide(moveKernel, "st")).toBeGreaterThanOrEqual(4);
+    expect(wide(gatherKernel, "ld")).toBeGreaterThanOrEqual(4);
+    expect(wide(convertKernel({ from: "F16", to: "F32" }), "st")).toBe(1);
+  });
+
+  test("loads four windows before it stores the first", () => {
+    const ptx = ptxOf(moveKernel);
+    const loads = [...ptx.matchAll(/\bld\.v4\.[uf]32/g)].map(({ index }) => index);
+    const firstStore = ptx.search(/\bst\.v4\.[uf]32/);
+    expect(loads.filter((at) => at < firstStore).length).toBe(4);
+  });
+
+  test("contracts nothing", () => {
+    const ptx = ptxOf(convertKernel({ from: "F32", to: "F32", scaled: true }));
+    expect(ptx).toMatch(/\bmul(\.rn)?\.f32/);
+    expect(ptx).not.toMatch(/\bfma\b/);
+  });
+});
