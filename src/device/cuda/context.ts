@@ -26,6 +26,8 @@ export class CudaContext extends HostContext {
   readonly out = new OutCell();
   /** Set once, before the first file is opened. */
   fileWays: FileWays | undefined;
+  /** Called once, soon after the context was lost. */
+  whenLost: ((error: HeadraceError) => void) | undefined;
   #lost: HeadraceError | undefined;
   #destroyed = false;
   /** What keeps the process alive while work is in flight: Workers cannot, since an idle one would as well. */
@@ -81,7 +83,11 @@ export class CudaContext extends HostContext {
   /** The failure of a call, remembered as {@link CudaContext.check} does. */
   failure(what: string, result: number): HeadraceError {
     const error = cudaError(this.driver, `${this.deviceName}: ${what}`, result);
-    if (isSticky(result)) this.#lost ??= error;
+    if (isSticky(result) && this.#lost === undefined) {
+      this.#lost = error;
+      // Whoever called is in the middle of something that the others end with.
+      queueMicrotask(() => this.whenLost?.(error));
+    }
     return error;
   }
 

@@ -10,7 +10,8 @@ import type { Executor } from "../host/execute.ts";
 import { createFaultCounters } from "../host/faults.ts";
 import { InlineCopies } from "../host/inline.ts";
 import { Lanes } from "../host/lanes.ts";
-import { Syscalls } from "../host/syscalls.ts";
+import { HostQueue } from "../host/queue.ts";
+import { type FaultPlan, Syscalls } from "../host/syscalls.ts";
 import { CudaContext } from "./context.ts";
 import { initDriver, openDriver } from "./driver.ts";
 import { CudaExecutor } from "./execute.ts";
@@ -25,7 +26,7 @@ import {
   readCudaInfo,
   readFreeMemory,
 } from "./info.ts";
-import { type CudaLaneExtra, slicesLength } from "./lane-ops.ts";
+import { type CudaLaneExtra, CudaOp, slicesLength } from "./lane-ops.ts";
 import { Launcher } from "./launch.ts";
 import { CudaMemory } from "./memory.ts";
 import { type CudaOptions, type CudaSettings, resolveOptions } from "./options.ts";
@@ -61,6 +62,7 @@ export class CudaDevice extends EngineDevice {
   readonly #events: Events;
   readonly #tables: Tables;
   readonly #inline: InlineCopies;
+  readonly #queues = new Set<HostQueue>();
   /** The kernel of small copies; null where it cannot be compiled. */
   #move: CudaPipeline | null | undefined;
 
@@ -85,6 +87,9 @@ export class CudaDevice extends EngineDevice {
     this.#launcher = new Launcher(context);
     this.#events = new Events(context);
     this.#tables = new Tables(memory);
+    context.whenLost = (error) => {
+      for (const queue of this.#queues) queue.fail(error);
+    };
     this.#inline = new InlineCopies(settings.inlineCopyBytes);
   }
 
@@ -120,12 +125,21 @@ export class CudaDevice extends EngineDevice {
     );
   }
 
+  protected override newQueue(onClose: () => void): HostQueue {
+    const queue: HostQueue = new HostQueue(this.shared, this.createExecutor(), () => {
+      this.#queues.delete(queue);
+      onClose();
+    });
+    this.#queues.add(queue);
+    return queue;
+  }
+
   protected override compile(source: KernelSource): CudaPipeline {
     return this.#compiler.compile(this.#context, source);
   }
 
   protected override async closeRest(queuesClosed: Promise<unknown>): Promise<void> {
-    const { registrar, lanes, slices, slicesBytes, syscalls } = this.#opened;
+    const { registrar, lanes, memory, slices, slicesBytes, syscalls } = this.#opened;
     const context = this.#context;
     // Nothing else may keep the process alive until all is given back.
     const alive = setInterval(() => {}, 2 ** 31 - 1);
@@ -139,6 +153,7 @@ export class CudaDevice extends EngineDevice {
       }
     } finally {
       context.destroy();
+      memory.unmapRest();
       syscalls.unmap(slices, slicesBytes);
       clearInterval(alive);
     }
@@ -188,13 +203,25 @@ export function openCuda(options: CudaOptions = {}): CudaDevice {
       `device cuda: no address space for ${slicesBytes} bytes of slices`,
     );
   }
-  let context: CudaContext;
+  let context: CudaContext | undefined;
   try {
     context = CudaContext.create(driver, info.name, info.device, syscalls);
+    return assemble({ context, info, settings, syscalls, slices, slicesBytes }, faults);
   } catch (error) {
+    context?.fileWays?.close();
+    context?.destroy();
     syscalls.unmap(slices, slicesBytes);
     throw error;
   }
+}
+
+/** Makes the device of a new context. Throws `DEVICE_LOST`, `DEVICE_FAILED`; then only the context has to go. */
+function assemble(
+  parts: Omit<Opened, "lanes" | "registrar" | "memory">,
+  faults: FaultPlan | undefined,
+): CudaDevice {
+  const { context, info, settings, slices } = parts;
+  const { driver } = context;
   context.use();
   const fileWays = new FileWays(settings);
   context.fileWays = fileWays;
@@ -229,9 +256,10 @@ export function openCuda(options: CudaOptions = {}): CudaDevice {
     pieceBytes: settings.pieceBytes,
     faults,
     worker: new URL("./lane-worker.ts", import.meta.url),
+    readOp: CudaOp.upload,
     extra,
   });
-  return new CudaDevice({ context, info, settings, syscalls, lanes, registrar, memory, slices, slicesBytes });
+  return new CudaDevice({ ...parts, lanes, registrar, memory });
 }
 
 /** Owned by the context, with which it goes. */

@@ -57,10 +57,15 @@ export class CudaExecutor extends HostExecutor implements Executor {
   override move(step: MoveStep, program: Program, ended: (end: StepEnd) => void): Running {
     const { context } = this.#parts;
     context.began();
-    return super.move(step, program, (end) => {
+    try {
+      return super.move(step, program, (end) => {
+        context.finished();
+        ended(end);
+      });
+    } catch (error) {
       context.finished();
-      ended(end);
-    });
+      throw error;
+    }
   }
 
   async close(): Promise<void> {

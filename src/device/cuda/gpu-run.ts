@@ -87,8 +87,7 @@ export class GpuRun implements Running {
         this.#next++;
       }
     } catch (error) {
-      this.#error ??=
-        error instanceof HeadraceError ? error : new HeadraceError("DEVICE_FAILED", String(error));
+      this.#error ??= asError(error);
     }
     this.#finish();
   }
@@ -106,8 +105,8 @@ export class GpuRun implements Running {
         this.#end();
       });
     } catch (error) {
-      // Only a context that is lost refuses an event; nothing runs in it any more.
-      this.#error ??= error as HeadraceError;
+      this.#error ??= asError(error);
+      this.#parts.streams.drain();
       queueMicrotask(() => this.#end());
     }
   }
@@ -169,7 +168,6 @@ export class GpuRun implements Running {
   }
 
   #transfer(first: number, end: number): boolean {
-    const { transfers } = this.#program;
     if (!this.#tail.empty && this.#mustStage(first, end)) {
       // Lanes are not ordered by streams: what they replace may be in use until all before has ended.
       this.#tail.whenDone((error) => {
@@ -181,6 +179,22 @@ export class GpuRun implements Running {
     const count = end - first;
     const group = new Transfers(this.#parts, this.#parts.streams, this.#tail, this.#tables, count);
     const staged: StagedCopy[] = [];
+    try {
+      this.#addTransfers(first, end, group, staged);
+    } catch (error) {
+      // Those before the one that failed are under way.
+      group.end();
+      throw error;
+    }
+    if (staged.length === 0) group.end();
+    else this.#stage(staged, group);
+    return staged.length === 0;
+  }
+
+  /** Starts transfers `[first, end)`, but for those that have to be staged. */
+  #addTransfers(first: number, end: number, group: Transfers, staged: StagedCopy[]): void {
+    const { transfers } = this.#program;
+    const count = end - first;
     const { smallBytes } = group;
     let object = -1;
     let windows: Windows | undefined;
@@ -207,9 +221,6 @@ export class GpuRun implements Running {
       this.#bytesDone += byteLength;
     }
     group.flush();
-    if (staged.length === 0) group.end();
-    else this.#stage(staged, group);
-    return staged.length === 0;
   }
 
   /** Whether all of a mapping is registered; then it is pinned. */
@@ -285,4 +296,8 @@ export class GpuRun implements Running {
     );
     this.#staging.start();
   }
+}
+
+function asError(error: unknown): HeadraceError {
+  return error instanceof HeadraceError ? error : new HeadraceError("DEVICE_FAILED", String(error));
 }

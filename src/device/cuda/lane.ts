@@ -49,7 +49,10 @@ export class CudaLane extends Lane {
   }
 
   get #slices(): Slices {
-    this.#made ??= new Slices(this.#extra, this.#index, this.syscalls);
+    // What failed once may work now.
+    if (this.#made === undefined || this.#made.failed !== 0) {
+      this.#made = new Slices(this.#extra, this.#index, this.syscalls);
+    }
     return this.#made;
   }
 
@@ -103,7 +106,7 @@ export class CudaLane extends Lane {
     const length = taken[at + Field.byteLength]!;
     const direct = wayNumbers.directOf(taken[at + Field.source]!);
     if (direct >= 0 && slice.used === 0 && this.#readDirect(direct, slice, offset, length)) return length;
-    const address = slice.address + slice.used;
+    const address = slice.address + slice.skipped + slice.used;
     let done = 0;
     while (done < length) {
       const count = this.syscalls.pread(fd, address + done, length - done, offset + done);

@@ -26,6 +26,10 @@ export class CudaMemory extends HostMemory {
   readonly #registrar: Registrar;
   readonly #mappingRefused: string | undefined;
   readonly #mappingFlags: number;
+  /** What the driver has not released: mapped until its contexts are gone, or new memory would get the addresses. */
+  readonly #stuck: Extent[] = [];
+  /** Bases of mappings whose first page it has not released. */
+  readonly #held = new Set<number>();
   /** A CUstream for clearing memory; made when first needed. */
   #clearing = 0;
 
@@ -43,7 +47,13 @@ export class CudaMemory extends HostMemory {
     if (this.#mappingRefused !== undefined) return { declined: this.#mappingRefused };
     const answer = super.map(file, byteOffset, byteLength);
     if (!(answer instanceof HostBuffer)) return answer;
-    const refused = this.#tryRegistering(answer.region.extent);
+    let refused: string | undefined;
+    try {
+      refused = this.#tryRegistering(answer.region.extent);
+    } catch (error) {
+      answer.close();
+      throw error;
+    }
     if (refused === undefined) {
       this.#registrar.add(answer.region);
       return answer;
@@ -75,18 +85,31 @@ export class CudaMemory extends HostMemory {
 
   override unmap(extent: Extent): void {
     if (extent.kind === "file") {
-      this.#registrar.remove(extent, () => super.unmap(extent));
+      this.#registrar.remove(extent, (released) => {
+        this.#unmapHost(extent, !this.#held.delete(extent.base) && released);
+      });
       return;
     }
     if (extent.mappedLength === 0) return;
     const { symbols } = this.#cuda.driver;
+    let released = true;
     if (!this.#cuda.destroyed) {
       symbols.cuCtxSetCurrent(this.#cuda.handle);
       // Nobody is left who could be told of a failure; destroying the context frees what is not free by then.
       if (extent.kind === "device") symbols.cuMemFree_v2(extent.base);
-      else symbols.cuMemHostUnregister(extent.base);
+      else released = symbols.cuMemHostUnregister(extent.base) === 0;
     }
-    if (extent.kind === "own") super.unmap(extent);
+    if (extent.kind === "own") this.#unmapHost(extent, released);
+  }
+
+  /** Unmaps what the driver would not release, when its contexts are gone. */
+  unmapRest(): void {
+    for (const extent of this.#stuck.splice(0)) super.unmap(extent);
+  }
+
+  #unmapHost(extent: Extent, released: boolean): void {
+    if (released || this.#cuda.destroyed) super.unmap(extent);
+    else this.#stuck.push(extent);
   }
 
   #allocatePrivate(byteLength: number): Extent {
@@ -98,6 +121,8 @@ export class CudaMemory extends HostMemory {
     try {
       this.#clear(base, byteLength);
     } catch (error) {
+      // Nothing says that freeing waits for what was started.
+      if (this.#clearing !== 0) symbols.cuStreamSynchronize(this.#clearing);
       symbols.cuMemFree_v2(base);
       throw error;
     }
@@ -132,10 +157,14 @@ export class CudaMemory extends HostMemory {
     const pages = Math.min(extent.mappedLength, syscalls.pageSize);
     const result = driver.symbols.cuMemHostRegister_v2(extent.base, pages, this.#mappingFlags);
     if (result === 0) {
-      this.#cuda.check("cuMemHostUnregister", driver.symbols.cuMemHostUnregister(extent.base));
-      return undefined;
+      const left = driver.symbols.cuMemHostUnregister(extent.base);
+      if (left === 0) return undefined;
+      this.#held.add(extent.base);
+      throw this.#cuda.failure("cuMemHostUnregister", left);
     }
-    return `the driver does not register its mapping: ${this.#cuda.failure("cuMemHostRegister", result).message}`;
+    const error = this.#cuda.failure("cuMemHostRegister", result);
+    if (error.code === "DEVICE_LOST") throw error;
+    return `the driver does not register its mapping: ${error.message}`;
   }
 
   #withFree(error: HeadraceError): HeadraceError {

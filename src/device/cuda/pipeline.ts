@@ -121,8 +121,13 @@ export class CudaCompiler {
   close(): void {
     if (this.#modules.size === 0) return;
     const { driver } = this.#parts;
-    this.#parts.makeCurrent();
-    // What fails here, in a context that is lost, ends with the context.
+    try {
+      this.#parts.makeCurrent();
+    } catch {
+      // They end with their context.
+      return;
+    }
+    // What fails here ends with the context as well.
     for (const { handle } of this.#modules.values()) driver.symbols.cuModuleUnload(handle);
     this.#modules.clear();
   }

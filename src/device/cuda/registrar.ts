@@ -67,8 +67,9 @@ export class Registrar {
     this.#start();
   }
 
-  /** Releases what is registered of a mapping that nobody uses, then calls `unmap`. */
-  remove(extent: Extent, unmap: () => void): void {
+  /** Releases what is registered of a mapping that nobody uses, then calls `unmap`, which hears whether all of it
+   * is released. */
+  remove(extent: Extent, unmap: (released: boolean) => void): void {
     const windows = this.#mappings.get(extent.base);
     this.#mappings.delete(extent.base);
     const addresses: number[] = [];
@@ -79,8 +80,10 @@ export class Registrar {
         this.#registeredBytes -= windows.lengthOf(index);
       }
     }
-    if (addresses.length === 0 || this.#worker === undefined) unmap();
-    else this.#post({ kind: "release", addresses }, unmap);
+    const released = windows?.stuck !== true;
+    // Windows may be on their way out already, to make room: the mapping stays until the Worker has come past that.
+    if (this.#worker === undefined || (addresses.length === 0 && this.#jobs.size === 0)) unmap(released);
+    else this.#post({ kind: "release", addresses }, (result) => unmap(released && result === 0));
   }
 
   /** The windows of a mapping; undefined for other memory. */
@@ -153,7 +156,10 @@ export class Registrar {
     };
     worker.unref();
     worker.onmessage = (event: MessageEvent<RegistrarAnswer>) => this.#answered(event.data);
-    worker.onerror = (event) => this.#break(`its Worker has died: ${event.message}`);
+    worker.onerror = (event) => {
+      this.#worker = undefined;
+      this.#break(`its Worker has died: ${event.message}`);
+    };
     this.#gone = new Promise((resolve) => worker.addEventListener("close", () => resolve(), { once: true }));
     this.#worker = worker;
     worker.postMessage({ library, device, flags } satisfies RegistrarStart);
@@ -197,10 +203,12 @@ export class Registrar {
       const want = soon ?? this.#later.shift();
       if (want === undefined) return;
       const bytes = want.windows.lengthOf(want.index);
-      if (want.region.closed || !this.#makeRoom(bytes, soon !== undefined)) {
+      // What was closed under way is still needed by whoever is under way.
+      const unwanted = want.region.closed && want.windows.users[want.index] === 0;
+      if (unwanted || !this.#makeRoom(bytes, soon !== undefined)) {
         want.windows.settle(want.index, WindowState.none);
         // What is for later gets no room that what is there now would lose.
-        if (soon === undefined && !want.region.closed) this.#dropLater();
+        if (soon === undefined && !unwanted) this.#dropLater();
         continue;
       }
       this.#register(want, bytes);
@@ -235,7 +243,9 @@ export class Registrar {
       const { windows, index } = oldest;
       windows.set(index, WindowState.none);
       this.#registeredBytes -= windows.lengthOf(index);
-      this.#post({ kind: "release", addresses: [windows.addressOf(index)] }, () => {});
+      this.#post({ kind: "release", addresses: [windows.addressOf(index)] }, (result) => {
+        if (result !== 0) windows.stuck = true;
+      });
     }
     return true;
   }

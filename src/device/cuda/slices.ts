@@ -60,13 +60,16 @@ export class Slices {
     const length = slicesLength(extra.sliceBuffers, extra.sliceBytes, pageSize);
     const base = extra.slices + index * length;
     let result = symbols.cuCtxSetCurrent(extra.context);
-    if (result === 0) {
-      result = symbols.cuMemHostRegister_v2(base, length, REGISTER_SHARED);
-    }
+    if (result === 0) result = symbols.cuMemHostRegister_v2(base, length, REGISTER_SHARED);
+    if (result !== 0) return result;
     for (let i = 0; i < extra.sliceBuffers && result === 0; i++) {
       result = symbols.cuEventCreate(out.clear(), EVENT_BLOCKING);
       if (result === 0) this.#free.push(newSlice(base + i * stride, out.u64));
     }
+    if (result === 0) return 0;
+    // Whoever tries again begins anew.
+    for (const { event } of this.#free.splice(0)) symbols.cuEventDestroy_v2(event);
+    symbols.cuMemHostUnregister(base);
     return result;
   }
 
@@ -110,7 +113,10 @@ export class Slices {
 
   /** Sleeps until the slice has arrived. Returns the driver's result. */
   wait(slice: Slice): number {
-    return slice.result || this.#driver.symbols.cuEventSynchronize(slice.event);
+    if (slice.result !== 0) return slice.result;
+    const result = this.#driver.symbols.cuEventSynchronize(slice.event);
+    if (result !== 0) this.#drain(slice.write === undefined ? this.#upload : this.#download);
+    return result;
   }
 
   giveBack(slice: Slice): void {
@@ -126,9 +132,18 @@ export class Slices {
   }
 
   #start(slice: Slice, stream: number, result: number): void {
-    slice.result = result || this.#driver.symbols.cuEventRecord(slice.event, stream);
+    slice.result = result;
+    if (result === 0) {
+      slice.result = this.#driver.symbols.cuEventRecord(slice.event, stream);
+      if (slice.result !== 0) this.#drain(stream);
+    }
     this.#current = undefined;
     this.#underWay.push(slice);
+  }
+
+  /** Waits for all of a stream: a copy whose event failed may be under way, and its memory in use. */
+  #drain(stream: number): void {
+    this.#driver.symbols.cuStreamSynchronize(stream);
   }
 }
 

@@ -3,6 +3,7 @@
  * costs no page fault, from the front; meanwhile the registrar works from the back, and what it has done by the time that it is due goes by
  * the copy engines.
  */
+import { HeadraceError } from "../../errors.ts";
 import type { StepEnd } from "../host/execute.ts";
 import type { LaneRun } from "../host/lanes.ts";
 import type { Region } from "../host/memory.ts";
@@ -74,6 +75,23 @@ export class Staging {
   }
 
   #feed(): void {
+    this.#guard(() => this.#startNext());
+    this.#endIfOver();
+  }
+
+  /** Runs what may fail: called by those who wait, it has nobody to throw to. */
+  #guard(work: () => void): void {
+    try {
+      work();
+    } catch (error) {
+      this.#error ??=
+        error instanceof HeadraceError ? error : new HeadraceError("DEVICE_FAILED", String(error));
+      this.stop();
+    }
+  }
+
+  /** As many as lanes may be given. */
+  #startNext(): void {
     const small: StagedCopy[] = [];
     while (!this.#stopped && this.#next < this.#copies.length) {
       if (this.#aheadBytes >= this.#parts.aheadBytes) break;
@@ -85,7 +103,6 @@ export class Staging {
       } else this.#stageOrWait(copy);
     }
     if (small.length > 0) this.#stage(small);
-    this.#endIfOver();
   }
 
   #stageOrWait(copy: StagedCopy): void {
@@ -105,9 +122,9 @@ export class Staging {
       this.#waiting--;
       if (this.#stopped) this.#endIfOver();
       else if (windows.states[index] === WindowState.registered) {
-        this.#copyRegistered(copy);
+        this.#guard(() => this.#copyRegistered(copy));
         this.#done(copy.byteLength);
-      } else this.#stage([copy]);
+      } else this.#guard(() => this.#stage([copy]));
     });
   }
 

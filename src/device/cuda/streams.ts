@@ -63,18 +63,28 @@ export class Stream {
   /** What is put in later starts after what is in `other` now. */
   after(other: Stream): void {
     const { symbols } = this.#context.driver;
+    const [earlier, later] = [other.handle, this.handle];
     const event = this.#events.take();
-    this.#context.check("cuEventRecord", symbols.cuEventRecord(event, other.handle));
-    this.#context.check("cuStreamWaitEvent", symbols.cuStreamWaitEvent(this.handle, event, 0));
-    // The wait refers to this record, whatever is recorded with the event next.
-    this.#events.give(event);
+    try {
+      this.#context.check("cuEventRecord", symbols.cuEventRecord(event, earlier));
+      this.#context.check("cuStreamWaitEvent", symbols.cuStreamWaitEvent(later, event, 0));
+    } finally {
+      // The wait refers to this record, whatever is recorded with the event next.
+      this.#events.give(event);
+    }
   }
 
-  /** Calls `reached` when all that is in the stream now has ended. */
+  /** Calls `reached` when all that is in the stream now has ended. Throws where the driver takes no event; then
+   * {@link Stream.drain} is what is left. */
   whenDone(reached: Reached): void {
     const { driver } = this.#context;
+    const stream = this.handle;
     const event = this.#events.take();
-    this.#context.check("cuEventRecord", driver.symbols.cuEventRecord(event, this.handle));
+    const result = driver.symbols.cuEventRecord(event, stream);
+    if (result !== 0) {
+      this.#events.give(event);
+      throw this.#context.failure("cuEventRecord", result);
+    }
     this.#waiting.push({ event, reached });
     this.#waiter ??= new Waiter(
       { library: driver.path, context: this.#context.handle },
@@ -84,11 +94,22 @@ export class Stream {
     this.#waiter.add(event);
   }
 
+  /** Waits on the calling thread until all that is in the stream has ended. For failures alone, behind which memory
+   * would be given back that is in use. */
+  drain(): void {
+    const { symbols } = this.#context.driver;
+    if (this.#handle === 0 || this.#context.destroyed || this.#context.lost !== undefined) return;
+    symbols.cuCtxSetCurrent(this.#context.handle);
+    symbols.cuStreamSynchronize(this.#handle);
+  }
+
   /** After all that was put in has ended. */
   async close(): Promise<void> {
     await this.#waiter?.close();
     if (this.#handle !== 0 && !this.#context.destroyed) {
-      this.#context.driver.symbols.cuStreamDestroy_v2(this.#handle);
+      const { symbols } = this.#context.driver;
+      symbols.cuCtxSetCurrent(this.#context.handle);
+      symbols.cuStreamDestroy_v2(this.#handle);
     }
     this.#handle = 0;
   }
@@ -97,7 +118,9 @@ export class Stream {
     const next = this.#waiting.shift();
     if (next === undefined) return;
     this.#events.give(next.event);
-    next.reached(result === 0 ? undefined : this.#context.failure("waiting for a stream", result));
+    const error = result === 0 ? undefined : this.#context.failure("waiting for a stream", result);
+    if (error !== undefined) this.drain();
+    next.reached(error);
   }
 
   #died(message: string): void {
@@ -105,7 +128,12 @@ export class Stream {
       "DEVICE_FAILED",
       `the Worker that waits for a stream has died: ${message}`,
     );
-    for (const { reached } of this.#waiting.splice(0)) reached(error);
+    this.#waiter = undefined;
+    this.drain();
+    for (const { reached, event } of this.#waiting.splice(0)) {
+      this.#events.give(event);
+      reached(error);
+    }
   }
 }
 
@@ -176,6 +204,11 @@ export class Streams {
     this.upload = new Stream(parts);
     this.download = new Stream(parts);
     this.compute = new Stream(parts);
+  }
+
+  /** As {@link Stream.drain}, for all of them. */
+  drain(): void {
+    for (const stream of [this.upload, this.download, this.compute]) stream.drain();
   }
 
   /** After all that was put in has ended. */

@@ -27,7 +27,7 @@ export class Tail {
   whenDone(reached: Reached): void {
     const [stream = this.#streams.compute, ...others] = this.#last;
     for (const other of others) stream.after(other);
-    this.#last = [];
     stream.whenDone(reached);
+    this.#last = [];
   }
 }

@@ -19,7 +19,7 @@ declare const self: Worker;
 
 self.onmessage = ({ data: { library, context, control, ring } }: MessageEvent<WaiterStart>) => {
   const { symbols } = openDriver(library);
-  const current = symbols.cuCtxSetCurrent(context);
+  let current = symbols.cuCtxSetCurrent(context);
   let next = 0;
   for (;;) {
     const head = Atomics.load(control, WAIT_CONTROL.head);
@@ -30,6 +30,8 @@ self.onmessage = ({ data: { library, context, control, ring } }: MessageEvent<Wa
     }
     const event = ring[next % ring.length]!;
     next++;
+    // What failed once may work now.
+    if (current !== 0) current = symbols.cuCtxSetCurrent(context);
     const answer: WaiterAnswer = current !== 0 ? current : symbols.cuEventSynchronize(event);
     self.postMessage(answer);
   }

@@ -17,6 +17,8 @@ export class Windows {
   readonly lastUse: Float64Array;
   /** Runs that need the whole mapping in place. */
   wholeUsers = 0;
+  /** Whether the driver has refused to release a window. */
+  stuck = false;
   #numRegistered = 0;
   readonly #waiting = new Map<number, (() => void)[]>();
 

@@ -91,6 +91,8 @@ export interface LanesOptions {
   readonly faults: FaultPlan | undefined;
   /** Of a Worker that takes a {@link LaneStart}; default the host's. */
   readonly worker?: URL;
+  /** An operation of that Worker's that reads a file, as `read` does. */
+  readonly readOp?: number;
   /** What that Worker needs besides; copied to it. */
   readonly extra?: unknown;
 }
@@ -243,7 +245,7 @@ export class Lanes implements LaneSet {
   #push(run: LaneRun): boolean {
     const { control, entries } = this.#ring;
     const { program, end } = run.job;
-    const { pieceBytes } = this.#options;
+    const { pieceBytes, readOp = LaneOp.read } = this.#options;
     let head = Atomics.load(control, Control.head);
     let room = this.#room();
     while (room > 0 && run.request < end) {
@@ -258,11 +260,13 @@ export class Lanes implements LaneSet {
       const at = (head & this.#mask) * ENTRY;
       // A copy from a mapping keeps the length of its file there, whatever the piece.
       const fileCut = op === LaneOp.copy ? 0 : run.cutBytes;
+      // A read has a file's way there, and no address.
+      const sourceCut = op === LaneOp.read || op === readOp ? 0 : run.cutBytes;
       entries[at] = op;
       entries[at + Field.fd] = program[from + Field.fd]!;
       entries[at + Field.fileOffset] = program[from + Field.fileOffset]! + fileCut;
       entries[at + Field.target] = program[from + Field.target]! + run.cutBytes;
-      entries[at + Field.source] = program[from + Field.source]! + run.cutBytes;
+      entries[at + Field.source] = program[from + Field.source]! + sourceCut;
       entries[at + Field.byteLength] = Math.min(left, pieceBytes);
       entries[at + Field.slot] = run.slot;
       entries[at + Field.request] = run.request;

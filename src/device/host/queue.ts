@@ -1,4 +1,5 @@
 /** The queue: submissions in, completions by ticket out. */
+import type { HeadraceError } from "../../errors.ts";
 import { closedError } from "../common/errors.ts";
 import { checkTimeout, early, Tickets } from "../common/tickets.ts";
 import type { Completion, DeviceQueue, SubmitOptions, Ticket } from "../device.ts";
@@ -91,6 +92,11 @@ export class HostQueue implements DeviceQueue {
 
   cancel(ticket: Ticket): void {
     this.#tickets.find(ticket)?.end(early.cancelled(ticket));
+  }
+
+  /** Ends all tickets with one failure: nothing can run any more. */
+  fail(error: HeadraceError): void {
+    for (const submission of this.#tickets.open()) submission.end(error);
   }
 
   close(): Promise<void> {
