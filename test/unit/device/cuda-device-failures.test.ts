@@ -251,12 +251,7 @@ async function loseContext(
     listOf((list) => list.copy(mapped, 0, target, 0, 4 * WINDOW)),
     listOf((list) => list.read(from, 0, target, 0, 4 * WINDOW)),
     listOf((list) => list.dispatch(addCall(pipeline, target, 1)).copy(target, 0, target, WINDOW, WINDOW)),
-    listOf((list) =>
-      list
-        .write(target, 0, to, 0, 4 * WINDOW)
-        .barrier()
-        .signal(event, 1),
-    ),
+    listOf((list) => list.write(target, 0, to, 0, 4 * WINDOW)),
   ];
   const tickets = lists.flatMap((list, index) => {
     const on = index % 2 === 0 ? queue : other;
