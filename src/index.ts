@@ -18,7 +18,13 @@ export type {
   Sequence,
   Stages,
 } from "./device/device.ts";
-export { DEVICE_NAMES, type OpenDeviceOptions, openDevice } from "./device/open.ts";
+export {
+  type CudaFindings,
+  DEVICE_NAMES,
+  lookAtCuda,
+  type OpenDeviceOptions,
+  openDevice,
+} from "./device/open.ts";
 export {
   type BufferBinding,
   type DispatchCall,

@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Command, Option } from "commander";
-import { type Device, openDevice } from "../index.ts";
+import { type CudaFindings, type Device, lookAtCuda, openDevice } from "../index.ts";
 import { checkDisk, checkMemory, folderName, type Measured, measuredBytes } from "./doctor-checks.ts";
 import { lookAtMachine, type Machine, publishedRate } from "./machine.ts";
 import { bytesText, ExitCode, isTerminal } from "./output.ts";
@@ -50,11 +50,16 @@ export interface DoctorReport {
   readonly headrace: string;
   readonly machine: Machine;
   readonly devices: readonly DeviceReport[];
+  /** The parts of CUDA, also where no device opens. */
+  readonly cuda: CudaFindings;
   readonly rates: RatesReport | undefined;
   /** Why there are no rates, where they were asked for. */
   readonly ratesReason: string | undefined;
   readonly missing: readonly Remedy[];
 }
+
+/** Devices that every report tells of. */
+const REPORTED = ["host", "metal", "cuda"];
 
 const EXAMPLES = `
 Examples:
@@ -153,7 +158,7 @@ async function examine(
   const machine = lookAtMachine();
   const devices = new Devices();
   try {
-    for (const name of ["host", "metal"]) devices.open(name);
+    for (const name of REPORTED) devices.open(name);
     const chosen = devices.open(flags.device);
     const { rates, ratesReason } =
       flags.rates && chosen !== undefined
@@ -161,17 +166,20 @@ async function examine(
         : { rates: undefined, ratesReason: undefined };
     const { version, engines } = packageFacts();
     const { opened, failures } = devices;
+    const cuda = lookAtCuda();
     const missing = remediesFor({
       machine,
       metal: failures.get("metal"),
+      cuda,
       asked: { name: flags.device, failure: failures.get(flags.device) },
       ratesReason,
+      env: process.env,
       libraryNamed: (process.env.HEADRACE_METAL_LIBRARY ?? "") !== "",
       swift: Bun.which("swift") !== null,
       leastBun: engines.bun.replace(/^\D+/, ""),
     });
-    const reports = [...reportsOf(opened, failures), cudaReport(machine)];
-    const report = { headrace: version, machine, devices: reports, rates, ratesReason, missing };
+    const reports = reportsOf(opened, failures);
+    const report = { headrace: version, machine, devices: reports, cuda, rates, ratesReason, missing };
     return { report, works: chosen !== undefined && ratesReason === undefined };
   } finally {
     await devices.close();
@@ -201,17 +209,12 @@ function reportsOf(
   opened: ReadonlyMap<string, Device>,
   failures: ReadonlyMap<string, unknown>,
 ): DeviceReport[] {
-  return ["host", "metal"].map((name) => {
+  return REPORTED.map((name) => {
     const device = opened.get(name);
     return device === undefined
       ? { name, works: false, reason: reasonOf(failures.get(name)) }
       : { name, works: true, capabilities: device.capabilities, facts: device.facts };
   });
-}
-
-function cudaReport({ nvidia }: Machine): DeviceReport {
-  const seen = nvidia ? "an NVIDIA driver is loaded here" : "no NVIDIA driver is loaded here";
-  return { name: "cuda", works: false, reason: `this version has none; ${seen}` };
 }
 
 async function measure(

@@ -1,5 +1,6 @@
 /** What a machine lacks, each with the command that mends it. */
-import { HeadraceError } from "../index.ts";
+import { type CudaFindings, HeadraceError } from "../index.ts";
+import { cudaRemedies, cudaWorks, hasCuda } from "./doctor-cuda.ts";
 import type { Machine } from "./machine.ts";
 
 /** Something missing. */
@@ -14,6 +15,10 @@ export interface Findings {
   readonly machine: Machine;
   /** Why the Metal device did not open; undefined where it did. */
   readonly metal: unknown;
+  /** The parts of CUDA; their lack is told where there is an NVIDIA driver, or device cuda was asked for. */
+  readonly cuda?: CudaFindings;
+  /** The environment, which may name libraries. */
+  readonly env?: Readonly<Record<string, string | undefined>>;
   /** The device that was asked for, and why it did not open; undefined where it did. */
   readonly asked?: { readonly name: string; readonly failure: unknown };
   /** Why rates were not measured, where they were asked for. */
@@ -35,15 +40,22 @@ const LEAST_FILES = 1024;
 
 /** What is missing, the gravest first. */
 export function remediesFor(findings: Findings): Remedy[] {
-  const { machine, metal, asked, ratesReason, leastBun } = findings;
+  const { machine, metal, cuda, env = {}, asked, ratesReason, leastBun } = findings;
   const remedies: Remedy[] = [];
   if (Bun.semver.order(machine.bun, leastBun) < 0) {
     remedies.push({ problem: `Bun is ${machine.bun}, and ${leastBun} is needed`, command: "npm install" });
   }
   const ofMetal = metal === undefined ? [] : metalRemedies(findings);
   remedies.push(...ofMetal);
-  // What keeps Metal from working is said once.
-  if (asked?.failure !== undefined && (asked.name !== "metal" || ofMetal.length === 0)) {
+  if (cuda !== undefined && (hasCuda(cuda, machine.nvidia) || asked?.name === "cuda")) {
+    remedies.push(...cudaRemedies(cuda, env));
+  }
+  // What keeps a device from working is said once.
+  const said =
+    asked?.name === "metal"
+      ? ofMetal.length > 0
+      : asked?.name === "cuda" && cuda !== undefined && !cudaWorks(cuda);
+  if (asked?.failure !== undefined && !said) {
     remedies.push({
       problem: `device ${asked.name} was asked for, and does not work: ${reasonOf(asked.failure)}`,
     });

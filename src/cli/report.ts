@@ -1,5 +1,7 @@
 /** What `doctor` prints for people. */
+
 import type { DeviceReport, DoctorReport, RatesReport } from "./doctor.ts";
+import { cudaRows, hasCuda } from "./doctor-cuda.ts";
 import { amountText, bytesText, printable, printPairs } from "./output.ts";
 import type { DiskRate, Rate } from "./rates.ts";
 
@@ -26,6 +28,7 @@ export function printDoctor(report: DoctorReport): void {
     ],
     ...report.devices.map((device): [string, Row[]] => [`device ${device.name}`, deviceRows(device)]),
   ];
+  if (hasCuda(report.cuda, machine.nvidia)) sections.push(["CUDA", cudaRows(report.cuda)]);
   if (report.rates !== undefined) sections.push(["rates", rateRows(report.rates)]);
   if (report.ratesReason !== undefined) sections.push(["rates", [["not measured", report.ratesReason]]]);
   for (const [title, rows] of sections) {

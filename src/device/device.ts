@@ -161,6 +161,12 @@ export interface SubmitOptions {
 /**
  * Runs submissions. Requests between two ordering requests (`barrier`, `dispatch`, `signal`, `wait`) of one
  * submission run side by side in any order; submissions may overlap one another, and only events order them.
+ *
+ * What a failed ticket was to write is undefined, all of it: targets of its requests, and whatever buffers its
+ * dispatches may write to. Of the requests behind a failed one none runs, but for what follows reads of `stream` files
+ * directly and was handed on while those were on their way. Further such reads behind a barrier are cancelled then;
+ * dispatches and copies by the GPU run over whatever bytes are there, so that a kernel must stay inside its buffers
+ * whatever their bytes are. Nothing behind those runs: no write to a file, no signal.
  */
 export interface DeviceQueue extends Disposable {
   /** Takes all requests of `list`, or none and throws. The list may be reused after return. */

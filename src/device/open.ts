@@ -1,6 +1,7 @@
 /** Opens a device by name: the only file that names concrete devices. */
 import { HeadraceError } from "../errors.ts";
 import { openCuda } from "./cuda/device.ts";
+import { type CudaFindings, lookAtCuda as look } from "./cuda/look.ts";
 import type { CudaOptions } from "./cuda/options.ts";
 import type { Device } from "./device.ts";
 import { type HostOptions, openHost } from "./host/device.ts";
@@ -45,4 +46,12 @@ function openBest(options: OpenDeviceOptions): Device {
     if (error instanceof HeadraceError && error.code === "DEVICE_UNAVAILABLE") return openHost(options);
     throw error;
   }
+}
+
+export type { CudaFindings };
+
+/** What of CUDA this machine has: driver, GPUs, the compiler of kernels, GPUDirect Storage; and why not, and what to do,
+ * for each part that is missing. Opens no device and never throws. */
+export function lookAtCuda(): CudaFindings {
+  return look();
 }

@@ -1,5 +1,6 @@
 /** Failures of Metal itself, as the stand-in injects them: which code the caller gets, and what goes on working. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { join } from "node:path";
 import { type Device, isDeclined, type KernelSource } from "../../src/device/device.ts";
 import { type OpenDeviceOptions, openDevice } from "../../src/device/open.ts";
 import {
@@ -92,6 +93,43 @@ describe.skipIf(standIn === undefined)(`metal, when Metal fails${reason}`, () =>
       expectFailed(await queue.completion(queue.submit(list)), "DEVICE_LOST");
       expectCode("DEVICE_LOST", () => queue.submit(list));
     }));
+
+  test("nothing is written or signalled behind a kernel whose streamed read failed", async () => {
+    const path = patternFile(dir.path, "io-kernel", 50_000);
+    const written = join(dir.path, "io-kernel-written");
+    await failing([{ call: "io-command-buffer", nth: 1, errno: "1" }], async (device) => {
+      const queue = device.createQueue();
+      using stream = device.openFile(path, "stream");
+      using out = device.openFile(written, "write");
+      using buffer = device.createBuffer(50_000);
+      using event = device.createEvent();
+      using pipeline = device.createPipeline(ADD);
+      const call = {
+        pipeline,
+        buffers: [{ buffer, offset: 0 }],
+        constants: addConstants(1),
+        threads: 50_000,
+      };
+      const ticket = () =>
+        run(queue, (list) =>
+          list
+            .read(stream, 0, buffer, 0, 50_000)
+            .dispatch(call)
+            .write(buffer, 0, out, 0, 50_000)
+            .signal(event, 1),
+        );
+      const { error } = await ticket();
+      expect(error?.message).toContain(path);
+      expect(error?.code).toBe("IO_ERROR");
+      expect([event.value, Bun.file(written).size]).toEqual([0, 0]);
+      expect((await ticket()).error).toBeUndefined();
+      expect([event.value, Bun.file(written).size]).toEqual([1, 50_000]);
+      expectBytes(
+        bytesOf(buffer),
+        pattern(50_000).map((byte) => byte + 1),
+      );
+    });
+  });
 
   test("a failed MTLIO load names the file, and the next one works", async () => {
     const path = patternFile(dir.path, "io", 50_000);

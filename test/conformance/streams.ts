@@ -19,6 +19,7 @@ import {
   useRig,
   withDevice,
 } from "./harness.ts";
+import { ADD, addConstants } from "./kernels.ts";
 
 export function streamCases(subject: Subject): void {
   let dir: TempDir;
@@ -62,6 +63,34 @@ export function streamCases(subject: Subject): void {
     expect(completion.bytesDone).toBe(size + 2 * (size - 3));
     expectBytes(bytesOf(shared), bytes);
     expectBytes(bytesOf(out, 0, size - 3), bytes.subarray(3));
+  });
+
+  streaming("barriers between streamed reads, and a kernel behind them, keep their order", async () => {
+    const size = 200_000;
+    using first = device.openFile(patternFile(dir.path, "order-1", size, 5), "stream");
+    using second = device.openFile(patternFile(dir.path, "order-2", size, 6), "stream");
+    using target = device.createBuffer(size);
+    using add = device.createPipeline(ADD);
+    const call = {
+      pipeline: add,
+      buffers: [{ buffer: target, offset: 0 }],
+      constants: addConstants(3),
+      threads: size,
+    };
+    const expected = pattern(size, 5);
+    expected.set(pattern(size, 6).subarray(0, size / 2));
+    expected.set(pattern(size, 5).subarray(100, 200));
+    for (let i = 0; i < size; i++) expected[i]! += 3;
+    for (let round = 0; round < 20; round++) {
+      await runWell(queue, (list) => {
+        list
+          .read(first, 0, target, 0, size)
+          .barrier()
+          .read(second, 0, target, 0, size / 2);
+        list.barrier().read(first, 100, target, 0, 100).dispatch(call);
+      });
+      expectBytes(bytesOf(target), expected);
+    }
   });
 
   streaming("thousands of small reads land where they should", async () => {

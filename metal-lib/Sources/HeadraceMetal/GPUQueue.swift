@@ -45,9 +45,12 @@ final class GPUQueue: @unchecked Sendable {  // What changes is behind `state`, 
 
   deinit { device.residency.detach(from: lane.queue) }
 
-  /// Starts a run. `ended` comes on any thread, never before this returns on the same one.
-  func start(_ operations: [GPUOperation], ended: @escaping Ended) -> any RunningWork {
-    let run = GPURun(operations, queue: self, ended: ended)
+  /// Starts a run, which waits on the GPU for `milestones`. `ended` comes on any thread, never before this returns on
+  /// the same one.
+  func start(
+    _ operations: [GPUOperation], after milestones: [Milestone] = [], ended: @escaping Ended
+  ) -> any RunningWork {
+    let run = GPURun(operations, after: milestones, queue: self, ended: ended)
     worker.async { autoreleasepool { run.encode() } }
     return run
   }

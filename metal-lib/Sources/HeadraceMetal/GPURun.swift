@@ -6,6 +6,8 @@ import Metal
 /// ended when the last command buffer has completed.
 final class GPURun: RunningWork, @unchecked Sendable {  // What changes is in `state`.
   private let operations: [GPUOperation]
+  /// Reached when what they read is there; each command buffer waits for them on the GPU.
+  private let milestones: [Milestone]
   private let queue: GPUQueue
   private let ended: Ended
   private let state = Locked(State())
@@ -29,8 +31,9 @@ final class GPURun: RunningWork, @unchecked Sendable {  // What changes is in `s
     let lane: GPUQueue.Lane
   }
 
-  init(_ operations: [GPUOperation], queue: GPUQueue, ended: @escaping Ended) {
+  init(_ operations: [GPUOperation], after milestones: [Milestone], queue: GPUQueue, ended: @escaping Ended) {
     self.operations = operations
+    self.milestones = milestones
     self.queue = queue
     self.ended = ended
   }
@@ -72,6 +75,8 @@ final class GPURun: RunningWork, @unchecked Sendable {  // What changes is in `s
       throw Failure(Status.deviceFailed, "\(queue.device.metal.name) made no command buffer")
     }
     commands.label = "headrace"
+    // All of them, not the first alone: one that is run again goes to another queue.
+    for milestone in milestones { commands.encodeWaitForEvent(milestone.event, value: milestone.value) }
     var encoder = GPUEncoder(commands: commands, fence: part.lane.fence, queue: queue)
     defer { encoder.end() }
     for operation in operations[range] { try encoder.encode(operation) }

@@ -1,4 +1,4 @@
-/// Which copies the submitting thread makes itself. Waking a lane and hearing back from it takes about as long as copying
+/// Copies that the submitting thread makes itself. Waking a lane and hearing back from it takes about as long as copying
 /// a mebibyte, so small submissions are faster at once. A copy out of a mapping may wait for a disk, though, which is seen
 /// by the time that it took: then lanes take the next ones.
 final class InlineCopies: Sendable {
@@ -14,7 +14,7 @@ final class InlineCopies: Sendable {
   /// Submissions of copies up to `maxBytes` in all qualify.
   init(maxBytes: Int) { self.maxBytes = maxBytes }
 
-  /// Whether to copy `bytes` on the calling thread now; then report to ``took(_:ms:)``.
+  /// Whether to copy `bytes` on the calling thread now, by ``make(_:)``.
   func allow(_ bytes: Int) -> Bool {
     if bytes > maxBytes { return false }
     return penalty.withLock { penalty in
@@ -24,7 +24,16 @@ final class InlineCopies: Sendable {
     }
   }
 
-  func took(_ bytes: Int, ms: Double) {
+  /// Makes the copies of a step that has nothing else; gives when it began. The files behind mappings were looked at
+  /// right before. HR_FILE_CHANGED.
+  func make(_ step: MoveStep) throws(Failure) -> Double {
+    let startedMs = clockMs()
+    for move in step.reads { try move.run(from: 0, count: move.byteLength, syncKind: 0, isSourceChecked: true) }
+    took(step.copyBytes, ms: clockMs() - startedMs)
+    return startedMs
+  }
+
+  private func took(_ bytes: Int, ms: Double) {
     if ms > Self.slowMs + Double(bytes) / Self.slowBytesPerMs { penalty.withLock { $0 = Self.penalty } }
   }
 }

@@ -1,16 +1,13 @@
 import CHeadrace
 
 /// State behind a mutex. Bodies are short, take no other lock and call nobody back.
-final class Locked<State>: @unchecked Sendable {  // All access to `state` holds the lock.
-  private let lock: Lock
-  private var state: State
+class Locked<State>: @unchecked Sendable {  // All access to `state` holds the lock.
+  fileprivate final let lock = Lock()
+  fileprivate final var state: State
 
-  init(_ state: sending State) {
-    lock = Lock()
-    self.state = state
-  }
+  init(_ state: sending State) { self.state = state }
 
-  func withLock<R, E: Error>(_ body: (inout State) throws(E) -> R) throws(E) -> R {
+  final func withLock<R, E: Error>(_ body: (inout State) throws(E) -> R) throws(E) -> R {
     lock.lock()
     defer { lock.unlock() }
     return try body(&state)
@@ -18,21 +15,7 @@ final class Locked<State>: @unchecked Sendable {  // All access to `state` holds
 }
 
 /// ``Locked`` with a condition that threads wait for.
-final class Gate<State>: @unchecked Sendable {  // All access to `state` holds the lock.
-  private let lock: Lock
-  private var state: State
-
-  init(_ state: sending State) {
-    lock = Lock()
-    self.state = state
-  }
-
-  func withLock<R, E: Error>(_ body: (inout State) throws(E) -> R) throws(E) -> R {
-    lock.lock()
-    defer { lock.unlock() }
-    return try body(&state)
-  }
-
+final class Gate<State>: Locked<State>, @unchecked Sendable {
   /// Calls `take` under the lock, now and after each wake-up, until it gives something; nil after `timeoutMs`
   /// (nil waits for ever).
   func wait<R>(until take: (inout State) -> R?, timeoutMs: Double? = nil) -> R? {

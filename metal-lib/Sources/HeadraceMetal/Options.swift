@@ -4,6 +4,8 @@ import CHeadrace
 struct Options: Sendable {
   let retriesOnce: Bool
   let usesResidency: Bool
+  /// GPU work gets to the GPU only after streamed reads before it have ended.
+  let keepsGPUBehind: Bool
   /// How `sync` requests go: HR_SYNC_PLAIN, HR_SYNC_BARRIER or HR_SYNC_FULL.
   let syncKind: Int32
   /// Threads that read and copy, 1 to 64; that write, 1 to 16.
@@ -28,12 +30,15 @@ struct Options: Sendable {
 
   /// `workingSet` is the device's, in bytes. HR_INVALID for a value outside its bounds.
   init(_ raw: hr_device_options, workingSet: UInt64, cores: Int) throws(Failure) {
-    let known = UInt32(HR_OPTION_RETRY_ONCE | HR_OPTION_NO_RESIDENCY | HR_OPTION_BARRIER_FSYNC | HR_OPTION_FULL_FSYNC)
+    let known = UInt32(
+      HR_OPTION_RETRY_ONCE | HR_OPTION_NO_RESIDENCY | HR_OPTION_BARRIER_FSYNC | HR_OPTION_FULL_FSYNC
+        | HR_OPTION_GPU_BEHIND)
     guard raw.flags & ~known == 0 else {
       throw Failure(Status.invalid, "option flags \(raw.flags) have bits outside \(known)")
     }
     retriesOnce = raw.flags & UInt32(HR_OPTION_RETRY_ONCE) != 0
     usesResidency = raw.flags & UInt32(HR_OPTION_NO_RESIDENCY) == 0
+    keepsGPUBehind = raw.flags & UInt32(HR_OPTION_GPU_BEHIND) != 0
     let full = raw.flags & UInt32(HR_OPTION_FULL_FSYNC) != 0
     let barrier = raw.flags & UInt32(HR_OPTION_BARRIER_FSYNC) != 0
     syncKind = Int32(full ? HR_SYNC_FULL : barrier ? HR_SYNC_BARRIER : HR_SYNC_PLAIN)

@@ -3,6 +3,8 @@ import CHeadrace
 /// Requests between two ordering ones, or an ordering one. Each step of a submission waits for the one before it.
 enum Step: Sendable {
   case moves(MoveStep)
+  /// Streamed reads alone, and GPU work behind them.
+  case loads(LoadStep)
   /// Run by the queue's GPU queue.
   case gpu([GPUOperation])
   case signal(Event, UInt64)
@@ -32,7 +34,15 @@ struct MoveStep: Sendable {
 
   var isEmpty: Bool { reads.isEmpty && writes.isEmpty && loads.isEmpty && copies.isEmpty && isStagedEmpty }
   var isGPUOnly: Bool { reads.isEmpty && writes.isEmpty && loads.isEmpty && isStagedEmpty && !copies.isEmpty }
+  var isLoadsOnly: Bool { reads.isEmpty && writes.isEmpty && copies.isEmpty && isStagedEmpty && !loads.isEmpty }
   private var isStagedEmpty: Bool { stagedReads.isEmpty && stagedWrites.isEmpty }
+}
+
+/// Streamed reads with barriers between them, and what the GPU then does.
+struct LoadStep: Sendable {
+  /// The reads of a phase run side by side; each phase comes after the one before it.
+  var phases: [[StreamLoad]]
+  var operations: [GPUOperation] = []
 }
 
 /// A request of a private buffer and a file: through memory that both the host and the GPU see.
@@ -53,6 +63,26 @@ struct Program: Sendable {
   /// Files behind mappings that the steps touch.
   var mappings: [Mapping] = []
   var needsGPU = false
+
+  /// Puts streamed reads behind all else: one step with those right before them.
+  mutating func add(_ loads: [StreamLoad]) {
+    if case .loads(var step) = steps.last, step.operations.isEmpty {
+      step.phases.append(loads)
+      steps[steps.count - 1] = .loads(step)
+    } else {
+      steps.append(.loads(LoadStep(phases: [loads])))
+    }
+  }
+
+  /// Puts GPU work behind all else: one step with streamed reads right before it.
+  mutating func add(_ operations: [GPUOperation]) {
+    if case .loads(var step) = steps.last, step.operations.isEmpty {
+      step.operations = operations
+      steps[steps.count - 1] = .loads(step)
+    } else {
+      steps.append(.gpu(operations))
+    }
+  }
 
   /// HR_FILE_CHANGED, HR_IO.
   func checkFiles() throws(Failure) {

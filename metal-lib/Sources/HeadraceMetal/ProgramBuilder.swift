@@ -196,6 +196,9 @@ struct ProgramBuilder {
       // Copies next to each other may overlap in time, and these are to follow those before.
       if case .copy = operations.last { endOperations() }
       operations += step.copies
+    } else if step.isLoadsOnly {
+      endOperations()
+      program.add(step.loads)
     } else {
       endOperations()
       program.needsGPU = program.needsGPU || !step.copies.isEmpty || step.needsStaging
@@ -207,7 +210,7 @@ struct ProgramBuilder {
   private mutating func endOperations() {
     if operations.isEmpty { return }
     program.needsGPU = true
-    program.steps.append(.gpu(operations))
+    program.add(operations)
     operations = []
   }
 

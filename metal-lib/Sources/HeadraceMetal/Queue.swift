@@ -37,6 +37,11 @@ final class Queue: Resource, @unchecked Sendable {  // What changes is in `state
     defer { device.ended() }
     let program = try ProgramBuilder.build(raw, device: device)
     if program.needsGPU { _ = try gpu() }
+    if givesRow, program.steps.count == 1, case .moves(let moves) = program.steps[0], moves.isCopiesOnly,
+      device.inlineCopies.allow(moves.copyBytes)
+    {
+      return try copy(moves, ticket: ticket)
+    }
     return try start(program, ticket: ticket, givesRow: givesRow)
   }
 
@@ -108,10 +113,30 @@ final class Queue: Resource, @unchecked Sendable {  // What changes is in `state
     device.ended()
   }
 
-  private func start(_ program: Program, ticket: Double, givesRow: Bool) throws(Failure) -> hr_completion? {
-    guard let number = wholeNumber(ticket), number > 0 else {
-      throw Failure(Status.invalid, "a ticket is a whole number from 1 on, not \(ticket)")
+  /// Makes small copies that are all of a ticket. They are over before anyone could ask for it, so that it needs no
+  /// ``Submission``.
+  private func copy(_ moves: MoveStep, ticket: Double) throws(Failure) -> hr_completion {
+    try Self.check(ticket)
+    let number = try state.withLock { (state) throws(Failure) in
+      try Self.checkFree(state, ticket)
+      return Double(state.handle)
     }
+    let submittedMs = clockMs()
+    do throws(Failure) {
+      let times = StageTimes(started: try device.inlineCopies.make(moves))
+      return hr_completion(
+        queue: number, ticket: ticket, status: Status.ok, flags: HR_ENDED | HR_QUIET, bytesDone: moves.copyBytes,
+        submittedMs: submittedMs, times: times)
+    } catch {
+      note(error, of: ticket)
+      return hr_completion(
+        queue: number, ticket: ticket, status: error.status, flags: HR_ENDED | HR_QUIET, bytesDone: 0,
+        submittedMs: submittedMs, times: StageTimes(), osErrno: error.osErrno)
+    }
+  }
+
+  private func start(_ program: Program, ticket: Double, givesRow: Bool) throws(Failure) -> hr_completion? {
+    try Self.check(ticket)
     let submission = Submission(queue: self, ticket: ticket, program: program, isCapturing: givesRow)
     try device.begin()
     do throws(Failure) {
@@ -128,11 +153,21 @@ final class Queue: Resource, @unchecked Sendable {  // What changes is in `state
 
   private func register(_ submission: Submission) throws(Failure) {
     try state.withLock { (state) throws(Failure) in
-      if state.isClosed { throw Failure.closed("the queue") }
-      guard state.submissions[submission.ticket] == nil else {
-        throw Failure(Status.invalid, "ticket \(Int(submission.ticket)) is in flight already")
-      }
+      try Self.checkFree(state, submission.ticket)
       state.submissions[submission.ticket] = submission
+    }
+  }
+
+  private static func check(_ ticket: Double) throws(Failure) {
+    guard let number = wholeNumber(ticket), number > 0 else {
+      throw Failure(Status.invalid, "a ticket is a whole number from 1 on, not \(ticket)")
+    }
+  }
+
+  private static func checkFree(_ state: State, _ ticket: Double) throws(Failure) {
+    if state.isClosed { throw Failure.closed("the queue") }
+    guard state.submissions[ticket] == nil else {
+      throw Failure(Status.invalid, "ticket \(Int(ticket)) is in flight already")
     }
   }
 }

@@ -2,35 +2,6 @@ import CHeadrace
 import Foundation
 import Metal
 
-/// What goes into one command buffer.
-struct StreamBatch: Sendable {
-  let run: StreamRun
-  let isCompressed: Bool
-  private(set) var loads: [StreamLoad] = []
-  private(set) var byteLength = 0
-  /// An estimate from above of the scratch memory that MTLIO will ask for: the stored bytes of compressed loads, which
-  /// are fewer than the content's but for chunks at both ends, and the whole of loads into private memory.
-  private(set) var scratchBytes = 0
-
-  /// The request that all loads belong to; nil where there are several, or none is known.
-  var request: Int? {
-    guard let first = loads.first?.request else { return nil }
-    return loads.allSatisfy { $0.request == first } ? first : nil
-  }
-
-  init(run: StreamRun, isCompressed: Bool) {
-    self.run = run
-    self.isCompressed = isCompressed
-  }
-
-  mutating func add(_ load: StreamLoad) {
-    loads.append(load)
-    byteLength += load.byteLength
-    if isCompressed { scratchBytes += load.byteLength + ScratchAllocator.granule }
-    if load.target.isPrivate { scratchBytes += load.byteLength }
-  }
-}
-
 /// A command buffer that was committed: only `tryCancel`, `status` and `error` are used, from any thread.
 struct CommittedLoads: @unchecked Sendable {
   let commandBuffer: any MTLIOCommandBuffer
@@ -38,13 +9,18 @@ struct CommittedLoads: @unchecked Sendable {
 
 /// One MTLIO queue, made when first needed, and the dispatch queue that encodes for it, where `makeCommandBuffer` may
 /// block without harm.
-final class StreamLane: @unchecked Sendable {  // `queue` is used on `encoding` alone.
+final class StreamLane: @unchecked Sendable {  // `made` is used on `encoding` alone.
   private let number: Int
   private let metal: any MTLDevice
   private let options: Options
   private let scratch: ScratchAllocator
   private let encoding: DispatchQueue
-  private var queue: (any MTLIOCommandQueue)?
+  private var made: Made?
+
+  private struct Made {
+    let queue: any MTLIOCommandQueue
+    let words: StatusWords
+  }
 
   init(number: Int, metal: any MTLDevice, options: Options, scratch: ScratchAllocator) {
     self.number = number
@@ -73,26 +49,44 @@ final class StreamLane: @unchecked Sendable {  // `queue` is used on `encoding` 
   private func commit(
     _ batch: StreamBatch, _ key: Int, _ ended: @escaping @Sendable (Int, Failure?) -> Void
   ) throws(Failure) {
-    let commandBuffer = try makeQueue().makeCommandBuffer()
-    for load in batch.loads {
-      commandBuffer.load(
-        load.target.metal, offset: load.target.offset + load.targetOffset, size: load.byteLength,
-        sourceHandle: load.file.handle, sourceHandleOffset: load.fileOffset)
-    }
+    let made = try make()
+    let commandBuffer = made.queue.makeCommandBuffer()
+    Self.encode(batch, commandBuffer)
+    let words = made.words
+    let word = words.follow(commandBuffer)
     let scratch = self.scratch
     commandBuffer.addCompletedHandler { commandBuffer in
       // Holds the batch, and so buffers and files, up to here.
       batch.run.left(key)
-      let failure = Self.failure(commandBuffer, batch, scratch)?.of(request: batch.request)
-      ended(commandBuffer.status == .complete ? batch.byteLength : 0, failure)
+      let complaint = word.flatMap { words.takeComplaint($0) }
+      let failure = Self.failure(commandBuffer, complaint, batch, scratch)?.of(request: batch.request)
+      // Before the milestone: what follows a failure is to find itself stopped.
+      if let failure { batch.run.fail(failure) }
+      batch.milestone?.reach()
+      ended(failure == nil ? batch.byteLength : 0, failure)
     }
     let encodedMs = clockMs()
     commandBuffer.commit()
     batch.run.committed(key, CommittedLoads(commandBuffer: commandBuffer), encodedMs: encodedMs)
   }
 
-  private func makeQueue() throws(Failure) -> any MTLIOCommandQueue {
-    if let queue { return queue }
+  private static func encode(_ batch: StreamBatch, _ commandBuffer: any MTLIOCommandBuffer) {
+    for milestone in batch.waitsFor { commandBuffer.waitForEvent(milestone.event, value: milestone.value) }
+    for (index, load) in batch.loads.enumerated() {
+      if batch.barriers.contains(index) { commandBuffer.addBarrier() }
+      commandBuffer.load(
+        load.target.metal, offset: load.target.offset + load.targetOffset, size: load.byteLength,
+        sourceHandle: load.file.handle, sourceHandleOffset: load.fileOffset)
+    }
+    guard let milestone = batch.milestone else { return }
+    // Apple does not say that a signal comes after the loads before it.
+    commandBuffer.addBarrier()
+    commandBuffer.signalEvent(milestone.event, value: milestone.value)
+  }
+
+  private func make() throws(Failure) -> Made {
+    if let made { return made }
+    let words = try StatusWords(metal: metal, count: options.ioMaxCommandBuffers)
     let descriptor = MTLIOCommandQueueDescriptor()
     descriptor.maxCommandBufferCount = options.ioMaxCommandBuffers
     descriptor.maxCommandsInFlight = options.ioMaxCommands
@@ -100,9 +94,10 @@ final class StreamLane: @unchecked Sendable {  // `queue` is used on `encoding` 
     descriptor.type = options.ioSerial ? .serial : .concurrent
     descriptor.scratchBufferAllocator = scratch
     do {
-      let made = try metal.makeIOCommandQueue(descriptor: descriptor)
-      made.label = "headrace \(number)"
-      queue = made
+      let queue = try metal.makeIOCommandQueue(descriptor: descriptor)
+      queue.label = "headrace \(number)"
+      let made = Made(queue: queue, words: words)
+      self.made = made
       return made
     } catch {
       throw Failure.metal("making an MTLIO queue", error)
@@ -110,12 +105,14 @@ final class StreamLane: @unchecked Sendable {  // `queue` is used on `encoding` 
   }
 
   private static func failure(
-    _ commandBuffer: any MTLIOCommandBuffer, _ batch: StreamBatch, _ scratch: ScratchAllocator
+    _ commandBuffer: any MTLIOCommandBuffer, _ complaint: Int32?, _ batch: StreamBatch, _ scratch: ScratchAllocator
   ) -> Failure? {
     let what = "loading \(batch.byteLength) bytes in \(batch.loads.count) parts"
     switch commandBuffer.status {
     case .complete:
-      return nil
+      guard let complaint else { return nil }
+      let status = batch.isCompressed ? Status.corrupt : Status.io
+      return Failure(status, "\(what): MTLIO says that it is complete, and wrote status \(complaint)")
     case .cancelled:
       // Where the run was stopped, its own failure is there already, and this one is not used.
       return scratch.takeRefusal()

@@ -9,11 +9,23 @@ extension Failure {
   }
 }
 
-/// One call of ``Streams/start(_:ended:)``: counts its batches, keeps the first failure, tells the end once.
+/// Called when the last loads are on their way, with what will be reached when they are done.
+typealias OnTheirWay = @Sendable ([Milestone]) -> Void
+
+/// One call of ``Streams/start(_:onTheirWay:ended:)``: counts its batches, keeps the first failure, tells the end once.
 final class StreamRun: RunningWork, @unchecked Sendable {  // State behind a lock.
   private struct State {
-    /// Batches that have not ended; one more while they are not all known.
+    /// Batches that have not ended, of those given to a queue; one more while they are not all known.
     var left = 1
+    /// Groups of batches that are given to a queue when all before them have ended. Batches keep the run, so none may
+    /// stay here when it is over.
+    var later: [[StreamBatch]] = []
+    /// Batches that no queue has yet; 0 too where nobody is to be told of the last one.
+    var uncommitted = 0
+    /// Of all batches, and of the last group.
+    var milestones: [Milestone] = []
+    var lastMilestones: [Milestone] = []
+    var onTheirWay: OnTheirWay?
     var bytesDone = 0
     var failure: Failure?
     var times = StageTimes()
@@ -23,15 +35,22 @@ final class StreamRun: RunningWork, @unchecked Sendable {  // State behind a loc
     var ended: Ended?
   }
 
-  let loads: [StreamLoad]
+  /// Loads of one phase run side by side; each phase comes after the one before it.
+  let phases: [[StreamLoad]]
   private let streams: Streams
   private let state: Locked<State>
 
-  init(streams: Streams, loads: [StreamLoad], ended: @escaping Ended) {
+  init(streams: Streams, phases: [[StreamLoad]], onTheirWay: OnTheirWay?, ended: @escaping Ended) {
     self.streams = streams
-    self.loads = loads
-    state = Locked(State(ended: ended))
+    self.phases = phases
+    state = Locked(State(onTheirWay: onTheirWay, ended: ended))
   }
+
+  /// Nobody refers to the run any more: no command buffer of it signals or waits.
+  deinit { streams.milestones.giveBack(state.withLock { $0.milestones }) }
+
+  /// Whether someone wants to know when all loads are on their way.
+  var isFollowed: Bool { state.withLock { $0.onTheirWay != nil } }
 
   func stop() { fail(Failure(Status.cancelled, "cancelled")) }
 
@@ -40,20 +59,24 @@ final class StreamRun: RunningWork, @unchecked Sendable {  // State behind a loc
 
   /// The first failure stays. What is on its way is asked to end, what is not is dropped.
   func fail(_ failure: Failure) {
-    let live: [CommittedLoads]? = state.withLock { state in
+    let asked: ([CommittedLoads], [Milestone])? = state.withLock { state in
       guard state.failure == nil, state.ended != nil else { return nil }
       state.failure = failure
-      return state.live.values.compactMap { $0 }
+      state.later = []
+      return (state.live.values.compactMap { $0 }, state.milestones)
     }
-    guard let live else { return }
+    guard let (live, milestones) = asked else { return }
     for loads in live { loads.commandBuffer.tryCancel() }
+    // Only now, so that what waits for them finds itself cancelled. A GPU that waits is let go at once: a load that
+    // hangs on a dead volume must not hold it up.
+    for milestone in milestones { milestone.reach() }
     streams.drop(self)
   }
 
   /// Asks each file once for its length, and checks all loads against it.
   func checkFiles() throws(Failure) {
     var lengths: [ObjectIdentifier: Int] = [:]
-    for load in loads {
+    for load in phases.joined() {
       let file = ObjectIdentifier(load.file)
       let stored: Int
       if let known = lengths[file] { stored = known } else { stored = try load.file.storedLengthNow() }
@@ -75,8 +98,18 @@ final class StreamRun: RunningWork, @unchecked Sendable {  // State behind a loc
     }
   }
 
-  /// So many batches will end.
-  func expect(_ count: Int) { state.withLock { $0.left += count } }
+  /// The batches of `groups` will end; of these `later` are still to be given to a queue, one by one.
+  func expect(_ now: [[StreamBatch]], later: [[StreamBatch]]) {
+    state.withLock { state in
+      let count = now.joined().count
+      state.left += count
+      state.later = state.failure == nil ? later : []
+      state.milestones = now.joined().compactMap(\.milestone)
+      state.lastMilestones = now.last?.compactMap(\.milestone) ?? []
+      let isTold = state.onTheirWay != nil && later.isEmpty && !state.lastMilestones.isEmpty
+      state.uncommitted = isTold ? count : 0
+    }
+  }
 
   // MARK: What a lane says of a batch
 
@@ -92,25 +125,35 @@ final class StreamRun: RunningWork, @unchecked Sendable {  // State behind a loc
   }
 
   func committed(_ key: Int, _ loads: CommittedLoads, encodedMs: Double) {
-    let isStopping = state.withLock { state in
+    let (isStopping, isLast) = state.withLock { state in
       state.times.encoded = max(state.times.encoded, encodedMs)
       state.times.committed = max(state.times.committed, clockMs())
       // It may have ended already.
       if state.live[key] != nil { state.live[key] = .some(loads) }
-      return state.failure != nil
+      let isStopping = state.failure != nil
+      state.uncommitted -= 1
+      return (isStopping, !isStopping && state.uncommitted == 0)
     }
     // A stop that came before could not reach it.
     if isStopping { loads.commandBuffer.tryCancel() }
+    guard isLast, streams.isLight else { return }
+    let (onTheirWay, milestones) = state.withLock { ($0.onTheirWay, $0.lastMilestones) }
+    onTheirWay?(milestones)
   }
 
   func left(_ key: Int) { _ = state.withLock { $0.live.removeValue(forKey: key) } }
 
   func batchesEnded(_ count: Int, bytesDone: Int = 0) {
-    let isLast = state.withLock { state in
+    let (isLast, next): (Bool, [StreamBatch]?) = state.withLock { state in
       state.left -= count
       state.bytesDone += bytesDone
-      return state.left == 0 && count > 0
+      guard state.left == 0, count > 0 else { return (false, nil) }
+      if state.later.isEmpty { return (true, nil) }
+      let next = state.later.removeFirst()
+      state.left = next.count
+      return (false, next)
     }
+    if let next { streams.send([next], of: self) }
     if isLast { streams.finish(self) { self.tell() } }
   }
 
@@ -121,6 +164,7 @@ final class StreamRun: RunningWork, @unchecked Sendable {  // State behind a loc
     let (ended, end) = state.withLock { state in
       let ended = state.ended
       state.ended = nil
+      state.onTheirWay = nil
       let failure = Self.first(state.failure, late)
       return (ended, RunEnd(bytesDone: state.bytesDone, failure: failure, times: state.times))
     }

@@ -19,22 +19,24 @@ struct StreamLoad: Sendable {
 /// time as the queues take without blocking, and as the bound of scratch memory allows. Each is made only when it can
 /// be committed at once, and is committed whatever happens, since one that is not would hold its queue's slot for ever.
 final class Streams: @unchecked Sendable {  // State behind a lock.
-  /// The most loads of a command buffer; MTLIO takes fewer than 8192.
-  static let maxLoads = 256
-  /// Compressed loads are cut at multiples of it, so that one load keeps several queues busy and no chunk, which
-  /// is a power of two up to this, is decoded twice.
-  static let compressedPieceBytes = 1 << 20
+  /// The most command buffers that are ordered by events. With more, the loads take so long that the way by the CPU
+  /// does not count.
+  static let maxLinked = 16
+  /// See ``isLight``: some ten ms of a solid-state disk.
+  static let lightBytes = 32 << 20
 
   private struct State {
     var waiting: [Fifo<StreamBatch>] = [Fifo(), Fifo()]
     /// Command buffers in flight, by lane.
     var inFlight: [Int]
     var scratchBytes = 0
+    var bytesInFlight = 0
     var runs: [ObjectIdentifier: StreamRun] = [:]
     var isClosed = false
   }
 
   let scratch: ScratchAllocator
+  let milestones: Milestones
   private let metal: any MTLDevice
   private let options: Options
   /// The first is for raw files.
@@ -49,6 +51,7 @@ final class Streams: @unchecked Sendable {  // State behind a lock.
     self.options = options
     let scratch = ScratchAllocator(metal: metal, bound: options.ioScratchBytes)
     self.scratch = scratch
+    milestones = Milestones(metal: metal)
     lanes = (0...options.ioQueues).map { StreamLane(number: $0, metal: metal, options: options, scratch: scratch) }
     state = Locked(State(inFlight: [Int](repeating: 0, count: options.ioQueues + 1)))
   }
@@ -58,11 +61,18 @@ final class Streams: @unchecked Sendable {  // State behind a lock.
     try StreamFile(metal: metal, path: path, codec: codec, byteLength: byteLength)
   }
 
-  /// Starts loads that run side by side in any order. HR_SHORT_READ, HR_FILE_CHANGED, HR_OUT_OF_RANGE where a file
-  /// does not have the bytes, now or at the end; HR_IO, HR_CORRUPT (of a compressed file) where MTLIO fails;
-  /// HR_OUT_OF_MEMORY without scratch memory; HR_CANCELLED after a stop, HR_CLOSED after ``close()``.
-  func start(_ loads: [StreamLoad], ended: @escaping Ended) -> any RunningWork {
-    let run = StreamRun(streams: self, loads: loads, ended: ended)
+  /// Starts loads: those of a phase run side by side in any order, and each phase after the one before it.
+  /// `onTheirWay` comes at most once, where the GPU may be made to wait for the loads, and not before a command buffer
+  /// that it would wait for is committed.
+  ///
+  /// HR_SHORT_READ, HR_FILE_CHANGED, HR_OUT_OF_RANGE where a file does not have the bytes, now or at the end; HR_IO,
+  /// HR_CORRUPT (of a compressed file) where MTLIO fails; HR_OUT_OF_MEMORY without scratch memory; HR_CANCELLED after a
+  /// stop, HR_CLOSED after ``close()``.
+  func start(
+    _ phases: [[StreamLoad]], onTheirWay: OnTheirWay? = nil, ended: @escaping Ended
+  ) -> any RunningWork {
+    let run = StreamRun(
+      streams: self, phases: phases, onTheirWay: options.keepsGPUBehind ? nil : onTheirWay, ended: ended)
     control.async { self.begin(run) }
     return run
   }
@@ -84,18 +94,15 @@ final class Streams: @unchecked Sendable {  // State behind a lock.
     if isClosed { run.fail(Failure.closed("the device")) }
     do throws(Failure) {
       try run.checkFiles()
-      let batches = cut(run)
-      run.expect(batches.count)
-      // A run that was stopped before now takes its batches back itself, or never gives them.
-      state.withLock { state in
-        for batch in batches { state.waiting[batch.isCompressed ? 1 : 0].append(batch) }
-      }
+      var groups = StreamCutter(run: run, pieceBytes: options.pieceBytes).groups(of: run.phases)
+      let isLinked = link(&groups, isFollowed: run.isFollowed)
+      let now = isLinked ? groups : Array(groups.prefix(1))
+      run.expect(now, later: Array(groups.dropFirst(now.count)))
+      send(now, of: run)
     } catch {
       run.fail(error)
     }
-    if run.isStopping { drop(run) }
     run.batchesEnded(1)
-    pump()
   }
 
   /// Takes back what is not on its way.
@@ -115,31 +122,36 @@ final class Streams: @unchecked Sendable {  // State behind a lock.
 
   // MARK: Batches
 
-  private func cut(_ run: StreamRun) -> [StreamBatch] {
-    var batches: [StreamBatch] = []
-    for isCompressed in [false, true] {
-      let most = isCompressed ? min(Self.compressedPieceBytes, options.pieceBytes) : options.pieceBytes
-      var batch = StreamBatch(run: run, isCompressed: isCompressed)
-      for load in run.loads where (load.file.codec != nil) == isCompressed {
-        var done = 0
-        while done < load.byteLength {
-          let start = load.fileOffset + done
-          // Up to the next multiple in the file.
-          let length = min(load.byteLength - done, most - start % most)
-          if batch.loads.count == Self.maxLoads || (batch.byteLength > 0 && batch.byteLength + length > most) {
-            batches.append(batch)
-            batch = StreamBatch(run: run, isCompressed: isCompressed)
-          }
-          batch.add(
-            StreamLoad(
-              file: load.file, fileOffset: start, target: load.target, targetOffset: load.targetOffset + done,
-              byteLength: length, request: load.request))
-          done += length
-        }
-      }
-      if !batch.loads.isEmpty { batches.append(batch) }
+  /// Gives batches that follow one another to the queues, in that order.
+  func send(_ groups: [[StreamBatch]], of run: StreamRun) {
+    state.withLock { state in
+      for batch in groups.joined() { state.waiting[batch.isCompressed ? 1 : 0].append(batch) }
     }
-    return batches
+    // A run that was stopped before now takes its batches back itself, or never gives them.
+    if run.isStopping { drop(run) }
+    pump()
+  }
+
+  /// Whether so little is on its way that a GPU may wait for it: other work behind that wait waits too, and a wait that
+  /// takes seconds may be ended by the system.
+  var isLight: Bool { state.withLock { $0.bytesInFlight <= Self.lightBytes } }
+
+  /// Has groups follow one another by events, and the last one tell of its end by events where that `isFollowed`. False
+  /// where each group is to be sent when the one before has ended.
+  private func link(_ groups: inout [[StreamBatch]], isFollowed: Bool) -> Bool {
+    let signalling = groups.dropLast(isFollowed ? 0 : 1).joined().count
+    if signalling == 0 { return true }
+    guard groups.joined().count <= Self.maxLinked,
+      // Batches of one kind are sent in order, so that none takes the place of one that it waits for.
+      Set(groups.joined().map(\.isCompressed)).count == 1, var unused = milestones.take(signalling)
+    else { return groups.count == 1 }
+    for number in groups.indices {
+      for index in groups[number].indices {
+        if number > 0 { groups[number][index].waitsFor = groups[number - 1].compactMap(\.milestone) }
+        groups[number][index].milestone = unused.popLast()
+      }
+    }
+    return true
   }
 
   /// Sends off what may go now.
@@ -155,6 +167,7 @@ final class Streams: @unchecked Sendable {  // State behind a lock.
           _ = state.waiting[kind].popFirst()
           state.inFlight[lane] += 1
           state.scratchBytes += batch.scratchBytes
+          state.bytesInFlight += batch.byteLength
           picked.append((batch, lane))
         }
       }
@@ -174,6 +187,7 @@ final class Streams: @unchecked Sendable {  // State behind a lock.
     state.withLock { state in
       state.inFlight[lane] -= 1
       state.scratchBytes -= batch.scratchBytes
+      state.bytesInFlight -= batch.byteLength
     }
     if let failure { batch.run.fail(failure) }
     batch.run.batchesEnded(1, bytesDone: bytesDone)

@@ -65,8 +65,7 @@ final class Submission: Waiter, @unchecked Sendable {  // What changes is in `st
 
   /// Ends the ticket unless it has ended. What is in use quiets down later.
   func end(_ failure: Failure) {
-    var event: Event?
-    var token = 0
+    var (event, token): (Event?, Int) = (nil, 0)
     var unused: Program?
     let parts: [any RunningWork] = state.withLock { state in
       guard settle(&state, failure) else { return [] }
@@ -153,13 +152,9 @@ final class Submission: Waiter, @unchecked Sendable {  // What changes is in `st
   /// Writes the row out, with the lock held, so that rows come in order.
   private func post(_ state: inout State, _ flags: Int) {
     state.hasToldEnd = true
-    let times = state.times
     let row = hr_completion(
-      queue: queue.number, ticket: ticket, status: Double(state.status ?? Status.ok), flags: Double(flags),
-      bytes_done: Double(state.bytesDone), submitted_ms: submittedMs, started_ms: times.started,
-      encoded_ms: times.encoded, committed_ms: times.committed, scheduled_ms: times.scheduled,
-      kernel_start_ms: times.kernelStart, kernel_end_ms: times.kernelEnd,
-      gpu_start_ms: times.gpuStart, gpu_end_ms: times.gpuEnd, ended_ms: clockMs(), os_errno: Double(state.osErrno))
+      queue: queue.number, ticket: ticket, status: state.status ?? Status.ok, flags: flags, bytesDone: state.bytesDone,
+      submittedMs: submittedMs, times: state.times, osErrno: state.osErrno)
     if state.isCapturing {
       var merged = state.captured ?? row
       merged.flags = Double(Int(merged.flags) | flags)
@@ -187,6 +182,9 @@ extension Submission {
     case .moves(let moves):
       if try copyInline(moves) { return true }
       return try run { (start) throws(Failure) in try queue.start(moves, start) }
+    case .loads(let loads):
+      if !loads.operations.isEmpty { try checkFiles() }
+      return try run { (start) throws(Failure) in try queue.start(loads, start) }
     case .gpu(let operations):
       try checkFiles()
       let gpu = try queue.gpu()
@@ -226,15 +224,12 @@ extension Submission {
     }
   }
 
-  /// Makes small copies on the submitting thread. Whether it has.
+  /// Makes small copies on the submitting thread, where more follows: alone, they are the queue's. Whether it has.
   private func copyInline(_ moves: MoveStep) throws(Failure) -> Bool {
-    let mayCopy = state.withLock { $0.isCapturing && $0.nextStep == 1 }
+    let mayCopy = state.withLock { $0.isCapturing && $0.nextStep == 1 && $0.program.steps.count > 1 }
     let inline = queue.device.inlineCopies
     guard mayCopy, moves.isCopiesOnly, inline.allow(moves.copyBytes) else { return false }
-    let startedMs = clockMs()
-    // The files behind mappings were looked at right before.
-    for move in moves.reads { try move.run(from: 0, count: move.byteLength, syncKind: 0, isSourceChecked: true) }
-    inline.took(moves.copyBytes, ms: clockMs() - startedMs)
+    let startedMs = try inline.make(moves)
     state.withLock { state in
       state.bytesDone += moves.copyBytes
       state.times.started = startedMs
@@ -302,6 +297,3 @@ extension Submission {
     for part in parts { part.stop() }
   }
 }
-
-/// Begins a part of a step with what to call at its end.
-typealias Part = (@escaping Ended) -> any RunningWork

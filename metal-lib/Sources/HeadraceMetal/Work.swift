@@ -48,5 +48,21 @@ extension RunningWork {
 /// Called exactly once, on any thread, with no lock held.
 typealias Ended = @Sendable (RunEnd) -> Void
 
+/// Begins a part of a step with what to call at its end.
+typealias Part = (@escaping Ended) -> any RunningWork
+
 /// The clock of all times: milliseconds, monotonic.
 func clockMs() -> Double { hr_monotonic_ms() }
+
+extension hr_completion {
+  init(
+    queue: Double, ticket: Double, status: hr_status, flags: Int, bytesDone: Int, submittedMs: Double,
+    times: StageTimes, osErrno: Int32 = 0
+  ) {
+    self.init(
+      queue: queue, ticket: ticket, status: Double(status), flags: Double(flags), bytes_done: Double(bytesDone),
+      submitted_ms: submittedMs, started_ms: times.started, encoded_ms: times.encoded, committed_ms: times.committed,
+      scheduled_ms: times.scheduled, kernel_start_ms: times.kernelStart, kernel_end_ms: times.kernelEnd,
+      gpu_start_ms: times.gpuStart, gpu_end_ms: times.gpuEnd, ended_ms: clockMs(), os_errno: Double(osErrno))
+  }
+}

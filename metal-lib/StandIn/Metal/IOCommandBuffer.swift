@@ -2,33 +2,6 @@
 import CStandIn
 import Foundation
 
-/// What a command refers to: kept, or only watched where the buffer was made with unretained references.
-struct IOReference<Object: NSObject>: @unchecked Sendable {
-  private let kept: Object?
-  private weak var watched: Object?
-
-  init(_ object: Object, kept: Bool) {
-    self.kept = kept ? object : nil
-    watched = object
-  }
-
-  var object: Object {
-    guard let object = kept ?? watched else { trap("MTLIO: a command uses an object that was freed") }
-    return object
-  }
-}
-
-struct IOLoad: @unchecked Sendable {
-  enum Target {
-    case buffer(IOReference<StandInBuffer>, offset: Int)
-    case bytes(UnsafeMutableRawPointer)
-  }
-  let target: Target
-  let size: Int
-  let handle: IOReference<StandInIOFileHandle>
-  let handleOffset: Int
-}
-
 private enum IOCommand {
   case load(IOLoad)
   case barrier
@@ -235,8 +208,11 @@ final class StandInIOCommandBuffer: NSObject, MTLIOCommandBuffer, @unchecked Sen
       case .wait(let event, let value):
         return wait(for: event, value)
       case .signal(let event, let value):
-        if event.signaledValue < value { event.signaledValue = value }
-      case .barrier, .load:
+        let fault = standin_meet(UInt32(STANDIN_IO_SIGNAL))
+        if fault.code == 0, event.signaledValue < value { event.signaledValue = value }
+      case .barrier:
+        _ = standin_meet(UInt32(STANDIN_IO_BARRIER))
+      case .load:
         break
       }
     }
@@ -253,6 +229,7 @@ final class StandInIOCommandBuffer: NSObject, MTLIOCommandBuffer, @unchecked Sen
   }
 
   private func wait(for event: any MTLSharedEvent, _ value: UInt64) {
+    _ = standin_meet(UInt32(STANDIN_IO_WAIT))
     event.notify(engine.listener, atValue: value) { _, _ in
       // A cancel may have come first.
       let goesOn = self.locked {
@@ -293,7 +270,10 @@ final class StandInIOCommandBuffer: NSObject, MTLIOCommandBuffer, @unchecked Sen
       return result
     }
     for (buffer, offset) in copies {
-      (buffer.object.contents() + offset).storeBytes(of: status.rawValue, as: Int.self)
+      let fault = standin_meet(UInt32(STANDIN_IO_STATUS))
+      if fault.code == -1 { continue }
+      let written = fault.code == 0 ? status.rawValue : Int(fault.code)
+      (buffer.object.contents() + offset).storeBytes(of: written, as: Int.self)
     }
     engine.ended(handlers, of: self)
   }

@@ -1,6 +1,33 @@
-// Moves the bytes of one load.
+// A load, and how its bytes are moved.
 import CStandIn
 import Foundation
+
+/// What a command refers to: kept, or only watched where the buffer was made with unretained references.
+struct IOReference<Object: NSObject>: @unchecked Sendable {
+  private let kept: Object?
+  private weak var watched: Object?
+
+  init(_ object: Object, kept: Bool) {
+    self.kept = kept ? object : nil
+    watched = object
+  }
+
+  var object: Object {
+    guard let object = kept ?? watched else { trap("MTLIO: a command uses an object that was freed") }
+    return object
+  }
+}
+
+struct IOLoad: @unchecked Sendable {
+  enum Target {
+    case buffer(IOReference<StandInBuffer>, offset: Int)
+    case bytes(UnsafeMutableRawPointer)
+  }
+  let target: Target
+  let size: Int
+  let handle: IOReference<StandInIOFileHandle>
+  let handleOffset: Int
+}
 
 enum IOLoadOutcome {
   case done

@@ -225,6 +225,7 @@ public final class StandInCommandBuffer: NSObject, MTLCommandBuffer, @unchecked 
         return error.code
       }
     case .wait(let event, let value):
+      _ = standin_meet(UInt32(STANDIN_GPU_WAIT))
       return event.waitOnQueue(for: value) ? nil : .deviceRemoved
     case .signal(let event, let value):
       event.signaledValue = value

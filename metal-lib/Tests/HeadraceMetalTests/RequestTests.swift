@@ -119,7 +119,7 @@ final class RequestTests: XCTestCase {
       ("lanes is 65", { $0.lanes = 65 }), ("write_lanes is 17", { $0.write_lanes = 17 }),
       ("io_queues is 17", { $0.io_queues = 17 }), ("io_priority is 3", { $0.io_priority = 3 }),
       ("piece_bytes is 4095", { $0.piece_bytes = 4095 }), ("piece_bytes", { $0.piece_bytes = (1 << 30) + 1 }),
-      ("flags 16", { $0.flags = 16 }),
+      ("flags 32", { $0.flags = 32 }),
     ]
     for (part, change) in change {
       var options = hr_device_options()

@@ -119,6 +119,11 @@ class StreamTestCase: XCTestCase {
   func descriptors() -> Int { (try? FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd").count) ?? -1 }
 }
 
+extension Streams {
+  /// Loads that run side by side.
+  func start(_ loads: [StreamLoad], ended: @escaping Ended) -> any RunningWork { start([loads], ended: ended) }
+}
+
 /// The end of one run; a second one fails the test.
 final class Outcome: Sendable {
   private let gate = Gate<RunEnd?>(nil)

@@ -72,7 +72,7 @@ final class StreamsTests: StreamTestCase {
 
   func testNoLoadsEndWell() throws {
     let device = try device()
-    let end = wait { device.streams.start([], ended: $0) }
+    let end = wait { device.streams.start([] as [StreamLoad], ended: $0) }
     XCTAssertNil(end.failure)
     XCTAssertEqual(end.bytesDone, 0)
   }

@@ -67,3 +67,20 @@ extension MTLBuffer {
     Array(UnsafeRawBufferPointer(start: contents(), count: length))
   }
 }
+
+/// Runs one test in a process of its own, this test program started again, with `value` in the variable `name`: the
+/// signal that ended it, 0 for none, and what it wrote to standard error.
+func runAgain(_ test: String, _ name: String, _ value: String) throws -> (signal: Int32, text: String) {
+  let process = Process()
+  process.executableURL = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath()
+  process.arguments = ["StandInTests.\(test)"]
+  // Without the backtraces that `swift test` switches on: they take long, and hang under the thread sanitizer.
+  process.environment = ProcessInfo.processInfo.environment.merging([name: value, "SWIFT_BACKTRACE": "enable=no"]) { $1 }
+  let errors = Pipe()
+  process.standardError = errors
+  process.standardOutput = FileHandle.nullDevice
+  try process.run()
+  let text = String(decoding: errors.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+  process.waitUntilExit()
+  return (process.terminationReason == .uncaughtSignal ? process.terminationStatus : 0, text)
+}

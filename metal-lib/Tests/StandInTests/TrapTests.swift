@@ -125,7 +125,7 @@ final class TrapTests: XCTestCase {
 
   func testEachBrokenRuleEndsTheProcess() throws {
     for rule in Self.rules {
-      let (signal, text) = try runAgain(with: rule.name)
+      let (signal, text) = try runAgain("TrapTests/testBreaksTheRuleThatItWasStartedFor", Self.variable, rule.name)
       XCTAssertEqual(signal, SIGABRT, "\(rule.name): \(text)")
       XCTAssertTrue(text.contains("Metal stand-in: "), "\(rule.name): \(text)")
       XCTAssertTrue(text.contains(rule.message), "\(rule.name): \(text)")
@@ -137,23 +137,6 @@ final class TrapTests: XCTestCase {
     guard let name = ProcessInfo.processInfo.environment[Self.variable] else { return }
     let rule = try XCTUnwrap(Self.rules.first { $0.name == name })
     try rule.body(Setting())
-  }
-
-  /// The signal that ended the process, 0 for none, and what it wrote to standard error.
-  private func runAgain(with name: String) throws -> (Int32, String) {
-    let process = Process()
-    process.executableURL = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath()
-    process.arguments = ["StandInTests.TrapTests/testBreaksTheRuleThatItWasStartedFor"]
-    // Without the backtraces that `swift test` switches on: they take long, and hang under the thread sanitizer.
-    process.environment = ProcessInfo.processInfo.environment.merging(
-      [Self.variable: name, "SWIFT_BACKTRACE": "enable=no"]) { $1 }
-    let errors = Pipe()
-    process.standardError = errors
-    process.standardOutput = FileHandle.nullDevice
-    try process.run()
-    let text = String(decoding: errors.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
-    process.waitUntilExit()
-    return (process.terminationReason == .uncaughtSignal ? process.terminationStatus : 0, text)
   }
 }
 

@@ -76,11 +76,12 @@ export interface GdsState {
   readonly mode: "direct" | "compatibility" | "unknown";
 }
 
-/** Where the kernel module shows itself. */
-const NVIDIA_FS = "/proc/driver/nvidia-fs/version";
+/** Where nvidia-fs, the part in the kernel, shows itself while it is loaded. */
+export const NVIDIA_FS = "/proc/driver/nvidia-fs/version";
 
-/** Opens cuFile's driver for the process, or says why not. A context of CUDA's is current. Close it with
- * {@link closeGdsDriver}. */
+/** Opens cuFile's driver for the process, or says why not. A context of CUDA's is current: without a GPU the real one
+ * never comes back from this. It writes a `cufile.log` where its cufile.json says, by default in the working folder.
+ * Close it with {@link closeGdsDriver}. */
 export function openGdsDriver(cufile: CuFile): GdsState | Declined {
   const answer = cufile.symbols.cuFileDriverOpen();
   const reason = errorOf(answer);
@@ -122,7 +123,7 @@ const DESCRIPTOR_FD_AT = 8;
 /** CU_FILE_HANDLE_TYPE_OPAQUE_FD */
 const OPAQUE_FD = 1;
 
-/** Registers an open file, which the file system may refuse; O_DIRECT is what most want. Returns its handle, valid in
+/** Registers an open file, which the file system may refuse; O_DIRECT is what most want. The driver is open. Returns its handle, valid in
  * all threads until {@link deregisterFile}, while the descriptor stays open. */
 export function registerFile({ symbols }: CuFile, fd: number): number | Declined {
   const descriptor = new DataView(new ArrayBuffer(DESCRIPTOR_BYTES));

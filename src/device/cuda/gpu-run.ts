@@ -15,8 +15,8 @@ import { type StagedCopy, Staging } from "./staging.ts";
 import type { Streams } from "./streams.ts";
 import type { Table, Tables } from "./tables.ts";
 import { Tail } from "./tail.ts";
-import { SMALL_BYTES, Transfers, type TransferParts } from "./transfers.ts";
-import { type Windows, WindowState } from "./windows.ts";
+import { FEW, SMALL_BYTES, type TransferParts, Transfers } from "./transfers.ts";
+import { WindowState, type Windows } from "./windows.ts";
 
 export interface GpuRunParts extends TransferParts {
   readonly context: CudaContext;
@@ -81,7 +81,8 @@ export class GpuRun implements Running {
       this.#parts.context.use();
       while (!this.#stopped && this.#error === undefined && this.#next < this.#ops.length) {
         const op = this.#ops[this.#next]!;
-        const goesOn = op.kind === "dispatch" ? this.#dispatch(op.dispatch) : this.#transfer(op.first, op.end);
+        const goesOn =
+          op.kind === "dispatch" ? this.#dispatch(op.dispatch) : this.#transfer(op.first, op.end);
         if (!goesOn) return;
         this.#next++;
       }
@@ -177,24 +178,44 @@ export class GpuRun implements Running {
       });
       return false;
     }
-    const group = new Transfers(this.#parts, this.#parts.streams, this.#tail, this.#tables);
+    const count = end - first;
+    const group = new Transfers(this.#parts, this.#parts.streams, this.#tail, this.#tables, count);
     const staged: StagedCopy[] = [];
-    for (let transfer = first; transfer < end; transfer++) {
-      const at = transfer * TRANSFER;
+    const { smallBytes } = group;
+    let object = -1;
+    let windows: Windows | undefined;
+    let pinned = false;
+    for (let transfer = first, at = first * TRANSFER; transfer < end; transfer++, at += TRANSFER) {
+      // Most copies come from the same memory as the one before.
+      if (transfers[at + Transfer.object] !== object) {
+        object = transfers[at + Transfer.object]!;
+        windows = this.#parts.registrar.windowsOf(this.#program.sourceOf(transfer));
+        pinned = windows === undefined || (count >= FEW && this.#pinWhole(windows));
+      }
       const source = transfers[at + Transfer.source]!;
+      const target = transfers[at + Transfer.target]!;
       const byteLength = transfers[at + Transfer.byteLength]!;
-      const windows = this.#parts.registrar.windowsOf(this.#program.sourceOf(transfer));
-      if (windows === undefined || windows.covers(source, byteLength)) {
-        if (windows !== undefined) this.#pins.add(windows, source, byteLength);
-        const toHost = transfers[at + Transfer.toHost] === 1;
-        group.add(source, transfers[at + Transfer.target]!, byteLength, toHost, windows);
-        this.#bytesDone += byteLength;
-      } else this.#cut(transfer, windows, staged);
+      if (!pinned && windows !== undefined) {
+        if (!windows.covers(source, byteLength)) {
+          this.#cut(transfer, windows, staged);
+          continue;
+        }
+        this.#pins.add(windows, source, byteLength);
+      }
+      if (byteLength <= smallBytes) group.addSmall(source, target, byteLength);
+      else group.add(source, target, byteLength, transfers[at + Transfer.toHost] === 1, windows);
+      this.#bytesDone += byteLength;
     }
     group.flush();
     if (staged.length === 0) group.end();
     else this.#stage(staged, group);
     return staged.length === 0;
+  }
+
+  /** Whether all of a mapping is registered; then it is pinned. */
+  #pinWhole(windows: Windows): boolean {
+    if (windows.whole) this.#pins.addWhole(windows);
+    return windows.whole;
   }
 
   #mustStage(first: number, end: number): boolean {
@@ -203,7 +224,8 @@ export class GpuRun implements Running {
       const at = transfer * TRANSFER;
       const windows = this.#parts.registrar.windowsOf(this.#program.sourceOf(transfer));
       if (windows === undefined) continue;
-      if (!windows.covers(transfers[at + Transfer.source]!, transfers[at + Transfer.byteLength]!)) return true;
+      if (!windows.covers(transfers[at + Transfer.source]!, transfers[at + Transfer.byteLength]!))
+        return true;
     }
     return false;
   }
@@ -241,7 +263,8 @@ export class GpuRun implements Running {
         registrar,
         aheadBytes,
         pieceBytes,
-        runLanes: (entries, numPieces, ended) => this.#parts.runLanes(this.#program, entries, numPieces, ended),
+        runLanes: (entries, numPieces, ended) =>
+          this.#parts.runLanes(this.#program, entries, numPieces, ended),
         stopLanes,
         copyRegistered: ({ windows, source, target, byteLength }) => {
           this.#parts.context.use();

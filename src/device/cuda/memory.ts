@@ -9,12 +9,8 @@ import type { HostFile } from "../host/file.ts";
 import { type Extent, HostBuffer, HostMemory } from "../host/memory.ts";
 import { OutCell } from "./cells.ts";
 import type { CudaContext } from "./context.ts";
+import { REGISTER_SHARED, STREAM_NON_BLOCKING } from "./flags.ts";
 import type { Registrar } from "./registrar.ts";
-
-/** CU_MEMHOSTREGISTER_PORTABLE | CU_MEMHOSTREGISTER_DEVICEMAP: for every context, at the same address. */
-export const REGISTER_SHARED = 1 | 2;
-/** The same with CU_MEMHOSTREGISTER_READ_ONLY, without which a mapping that cannot be written to is refused. */
-export const REGISTER_MAPPING = 1 | 2 | 8;
 
 export interface CudaMemoryParts {
   readonly context: CudaContext;
@@ -67,7 +63,12 @@ export class CudaMemory extends HostMemory {
   protected override allocate(byteLength: number, storage: Storage): Extent {
     this.#cuda.use();
     if (byteLength === 0) {
-      return { kind: storage === "private" ? "device" : "own", base: 0, mappedLength: 0, descriptor: undefined };
+      return {
+        kind: storage === "private" ? "device" : "own",
+        base: 0,
+        mappedLength: 0,
+        descriptor: undefined,
+      };
     }
     return storage === "private" ? this.#allocatePrivate(byteLength) : this.#allocateShared(byteLength);
   }
@@ -105,7 +106,9 @@ export class CudaMemory extends HostMemory {
 
   #clear(base: number, byteLength: number): void {
     const { symbols } = this.#cuda.driver;
-    this.#clearing ||= this.#cuda.make("cuStreamCreate", (out) => symbols.cuStreamCreate(out, NON_BLOCKING));
+    this.#clearing ||= this.#cuda.make("cuStreamCreate", (out) =>
+      symbols.cuStreamCreate(out, STREAM_NON_BLOCKING),
+    );
     const stream = this.#clearing;
     this.#cuda.check("cuMemsetD8Async", symbols.cuMemsetD8Async(base, 0, byteLength, stream));
     this.#cuda.check("clearing memory", symbols.cuStreamSynchronize(stream));
@@ -119,10 +122,7 @@ export class CudaMemory extends HostMemory {
     const result = driver.symbols.cuMemHostRegister_v2(extent.base, extent.mappedLength, REGISTER_SHARED);
     if (result === 0) return extent;
     syscalls.unmap(extent.base, extent.mappedLength);
-    throw this.#cuda.failure(
-      `pinning ${byteLength} bytes (a limit may be set: see ulimit -l)`,
-      result,
-    );
+    throw this.#cuda.failure(`pinning ${byteLength} bytes (a limit may be set: see ulimit -l)`, result);
   }
 
   /** Registers the first page for a moment. Returns why that was refused. */
@@ -147,6 +147,3 @@ export class CudaMemory extends HostMemory {
     });
   }
 }
-
-/** CU_STREAM_NON_BLOCKING: no order with the legacy default stream. */
-export const NON_BLOCKING = 1;

@@ -5,6 +5,7 @@ import type { Windows } from "./windows.ts";
 export class WindowPins {
   readonly #registrar: Registrar;
   readonly #pinned = new Map<Windows, Uint8Array>();
+  readonly #whole = new Set<Windows>();
 
   constructor(registrar: Registrar) {
     this.#registrar = registrar;
@@ -25,7 +26,16 @@ export class WindowPins {
     }
   }
 
+  /** Pins all of a mapping, which costs the same for any number of copies. */
+  addWhole(windows: Windows): void {
+    if (this.#whole.has(windows)) return;
+    this.#whole.add(windows);
+    windows.wholeUsers++;
+  }
+
   release(): void {
+    for (const windows of this.#whole) windows.wholeUsers--;
+    this.#whole.clear();
     for (const [windows, pinned] of this.#pinned) {
       for (let index = 0; index < pinned.length; index++) {
         if (pinned[index] === 1) this.#registrar.unuse(windows, index, index);

@@ -2,6 +2,7 @@
 import { OutCell } from "./cells.ts";
 import { type CudaDriver, openDriver } from "./driver.ts";
 import { cudaError } from "./errors.ts";
+import { CONTEXT_BLOCKING } from "./flags.ts";
 
 /** The first message to it. */
 export interface RegistrarStart {
@@ -29,9 +30,6 @@ export interface RegistrarAnswer {
 
 declare const self: Worker;
 
-/** CU_CTX_SCHED_BLOCKING_SYNC. */
-const BLOCKING_SYNC = 4;
-
 let driver: CudaDriver | undefined;
 let context = 0;
 let flags = 0;
@@ -52,7 +50,7 @@ function start(message: RegistrarStart): void {
   flags = message.flags;
   const out = new OutCell();
   // The context stays the thread's own.
-  const result = driver.symbols.cuCtxCreate_v2(out.clear(), BLOCKING_SYNC, message.device);
+  const result = driver.symbols.cuCtxCreate_v2(out.clear(), CONTEXT_BLOCKING, message.device);
   if (result !== 0) throw cudaError(driver, "a context for registering mappings", result);
   context = out.u64;
 }

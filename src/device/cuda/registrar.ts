@@ -95,7 +95,7 @@ export class Registrar {
     const last = windows.indexOf(address + byteLength - 1);
     for (let index = windows.indexOf(address); index <= last; index++) {
       if (windows.states[index] !== WindowState.none) continue;
-      windows.states[index] = WindowState.wanted;
+      windows.set(index, WindowState.wanted);
       (later ? this.#later : this.#due).push({ region, windows, index });
     }
     this.#pump();
@@ -148,7 +148,9 @@ export class Registrar {
   #start(): void {
     if (this.#worker !== undefined || this.#broken !== undefined || this.#closed) return;
     const { library, device, flags } = this.#parts;
-    const worker = new Worker(new URL("./registrar-worker.ts", import.meta.url)) as Worker & { unref(): void };
+    const worker = new Worker(new URL("./registrar-worker.ts", import.meta.url)) as Worker & {
+      unref(): void;
+    };
     worker.unref();
     worker.onmessage = (event: MessageEvent<RegistrarAnswer>) => this.#answered(event.data);
     worker.onerror = (event) => this.#break(`its Worker has died: ${event.message}`);
@@ -184,7 +186,7 @@ export class Registrar {
     }
     for (const [id, done] of [...this.#jobs]) {
       this.#jobs.delete(id);
-        done(BROKEN);
+      done(BROKEN);
     }
     for (const resolve of this.#whenIdle.splice(0)) resolve();
   }
@@ -211,7 +213,7 @@ export class Registrar {
   }
 
   #register({ region, windows, index }: Want, bytes: number): void {
-    windows.states[index] = WindowState.registering;
+    windows.set(index, WindowState.registering);
     windows.lastUse[index] = ++this.#clock;
     this.#registeredBytes += bytes;
     region.retain();
@@ -231,7 +233,7 @@ export class Registrar {
       const oldest = evict ? this.#oldest() : undefined;
       if (oldest === undefined) return false;
       const { windows, index } = oldest;
-      windows.states[index] = WindowState.none;
+      windows.set(index, WindowState.none);
       this.#registeredBytes -= windows.lengthOf(index);
       this.#post({ kind: "release", addresses: [windows.addressOf(index)] }, () => {});
     }
@@ -242,6 +244,7 @@ export class Registrar {
     let found: { windows: Windows; index: number } | undefined;
     let use = Number.POSITIVE_INFINITY;
     for (const windows of this.#mappings.values()) {
+      if (windows.wholeUsers > 0) continue;
       for (let index = 0; index < windows.count; index++) {
         if (windows.states[index] !== WindowState.registered || windows.users[index] !== 0) continue;
         if (windows.lastUse[index]! >= use) continue;

@@ -1,13 +1,12 @@
 /** CUDA streams with someone who waits for them: a Worker that sleeps in the driver until the next event, and says so. */
 import { HeadraceError } from "../../errors.ts";
 import type { CudaContext } from "./context.ts";
-import { NON_BLOCKING } from "./memory.ts";
-import { WAIT_CONTROL, type WaiterAnswer, type WaiterStart } from "./waiter-worker.ts";
+import { EVENT_BLOCKING, STREAM_NON_BLOCKING } from "./flags.ts";
+import { WAIT_CONTROL } from "./wait-control.ts";
+import type { WaiterAnswer, WaiterStart } from "./waiter-worker.ts";
 
 /** Events that the Worker knows of at once; later ones are told when there is room. */
 const RING = 1024;
-/** CU_EVENT_BLOCKING_SYNC | CU_EVENT_DISABLE_TIMING: whoever waits sleeps. */
-const EVENT_FLAGS = 1 | 2;
 
 /** Called once; `error` where the work did not end well. */
 export type Reached = (error: HeadraceError | undefined) => void;
@@ -25,7 +24,7 @@ export class Events {
     const { driver } = this.#context;
     return (
       this.#free.pop() ??
-      this.#context.make("cuEventCreate", (out) => driver.symbols.cuEventCreate(out, EVENT_FLAGS))
+      this.#context.make("cuEventCreate", (out) => driver.symbols.cuEventCreate(out, EVENT_BLOCKING))
     );
   }
 
@@ -56,7 +55,7 @@ export class Stream {
   get handle(): number {
     const { driver } = this.#context;
     this.#handle ||= this.#context.make("cuStreamCreate", (out) =>
-      driver.symbols.cuStreamCreate(out, NON_BLOCKING),
+      driver.symbols.cuStreamCreate(out, STREAM_NON_BLOCKING),
     );
     return this.#handle;
   }
@@ -102,7 +101,10 @@ export class Stream {
   }
 
   #died(message: string): void {
-    const error = new HeadraceError("DEVICE_FAILED", `the Worker that waits for a stream has died: ${message}`);
+    const error = new HeadraceError(
+      "DEVICE_FAILED",
+      `the Worker that waits for a stream has died: ${message}`,
+    );
     for (const { reached } of this.#waiting.splice(0)) reached(error);
   }
 }

@@ -11,8 +11,8 @@ import type { Windows } from "./windows.ts";
 
 /** Longer copies are left to the copy engines. */
 export const SMALL_BYTES = 64 * 1024;
-/** Fewer small copies than this are cheaper one by one. */
-const FEW = 8;
+/** Fewer copies than this are cheaper one by one. */
+export const FEW = 8;
 
 export interface TransferParts {
   readonly context: CudaContext;
@@ -25,41 +25,79 @@ export interface TransferParts {
 /** Copies that start together. All memory they use is registered, pinned or the device's. */
 export class Transfers {
   readonly #parts: TransferParts;
-  /** Source, target, byteLength of the small ones. */
-  #small: number[] = [];
-  #longestSmall = 0;
   readonly #used = new Set<Stream>();
   readonly #streams: Streams;
   readonly #tail: Tail;
   readonly #taken: Table[];
+  readonly #kernel: CudaPipeline | undefined;
+  /** Holds the small ones until they are started. */
+  #table: Table | undefined;
+  #numSmall = 0;
+  #longestSmall = 0;
 
-  /** Tables that the copies need until they have ended are put into `taken`. */
-  constructor(parts: TransferParts, streams: Streams, tail: Tail, taken: Table[]) {
+  /** `count` copies are about to be added. Tables that they need until they have ended are put into `taken`. */
+  constructor(parts: TransferParts, streams: Streams, tail: Tail, taken: Table[], count: number) {
     this.#parts = parts;
+    this.#kernel = count < FEW ? undefined : parts.moveKernel();
     this.#streams = streams;
     this.#tail = tail;
     this.#taken = taken;
   }
 
-  /** `windows` is there where the source is a mapping: one copy may not reach from one window into the next. */
-  add(source: number, target: number, byteLength: number, toHost: boolean, windows: Windows | undefined): void {
-    if (byteLength <= SMALL_BYTES && (windows === undefined || windows.indexOf(source) === windows.indexOf(source + byteLength - 1))) {
-      this.#small.push(source, target, byteLength);
-      this.#longestSmall = Math.max(this.#longestSmall, byteLength);
-      if (this.#small.length === 3 * TABLE_MOVES) this.flush();
-      return;
-    }
+  /** Copies up to so many bytes are for {@link Transfers.addSmall}, longer ones for {@link Transfers.add}. */
+  get smallBytes(): number {
+    return this.#kernel === undefined ? 0 : SMALL_BYTES;
+  }
+
+  /** Hot: one call a row. */
+  addSmall(source: number, target: number, byteLength: number): void {
+    this.#table ??= this.#takeTable();
+    writeMove(this.#table, this.#numSmall, source, target, byteLength);
+    if (byteLength > this.#longestSmall) this.#longestSmall = byteLength;
+    if (++this.#numSmall === TABLE_MOVES) this.flush();
+  }
+
+  /** `windows` is there where the source is a mapping: the copy engines do not go from one window into the next. */
+  add(
+    source: number,
+    target: number,
+    byteLength: number,
+    toHost: boolean,
+    windows: Windows | undefined,
+  ): void {
     const stream = this.#stream(toHost);
     for (let at = 0; at < byteLength; ) {
-      const length = Math.min(byteLength - at, windows === undefined ? byteLength : windows.restFrom(source + at));
+      const rest = byteLength - at;
+      const length = windows === undefined ? rest : Math.min(rest, windows.restFrom(source + at));
       this.#copy(stream, source + at, target + at, length);
       at += length;
     }
   }
 
+  /** Starts the small ones that were added. */
+  flush(): void {
+    const table = this.#table;
+    const count = this.#numSmall;
+    if (table === undefined || count === 0) return;
+    this.#table = undefined;
+    this.#numSmall = 0;
+    const laneShift = laneShiftFor(this.#longestSmall);
+    const addresses = [table.addressesAt, table.byteLengthsAt];
+    const constants = packConstants([count, laneShift]);
+    const stream = this.#stream(false);
+    const kernel = this.#kernel!;
+    this.#parts.launcher.run(stream.handle, kernel, addresses, constants, count * 2 ** laneShift);
+  }
+
   /** What comes next starts after all of it. */
   end(): void {
     if (this.#used.size > 0) this.#tail.become(this.#used);
+  }
+
+  #takeTable(): Table {
+    const table = this.#parts.tables.take();
+    this.#taken.push(table);
+    return table;
   }
 
   #stream(toHost: boolean): Stream {
@@ -75,26 +113,5 @@ export class Transfers {
     const { context } = this.#parts;
     const { cuMemcpyAsync } = context.driver.symbols;
     context.check(`copying ${byteLength} bytes`, cuMemcpyAsync(target, source, byteLength, stream.handle));
-  }
-
-  /** Starts the small ones that were added. */
-  flush(): void {
-    const small = this.#small;
-    const count = small.length / 3;
-    if (count === 0) return;
-    this.#small = [];
-    const stream = this.#stream(false);
-    const pipeline = count < FEW ? undefined : this.#parts.moveKernel();
-    if (pipeline === undefined) {
-      for (let i = 0; i < small.length; i += 3) this.#copy(stream, small[i]!, small[i + 1]!, small[i + 2]!);
-      return;
-    }
-    const table = this.#parts.tables.take();
-    this.#taken.push(table);
-    for (let i = 0; i < count; i++) writeMove(table, i, small[3 * i]!, small[3 * i + 1]!, small[3 * i + 2]!);
-    const laneShift = laneShiftFor(this.#longestSmall);
-    const constants = packConstants([count, laneShift]);
-    const addresses = [table.addressesAt, table.byteLengthsAt];
-    this.#parts.launcher.run(stream.handle, pipeline, addresses, constants, count * 2 ** laneShift);
   }
 }

@@ -1,14 +1,6 @@
 /** The Worker that waits for one stream: it sleeps in the driver until each event, in their order. */
 import { openDriver } from "./driver.ts";
-
-/** Int32 words of the control block. */
-export const WAIT_CONTROL = {
-  /** Events written to the ring so far. */
-  head: 0,
-  /** 1 when the Worker must end. */
-  stop: 1,
-  words: 2,
-} as const;
+import { WAIT_CONTROL } from "./wait-control.ts";
 
 /** The first and only message to it. */
 export interface WaiterStart {

@@ -15,6 +15,9 @@ export class Windows {
   readonly users: Uint32Array;
   /** When each was needed last, on a clock that only counts. */
   readonly lastUse: Float64Array;
+  /** Runs that need the whole mapping in place. */
+  wholeUsers = 0;
+  #numRegistered = 0;
   readonly #waiting = new Map<number, (() => void)[]>();
 
   constructor(base: number, byteLength: number, windowBytes: number) {
@@ -50,6 +53,11 @@ export class Windows {
     return this.addressOf(index) + this.lengthOf(index) - address;
   }
 
+  /** Whether all of the mapping is registered. */
+  get whole(): boolean {
+    return this.#numRegistered === this.states.length;
+  }
+
   /** Whether all that `[address, address + byteLength)` touches is registered. */
   covers(address: number, byteLength: number): boolean {
     const last = this.indexOf(address + byteLength - 1);
@@ -66,9 +74,17 @@ export class Windows {
     else waiting.push(settled);
   }
 
+  /** Gives a window its state. */
+  set(index: number, state: number): void {
+    const before = this.states[index];
+    if (before === WindowState.registered) this.#numRegistered--;
+    if (state === WindowState.registered) this.#numRegistered++;
+    this.states[index] = state;
+  }
+
   /** Gives a window its state, and tells who waits where that is final. */
   settle(index: number, state: number): void {
-    this.states[index] = state;
+    this.set(index, state);
     const waiting = this.#waiting.get(index);
     if (waiting === undefined) return;
     this.#waiting.delete(index);

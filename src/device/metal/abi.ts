@@ -38,7 +38,13 @@ export const DeviceFlag = {
 } as const;
 
 /** `HR_OPTION_…`, of hr_device_options.flags. */
-export const OptionFlag = { RETRY_ONCE: 1, NO_RESIDENCY: 2, BARRIER_FSYNC: 4, FULL_FSYNC: 8 } as const;
+export const OptionFlag = {
+  RETRY_ONCE: 1,
+  NO_RESIDENCY: 2,
+  BARRIER_FSYNC: 4,
+  FULL_FSYNC: 8,
+  GPU_BEHIND: 16,
+} as const;
 
 /** `HR_CODEC_…`: bit numbers of hr_device_info.codecs. */
 export const Codec = { ZLIB: 0, LZFSE: 1, LZ4: 2, LZMA: 3, LZBITMAP: 4 } as const;

@@ -62,6 +62,9 @@ export interface MetalOptions {
   readonly sync?: "data" | "barrier" | "full";
   /** Runs GPU work again once after a timeout, a page fault or a reset; default false. */
   readonly retryOnce?: boolean;
+  /** GPU work right behind reads of `stream` files is given to the GPU while those are on their way, to wait for them
+   * there; with false, only once they have ended well. See the queue of the device interface. Default true. */
+  readonly gpuAhead?: boolean;
   /** Residency sets, where the system has them; default true. */
   readonly residency?: boolean;
   /** Residency is kept up this long after the last GPU work; default 3 minutes. */
@@ -140,11 +143,12 @@ function choice(name: string, value: string | undefined, values: readonly string
   throw new HeadraceError("BAD_OPTION", `${name} ${value} is none of ${values.join(", ")}`);
 }
 
-function flagsOf({ retryOnce, residency, sync }: MetalOptions): number {
+function flagsOf({ retryOnce, residency, sync, gpuAhead }: MetalOptions): number {
   return (
     (retryOnce === true ? OptionFlag.RETRY_ONCE : 0) |
     (residency === false ? OptionFlag.NO_RESIDENCY : 0) |
     (sync === "barrier" ? OptionFlag.BARRIER_FSYNC : 0) |
-    (sync === "full" ? OptionFlag.FULL_FSYNC : 0)
+    (sync === "full" ? OptionFlag.FULL_FSYNC : 0) |
+    (gpuAhead === false ? OptionFlag.GPU_BEHIND : 0)
   );
 }

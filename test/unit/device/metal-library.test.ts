@@ -270,6 +270,8 @@ describe("options", () => {
     expect(field({ fileQueues }, "io_serial")).toBe(1);
     expect(field({ fileQueues }, "io_scratch_bytes", true)).toBe(2 ** 33);
     expect(field({ retryOnce: true }, "flags")).toBe(1);
+    expect(field({ gpuAhead: false }, "flags")).toBe(16);
+    expect(field({ gpuAhead: true }, "flags")).toBe(0);
     expect(field({ residency: false }, "flags")).toBe(2);
     expect(field({ sync: "barrier" }, "flags")).toBe(4);
     expect(field({ sync: "full", residency: true }, "flags")).toBe(8);

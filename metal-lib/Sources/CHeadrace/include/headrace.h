@@ -100,7 +100,8 @@ enum {
     HR_OPTION_RETRY_ONCE = 1,        /* run GPU work again once after a timeout, page fault or reset */
     HR_OPTION_NO_RESIDENCY = 2,      /* no residency sets */
     HR_OPTION_BARRIER_FSYNC = 4,     /* `sync` requests order writes (F_BARRIERFSYNC) */
-    HR_OPTION_FULL_FSYNC = 8         /* `sync` requests reach the medium (F_FULLFSYNC) */
+    HR_OPTION_FULL_FSYNC = 8,        /* `sync` requests reach the medium (F_FULLFSYNC) */
+    HR_OPTION_GPU_BEHIND = 16        /* GPU work gets to the GPU only after streamed reads before it have ended well */
 };
 
 /* A zero in a field means its default. */
@@ -141,7 +142,12 @@ enum {
 };
 
 /* `source` and `target` index the submission's objects; -1 is none. Requests between two ordering ones
- * (barrier, dispatch, replay, signal, wait) run side by side in any order. */
+ * (barrier, dispatch, replay, signal, wait) run side by side in any order.
+ *
+ * Behind a request that failed nothing is started, but for what follows streamed reads directly and was handed on
+ * before: streamed reads behind a barrier, which are cancelled, and GPU work (dispatch, replay, copies with a private
+ * side), which runs over what bytes are there. What a failed ticket was to write is undefined, and a kernel must stay
+ * inside its buffers whatever their bytes are. With HR_OPTION_GPU_BEHIND no GPU work is handed on early. */
 typedef struct {
     double op, source, source_offset, target, target_offset, byte_length;
 } hr_request;                     /* 48 bytes */

@@ -25,7 +25,12 @@ enum {
     STANDIN_COMPRESS = 12,        /* MTLIOFlushAndDestroyCompressionContext gives .error */
     STANDIN_RESIDENCY = 13,       /* makeResidencySet throws */
     STANDIN_PIPELINE = 14,        /* makeComputePipelineState throws */
-    STANDIN_NUM_CALLS = 15
+    STANDIN_IO_STATUS = 15,       /* copyStatus writes `code` instead of the status, or nothing with code -1 */
+    STANDIN_IO_SIGNAL = 16,       /* an MTLIO command buffer's signal is left out with code 1 */
+    STANDIN_IO_WAIT = 17,         /* counted when it is met; cannot fail, nor can the next two */
+    STANDIN_IO_BARRIER = 18,
+    STANDIN_GPU_WAIT = 19,        /* a GPU command buffer's wait for an event */
+    STANDIN_NUM_CALLS = 20
 };
 
 /* A failure for calls number `nth` (from 1, counted from when this was said) to `nth + times - 1`. */
