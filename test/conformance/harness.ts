@@ -33,6 +33,8 @@ export interface Subject {
   readonly movesData: boolean;
   /** Whether kernels may be JavaScript functions, which tests can look into. */
   readonly runsHostKernels: boolean;
+  /** False where nothing compiles kernels: their cases are left out. */
+  readonly runsKernels?: boolean;
   /** The same device with a compressed form for streams; absent where it cannot stream. */
   openStreaming?(stream: { readonly codec: string; readonly cacheFolder: string }): Device;
   /** The same device with failures injected into its file calls; cases of failing disks need it. */

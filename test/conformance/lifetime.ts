@@ -11,6 +11,7 @@ import {
   runWell,
   type Subject,
   tempDir,
+  testWhere,
   withDevice,
 } from "./harness.ts";
 import { ADD } from "./kernels.ts";
@@ -38,7 +39,9 @@ export function lifetimeCases(subject: Subject): void {
     return withDevice(subject.open(), (device) => work(device, device.createQueue()));
   }
 
-  test("every method after close throws CLOSED, and closing twice is harmless", () =>
+  const kernels = testWhere(subject.runsKernels !== false, "nothing compiles kernels");
+
+  kernels("every method after close throws CLOSED, and closing twice is harmless", () =>
     withQueue(async (device, queue) => {
       const file = device.openFile(patternFile(dir.path, "closed", 5000));
       const mapping = expectMapped(device.map(file, 0, 5000));
@@ -82,7 +85,8 @@ export function lifetimeCases(subject: Subject): void {
       await queue.close();
       await queue.close();
       expectCode("CLOSED", () => queue.submit(listOf(() => {})));
-    }));
+    }),
+  );
 
   test("a closed device closes all it made and makes nothing more", async () => {
     const device = subject.open();

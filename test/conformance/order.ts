@@ -190,7 +190,9 @@ export function orderCases(subject: Subject): void {
     expect(queue.inFlight).toBe(0);
   });
 
-  test("dispatches run in order, each after the bytes before it", async () => {
+  const kernels = testWhere(subject.runsKernels !== false, "nothing compiles kernels");
+
+  kernels("dispatches run in order, each after the bytes before it", async () => {
     using buffer = device.createBuffer(1000);
     using file = device.openFile(patternFile(dir.path, "in-order", 1000));
     using add = device.createPipeline(ADD);
@@ -208,7 +210,7 @@ export function orderCases(subject: Subject): void {
     expectBytes(bytesOf(buffer), expected);
   });
 
-  test("threads of a group share memory and meet at barriers", async () => {
+  kernels("threads of a group share memory and meet at barriers", async () => {
     const numBlocks = 37;
     using input = device.createBuffer(numBlocks * BLOCK * 4);
     using sums = device.createBuffer(numBlocks * 4);

@@ -20,8 +20,10 @@ export function deviceSuite(subject: Subject): void {
     describe("moves bytes", () => moveCases(subject));
     describe("maps files", () => mappingCases(subject));
     describe("keeps order", () => orderCases(subject));
-    describe("replays sequences", () => sequenceCases(subject));
-    describe("runs kernels", () => kernelCases(subject));
+    if (subject.runsKernels !== false) {
+      describe("replays sequences", () => sequenceCases(subject));
+      describe("runs kernels", () => kernelCases(subject));
+    }
     describe("streams files", () => streamCases(subject));
     describe("cuts memory", () => heapCases(subject));
     describe("ends lives", () => lifetimeCases(subject));

@@ -8,7 +8,9 @@
 #include <unistd.h>
 
 #include <cctype>
+#include <cerrno>
 #include <cstdlib>
+#include <cstring>
 #include <fstream>
 #include <sstream>
 
@@ -49,8 +51,13 @@ static bool run(const Words &words, const std::string &errors) {
   posix_spawn_file_actions_t actions;
   posix_spawn_file_actions_init(&actions);
   posix_spawn_file_actions_addopen(&actions, 2, errors.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
+  // Quotes in messages are plain ones.
+  std::vector<char *> environment = {const_cast<char *>("LC_ALL=C")};
+  for (char **one = environ; *one != nullptr; one++)
+    if (strncmp(*one, "LC_ALL=", 7) != 0) environment.push_back(*one);
+  environment.push_back(nullptr);
   pid_t child;
-  int failed = posix_spawnp(&child, arguments[0], &actions, nullptr, arguments.data(), environ);
+  int failed = posix_spawnp(&child, arguments[0], &actions, nullptr, arguments.data(), environment.data());
   posix_spawn_file_actions_destroy(&actions);
   if (failed != 0) {
     write_all(errors, "the mock cannot run " + words[0] + "\n");
@@ -217,14 +224,17 @@ std::string compile_text(const Program &program, const CompileOptions &options, 
 static const char *const PTX_HEAD = "// made by the mock of NVRTC\n.version 8.0\n";
 
 std::string write_ptx(const Ptx &ptx) {
-  return PTX_HEAD + (".target sm_" + std::to_string(ptx.target)) + "\n.address_size 64\n// object " + ptx.object + "\n";
+  return PTX_HEAD + (".target sm_" + std::to_string(ptx.target)) + "\n// cuda " + std::to_string(ptx.cuda) +
+         "\n// object " + ptx.object + "\n";
 }
 
 bool read_ptx(const char *text, Ptx *ptx) {
   std::string head = PTX_HEAD, all(text);
-  const std::string target = ".target sm_", object = "// object ";
-  size_t at = all.find(target), from = all.find(object);
-  if (all.compare(0, head.size(), head) != 0 || at == std::string::npos || from == std::string::npos) return false;
+  const std::string target = ".target sm_", cuda = "// cuda ", object = "// object ";
+  size_t at = all.find(target), version = all.find(cuda), from = all.find(object);
+  if (all.compare(0, head.size(), head) != 0) return false;
+  if (at == std::string::npos || version == std::string::npos || from == std::string::npos) return false;
+  ptx->cuda = atoi(all.c_str() + version + cuda.size());
   ptx->target = atoi(all.c_str() + at + target.size());
   from += object.size();
   ptx->object = all.substr(from, all.find('\n', from) - from);

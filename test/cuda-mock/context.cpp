@@ -21,21 +21,23 @@ void Context::lose(CUresult code) {
 void clear_context(const std::shared_ptr<Context> &context) {
   State &all = state();
   auto mine = [&](const auto &object) { return object.context.get() == context.get(); };
-  size_t left = 0;
   auto streams = all.streams.remove_if(mine);
   for (const auto &stream : streams) stream->end(true);
-  left += streams.size();
   {
     std::lock_guard<std::mutex> hold(context->legacy_lock);
     if (context->legacy != nullptr) context->legacy->end(true);
     context->legacy_fence = Fence();
     context->legacy = nullptr;
   }
-  left += all.events.remove_if(mine).size();
+  size_t events = all.events.remove_if(mine).size();
   all.functions.remove_if(mine);
-  left += all.modules.remove_if(mine).size();
-  left += memory().clear(context->handle);
-  if (context->lost == 0) all.abandoned += left;
+  size_t modules = all.modules.remove_if(mine).size();
+  size_t ranges = memory().clear(context->handle);
+  size_t left = streams.size() + events + modules + ranges;
+  if (context->lost != 0 || left == 0) return;
+  all.abandoned += left;
+  report("a context was destroyed with %zu streams, %zu events, %zu modules, %zu allocations and registrations",
+         streams.size(), events, modules, ranges);
 }
 
 }  // namespace mock

@@ -54,7 +54,10 @@ CUresult Crew::run_block(const KernelEntry &kernel, const ThreadPlace &first, vo
   return code;
 }
 
-void Crew::enter() { running->serve(); }
+void Crew::enter() {
+  entered_fiber();
+  running->serve();
+}
 
 // The life of a fiber. It may be resumed by another system thread for another block, so it keeps to `this`.
 void Crew::serve() {

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstring>
 #include <vector>
 
 #include "context.h"
@@ -101,6 +102,18 @@ MOCK_EXPORT FileError cuFileDriverClose_v2() {
   return {FILE_SUCCESS, 0};
 }
 
+// CUfileDrvProps_t, as far as it tells of the kernel module.
+MOCK_EXPORT FileError cuFileDriverGetProperties(void *properties) {
+  Scope scope(Fn_cuFileDriverGetProperties, Needs::Nothing);
+  FileError error = opened(scope);
+  if (error.code != 0) return error;
+  if (properties == nullptr) return {FILE_INVALID_VALUE, 0};
+  memset(properties, 0, 56);
+  const uint32_t major = config().nvidia_fs ? 2 : 0;
+  memcpy(properties, &major, sizeof major);
+  return {FILE_SUCCESS, 0};
+}
+
 MOCK_EXPORT FileError cuFileHandleRegister(void **made, const FileDescription *description) {
   Scope scope(Fn_cuFileHandleRegister, Needs::Nothing);
   FileError error = opened(scope);
@@ -153,6 +166,10 @@ MOCK_EXPORT FileError cuFileBufDeregister(const void *base) {
 static ssize_t move(Fn function, void *handle, void *base, size_t bytes, off_t in_file, off_t in_buffer, bool writes) {
   Scope scope(function, Needs::Context);
   FileError error = opened(scope);
+  if (error.code > 0 && error.code < 200) {
+    errno = error.code;
+    return -1;
+  }
   if (error.code != 0) return -(error.code < 5000 ? int(FILE_CUDA_DRIVER_ERROR) : error.code);
   auto file = state().files.find(handle);
   if (file == nullptr) return -FILE_HANDLE_NOT_REGISTERED;

@@ -72,9 +72,11 @@ enum : CUresult {
   F(cuFuncGetAttribute) F(cuLaunchKernel)                                                       \
   F(nvrtcVersion) F(nvrtcCreateProgram) F(nvrtcDestroyProgram) F(nvrtcCompileProgram)           \
   F(nvrtcGetProgramLogSize) F(nvrtcGetProgramLog) F(nvrtcGetPTXSize) F(nvrtcGetPTX)             \
+  F(nvrtcGetCUBINSize) F(nvrtcGetCUBIN) F(nvrtcGetNumSupportedArchs) F(nvrtcGetSupportedArchs)  \
   F(nvrtcGetErrorString)                                                                        \
   F(cuFileDriverOpen) F(cuFileDriverClose_v2) F(cuFileHandleRegister) F(cuFileHandleDeregister) \
-  F(cuFileBufRegister) F(cuFileBufDeregister) F(cuFileRead) F(cuFileWrite)
+  F(cuFileBufRegister) F(cuFileBufDeregister) F(cuFileRead) F(cuFileWrite) \
+  F(cuFileDriverGetProperties)
 
 enum Fn : uint32_t {
 #define MOCK_FN_NUMBER(name) Fn_##name,

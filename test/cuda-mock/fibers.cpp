@@ -5,8 +5,20 @@
 #include <cstdlib>
 #include <cstring>
 
+// Clang tells of its sanitizers in another way.
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define __SANITIZE_THREAD__ 1
+#elif __has_feature(address_sanitizer)
+#define __SANITIZE_ADDRESS__ 1
+#endif
+#endif
+
 #if defined(__SANITIZE_THREAD__)
 #include <sanitizer/tsan_interface.h>
+#elif defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#include <sanitizer/common_interface_defs.h>
 #endif
 
 namespace mock {
@@ -115,6 +127,12 @@ void Stacks::prepare(Fiber &fiber, size_t index, void (*entry)()) {
   char *low = base_ + index * STACK;
   if (!guarded_[index]) mprotect(low, GUARD, PROT_NONE);
   guarded_[index] = true;
+#if defined(__SANITIZE_ADDRESS__)
+  // Frames that were left in the middle have marked what lies around them.
+  __asan_unpoison_memory_region(low, STACK);
+  fiber.low = low + GUARD;
+  fiber.bytes = STACK - GUARD;
+#endif
 #if defined(__x86_64__) || defined(__aarch64__)
   fiber.stack = first_frame(low + STACK, entry);
 #else
@@ -125,20 +143,38 @@ void Stacks::prepare(Fiber &fiber, size_t index, void (*entry)()) {
   makecontext(&fiber.context, entry, 0);
 #endif
 #if defined(__SANITIZE_THREAD__)
-  if (fiber.sanitizer != nullptr) __tsan_destroy_fiber(fiber.sanitizer);
-  fiber.sanitizer = __tsan_create_fiber(0);
+  if (fiber.known != nullptr) __tsan_destroy_fiber(fiber.known);
+  fiber.known = __tsan_create_fiber(0);
+#endif
+}
+
+#if defined(__SANITIZE_ADDRESS__)
+// Whose stack this system thread has just left.
+static thread_local Fiber *left = nullptr;
+#endif
+
+void entered_fiber() {
+#if defined(__SANITIZE_ADDRESS__)
+  __sanitizer_finish_switch_fiber(nullptr, &left->low, &left->bytes);
 #endif
 }
 
 void switch_fiber(Fiber &from, Fiber &to) {
 #if defined(__SANITIZE_THREAD__)
-  from.sanitizer = __tsan_get_current_fiber();
-  __tsan_switch_to_fiber(to.sanitizer, 0);
+  from.known = __tsan_get_current_fiber();
+  __tsan_switch_to_fiber(to.known, 0);
+#elif defined(__SANITIZE_ADDRESS__)
+  void *kept = nullptr;
+  left = &from;
+  __sanitizer_start_switch_fiber(&kept, to.low, to.bytes);
 #endif
 #if defined(__x86_64__) || defined(__aarch64__)
   mock_switch_stack(&from.stack, to.stack);
 #else
   swapcontext(&from.context, &to.context);
+#endif
+#if defined(__SANITIZE_ADDRESS__)
+  __sanitizer_finish_switch_fiber(kept, &left->low, &left->bytes);
 #endif
 }
 

@@ -17,9 +17,14 @@ struct Fiber {
 #else
   ucontext_t context;
 #endif
-  void *sanitizer = nullptr;  // what a sanitizer knows of it
+  // What sanitizers are told of it.
+  void *known = nullptr;
+  const void *low = nullptr;
+  size_t bytes = 0;
 };
 
+// The first thing that an entry does.
+void entered_fiber();
 // Leaves `from`, goes on in `to`.
 void switch_fiber(Fiber &from, Fiber &to);
 

@@ -35,6 +35,8 @@ export interface MockConfig {
   readonly freeWaits?: boolean;
   /** Whether cuFileDriverOpen works; true at first. */
   readonly gds?: boolean;
+  /** Whether cuFile tells of its kernel module; true at first. */
+  readonly nvidiaFs?: boolean;
   /** Of all devices, by CUdevice_attribute's numbers; those of an H100 at first. */
   readonly attributes?: Readonly<Record<number, number>>;
 }
@@ -46,7 +48,8 @@ export interface MockFault {
   readonly nth?: number;
   /** How many calls fail; 1 unless given. */
   readonly times?: number;
-  /** What the call returns: a CUresult, nvrtcResult or CUfileOpError. With 0 the call is only delayed. */
+  /** What the call returns: a CUresult, nvrtcResult or CUfileOpError; of cuFileRead and cuFileWrite, below 200, an
+   * errno. With 0 the call is only delayed. */
   readonly code?: number;
   /** The call succeeds, and what it puts into a stream fails when it runs, which loses the context. */
   readonly later?: boolean;

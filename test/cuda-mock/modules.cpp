@@ -101,9 +101,15 @@ MOCK_EXPORT CUresult cuModuleLoadData(CUmodule *made, const void *image) {
   }
   int device = scope.context->device;
   int capability = attribute(device, ATTRIBUTE_CAPABILITY_MAJOR) * 10 + attribute(device, ATTRIBUTE_CAPABILITY_MINOR);
-  if (ptx.target > capability) {
+  // PTX is for its target and all later ones; machine code for those of the same major version.
+  bool fits = ptx.target <= capability && (ptx.cuda > 0 || ptx.target / 10 == capability / 10);
+  if (!fits) {
     report("cuModuleLoadData: the image is for sm_%d, and device %d is sm_%d", ptx.target, device, capability);
     return CUDA_ERROR_NO_BINARY_FOR_GPU;
+  }
+  if (ptx.cuda > config().driver_version) {
+    report("cuModuleLoadData: PTX of CUDA %d, and the driver is of %d", ptx.cuda, config().driver_version);
+    return CUDA_ERROR_UNSUPPORTED_PTX_VERSION;
   }
   std::string reason;
   auto module = std::make_shared<Module>();

@@ -1,6 +1,7 @@
 // The exported functions of NVRTC.
 #include "nvrtc.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 
@@ -61,6 +62,27 @@ MOCK_EXPORT nvrtcResult nvrtcDestroyProgram(nvrtcProgram *handle) {
   return NVRTC_SUCCESS;
 }
 
+static std::vector<int> architectures() {
+  if (config().nvrtc_major < 13) return {50, 52, 53, 60, 61, 62, 70, 72, 75, 80, 86, 87, 89, 90};
+  return {75, 80, 86, 87, 88, 89, 90, 100, 103, 110, 120, 121};
+}
+
+MOCK_EXPORT nvrtcResult nvrtcGetNumSupportedArchs(int *count) {
+  Scope scope(Fn_nvrtcGetNumSupportedArchs, Needs::Nothing);
+  if (scope.fails()) return scope.code;
+  if (count == nullptr) return NVRTC_ERROR_INVALID_INPUT;
+  *count = int(architectures().size());
+  return NVRTC_SUCCESS;
+}
+
+MOCK_EXPORT nvrtcResult nvrtcGetSupportedArchs(int *list) {
+  Scope scope(Fn_nvrtcGetSupportedArchs, Needs::Nothing);
+  if (scope.fails()) return scope.code;
+  if (list == nullptr) return NVRTC_ERROR_INVALID_INPUT;
+  for (int one : architectures()) *list++ = one;
+  return NVRTC_SUCCESS;
+}
+
 // The value of `--name=value`, or of `-name=value`; null where an option is another.
 static const char *value_of(const char *option, const char *name) {
   while (*option == '-') option++;
@@ -83,7 +105,9 @@ static bool read_option(const char *option, CompileOptions *options, bool *contr
   if ((value = value_of(option, "gpu-architecture")) != nullptr || (value = value_of(option, "arch")) != nullptr) {
     bool known = strncmp(value, "compute_", 8) == 0 || strncmp(value, "sm_", 3) == 0;
     options->target = known ? atoi(strchr(value, '_') + 1) : 0;
-    return options->target >= 50;
+    options->machine_code = value[0] == 's';
+    auto all = architectures();
+    return std::find(all.begin(), all.end(), options->target) != all.end();
   }
   if ((value = value_of(option, "fmad")) != nullptr) {
     *contract = strcmp(value, "true") == 0;
@@ -129,7 +153,9 @@ MOCK_EXPORT nvrtcResult nvrtcCompileProgram(nvrtcProgram handle, int count, cons
   program->log.clear();
   std::string object = compile_text(*program, options, &program->log);
   if (object.empty()) return NVRTC_ERROR_COMPILATION;
-  program->ptx = write_ptx({options.target, object});
+  Config now = config();
+  program->ptx = write_ptx({options.target, now.nvrtc_major * 1000 + now.nvrtc_minor * 10, object});
+  program->cubin = options.machine_code ? write_ptx({options.target, 0, object}) : "";
   program->compiled = true;
   return NVRTC_SUCCESS;
 }
@@ -154,6 +180,15 @@ MOCK_EXPORT nvrtcResult nvrtcGetProgramLogSize(nvrtcProgram program, size_t *siz
 }
 MOCK_EXPORT nvrtcResult nvrtcGetProgramLog(nvrtcProgram program, char *log) {
   return get(Fn_nvrtcGetProgramLog, program, &Program::log, false, nullptr, log);
+}
+// Of 0 bytes where no machine code was asked for.
+MOCK_EXPORT nvrtcResult nvrtcGetCUBINSize(nvrtcProgram program, size_t *size) {
+  nvrtcResult result = get(Fn_nvrtcGetCUBINSize, program, &Program::cubin, true, size, nullptr);
+  if (result == NVRTC_SUCCESS && *size == 1) *size = 0;
+  return result;
+}
+MOCK_EXPORT nvrtcResult nvrtcGetCUBIN(nvrtcProgram program, char *cubin) {
+  return get(Fn_nvrtcGetCUBIN, program, &Program::cubin, true, nullptr, cubin);
 }
 MOCK_EXPORT nvrtcResult nvrtcGetPTXSize(nvrtcProgram program, size_t *size) {
   return get(Fn_nvrtcGetPTXSize, program, &Program::ptx, true, size, nullptr);

@@ -9,12 +9,13 @@ struct Program {
   std::string source, name;
   std::mutex lock;
   bool compiled = false;
-  std::string log, ptx;
+  std::string log, ptx, cubin;  // of ptx and cubin, what was asked for
 };
 
-// What the mock's "PTX" says.
+// What the mock's "PTX" and "cubin" say.
 struct Ptx {
-  int target = 0;  // 90 for sm_90
+  int target = 0;     // 90 for sm_90
+  int cuda = 0;       // whose PTX it is, as 13000; 0: machine code
   std::string object;
 };
 
@@ -26,6 +27,7 @@ struct CompileOptions {
   std::vector<std::string> flags;   // for the compiler
   std::vector<std::string> macros;  // as #define takes them
   int target = 75;
+  bool machine_code = false;
 };
 
 // The object's path; empty, with the compiler's words in `log`, where the text has errors.

@@ -33,6 +33,7 @@ struct Config {
   bool context_after_loss = false; // whether cuCtxCreate works after a context was lost
   bool free_waits = false;         // cuMemFree waits for the device, as the driver does though nothing says that it must
   bool gds = true;
+  bool nvidia_fs = true;           // without: cuFile reads into host memory and copies
   std::map<int, int> attributes;   // those of an H100, unless configured
 };
 

@@ -1,10 +1,11 @@
 /** What the parts of one open CUDA device share: the driver, the context, and whether it still works. */
 import { HeadraceError } from "../../errors.ts";
-import { HostContext } from "../host/context.ts";
+import { type FileWay, HostContext } from "../host/context.ts";
 import type { Syscalls } from "../host/syscalls.ts";
 import { OutCell } from "./cells.ts";
 import type { CudaDriver } from "./driver.ts";
 import { cudaError, isSticky } from "./errors.ts";
+import type { FileWays } from "./file-ways.ts";
 import { CONTEXT_BLOCKING } from "./flags.ts";
 
 export interface CudaContextParts {
@@ -23,6 +24,8 @@ export class CudaContext extends HostContext {
   override readonly maxKernelBytes = Number.MAX_SAFE_INTEGER;
   /** Where calls put what they make; read at once. */
   readonly out = new OutCell();
+  /** Set once, before the first file is opened. */
+  fileWays: FileWays | undefined;
   #lost: HeadraceError | undefined;
   #destroyed = false;
   /** What keeps the process alive while work is in flight: Workers cannot, since an idle one would as well. */
@@ -52,6 +55,10 @@ export class CudaContext extends HostContext {
   /** Whether the context is gone, and with it all that was allocated in it. */
   get destroyed(): boolean {
     return this.#destroyed;
+  }
+
+  override openWay(path: string): FileWay | undefined {
+    return this.fileWays?.open(path);
   }
 
   override assertOpen(): void {

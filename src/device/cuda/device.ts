@@ -14,7 +14,17 @@ import { Syscalls } from "../host/syscalls.ts";
 import { CudaContext } from "./context.ts";
 import { initDriver, openDriver } from "./driver.ts";
 import { CudaExecutor } from "./execute.ts";
-import { capabilitiesOf, type CudaInfo, factsOf, mappingRegistration, readCudaInfo } from "./info.ts";
+import { FileWays } from "./file-ways.ts";
+import { STREAM_NON_BLOCKING } from "./flags.ts";
+import {
+  type CudaInfo,
+  capabilitiesOf,
+  factsOf,
+  type MoreFacts,
+  mappingRegistration,
+  readCudaInfo,
+  readFreeMemory,
+} from "./info.ts";
 import { type CudaLaneExtra, slicesLength } from "./lane-ops.ts";
 import { Launcher } from "./launch.ts";
 import { CudaMemory } from "./memory.ts";
@@ -81,10 +91,11 @@ export class CudaDevice extends EngineDevice {
   get facts(): Device["facts"] {
     const { info, settings, registrar } = this.#opened;
     return {
-      ...factsOf(info, this.#context.driver, this.#compiler.nvrtc),
+      ...factsOf(info, this.#context.driver, this.#compiler.nvrtc, this.#moreFacts()),
       lanes: settings.lanes,
       pieceBytes: settings.pieceBytes,
       registeredBytes: registrar.registeredBytes,
+      ...this.#context.fileWays?.facts,
       ...(registrar.broken === undefined ? {} : { registrationBroken: registrar.broken }),
     };
   }
@@ -102,7 +113,7 @@ export class CudaDevice extends EngineDevice {
         launcher: this.#launcher,
         tables: this.#tables,
         moveKernel: () => this.#moveKernel(),
-        aheadBytes: 2 * settings.lanes * settings.pieceBytes,
+        aheadBytes: Math.max(4 * settings.windowBytes, 2 * settings.lanes * settings.pieceBytes),
         pieceBytes: settings.pieceBytes,
       },
       new Streams({ context, events: this.#events }),
@@ -122,12 +133,23 @@ export class CudaDevice extends EngineDevice {
       await queuesClosed;
       await Promise.all([lanes.close(), registrar.close()]);
       this.#tables.close();
-      if (context.lost === undefined) this.#compiler.close();
+      if (context.lost === undefined) {
+        this.#compiler.close();
+        context.fileWays?.close();
+      }
     } finally {
       context.destroy();
       syscalls.unmap(slices, slicesBytes);
       clearInterval(alive);
     }
+  }
+
+  #moreFacts(): MoreFacts {
+    const context = this.#context;
+    const gds = context.fileWays?.gds;
+    if (context.destroyed || context.lost !== undefined) return { gds };
+    context.use();
+    return { gds, freeMemoryBytes: readFreeMemory(context.driver) };
   }
 
   /** Undefined where there is no compiler: then copies are made one by one. */
@@ -157,10 +179,14 @@ export function openCuda(options: CudaOptions = {}): CudaDevice {
       ? undefined
       : { faults: settings.faults, counters: createFaultCounters(settings.faults) };
   const syscalls = new Syscalls(faults);
-  const slicesBytes = settings.lanes * slicesLength(settings.sliceBuffers, settings.pieceBytes, syscalls.pageSize);
+  const slicesBytes =
+    settings.lanes * slicesLength(settings.sliceBuffers, settings.pieceBytes, syscalls.pageSize);
   const slices = syscalls.mapAnonymous(slicesBytes);
   if (slices < 0) {
-    throw new HeadraceError("OUT_OF_MEMORY", `device cuda: no address space for ${slicesBytes} bytes of slices`);
+    throw new HeadraceError(
+      "OUT_OF_MEMORY",
+      `device cuda: no address space for ${slicesBytes} bytes of slices`,
+    );
   }
   let context: CudaContext;
   try {
@@ -169,10 +195,9 @@ export function openCuda(options: CudaOptions = {}): CudaDevice {
     syscalls.unmap(slices, slicesBytes);
     throw error;
   }
-  if (process.env.HR_SHARED === "1") {
-    context.use();
-    process.env.HR_SHARED = String(context.make("x", (out) => driver.symbols.cuStreamCreate(out, 1)));
-  }
+  context.use();
+  const fileWays = new FileWays(settings);
+  context.fileWays = fileWays;
   const registration = mappingRegistration(info);
   const registrar = new Registrar({
     library: driver.path,
@@ -193,6 +218,9 @@ export function openCuda(options: CudaOptions = {}): CudaDevice {
     sliceBuffers: settings.sliceBuffers,
     sliceBytes: settings.pieceBytes,
     slices,
+    cufile: fileWays.cufile,
+    upload: createStream(context),
+    download: createStream(context),
   };
   const lanes = new Lanes({
     numLanes: settings.lanes,
@@ -204,4 +232,10 @@ export function openCuda(options: CudaOptions = {}): CudaDevice {
     extra,
   });
   return new CudaDevice({ context, info, settings, syscalls, lanes, registrar, memory, slices, slicesBytes });
+}
+
+/** Owned by the context, with which it goes. */
+function createStream(context: CudaContext): number {
+  const { symbols } = context.driver;
+  return context.make("cuStreamCreate", (out) => symbols.cuStreamCreate(out, STREAM_NON_BLOCKING));
 }

@@ -1,6 +1,12 @@
 /** Runs the steps of one queue of a CUDA device: on its lanes, and in its streams. */
 import { HeadraceError } from "../../errors.ts";
-import { type Executor, HostExecutor, type HostExecutorParts, type Running, type StepEnd } from "../host/execute.ts";
+import {
+  type Executor,
+  HostExecutor,
+  type HostExecutorParts,
+  type Running,
+  type StepEnd,
+} from "../host/execute.ts";
 import type { JobFailure, LaneRun, LaneSet } from "../host/lanes.ts";
 import type { MoveStep, Program, WorkStep } from "../host/program.ts";
 import { ENTRY } from "../host/ring.ts";
@@ -41,7 +47,8 @@ export class CudaExecutor extends HostExecutor implements Executor {
     ended: (end: StepEnd) => void,
   ): Running | number {
     if (step.kind !== "other") return super.start(step, program, first, ended);
-    if (!(program instanceof CudaProgram)) throw new HeadraceError("DEVICE_FAILED", "no program of this device");
+    if (!(program instanceof CudaProgram))
+      throw new HeadraceError("DEVICE_FAILED", "no program of this device");
     if (!first) program.checkFiles();
     const { ops, lanes } = step as GpuStep;
     return lanes === undefined ? this.#gpu(program, ops, ended) : this.#both(program, ops, lanes, ended);

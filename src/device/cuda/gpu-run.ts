@@ -16,7 +16,7 @@ import type { Streams } from "./streams.ts";
 import type { Table, Tables } from "./tables.ts";
 import { Tail } from "./tail.ts";
 import { FEW, SMALL_BYTES, type TransferParts, Transfers } from "./transfers.ts";
-import { type Windows, WindowState } from "./windows.ts";
+import { WindowState, type Windows } from "./windows.ts";
 
 export interface GpuRunParts extends TransferParts {
   readonly context: CudaContext;
@@ -81,7 +81,8 @@ export class GpuRun implements Running {
       this.#parts.context.use();
       while (!this.#stopped && this.#error === undefined && this.#next < this.#ops.length) {
         const op = this.#ops[this.#next]!;
-        const goesOn = op.kind === "dispatch" ? this.#dispatch(op.dispatch) : this.#transfer(op.first, op.end);
+        const goesOn =
+          op.kind === "dispatch" ? this.#dispatch(op.dispatch) : this.#transfer(op.first, op.end);
         if (!goesOn) return;
         this.#next++;
       }
@@ -223,7 +224,8 @@ export class GpuRun implements Running {
       const at = transfer * TRANSFER;
       const windows = this.#parts.registrar.windowsOf(this.#program.sourceOf(transfer));
       if (windows === undefined) continue;
-      if (!windows.covers(transfers[at + Transfer.source]!, transfers[at + Transfer.byteLength]!)) return true;
+      if (!windows.covers(transfers[at + Transfer.source]!, transfers[at + Transfer.byteLength]!))
+        return true;
     }
     return false;
   }
@@ -261,7 +263,8 @@ export class GpuRun implements Running {
         registrar,
         aheadBytes,
         pieceBytes,
-        runLanes: (entries, numPieces, ended) => this.#parts.runLanes(this.#program, entries, numPieces, ended),
+        runLanes: (entries, numPieces, ended) =>
+          this.#parts.runLanes(this.#program, entries, numPieces, ended),
         stopLanes,
         copyRegistered: ({ windows, source, target, byteLength }) => {
           this.#parts.context.use();

@@ -4,7 +4,8 @@
  */
 import { DEFERRED, Lane, type LaneStart } from "../host/lane.ts";
 import { Failure, Field } from "../host/ring.ts";
-import { type CudaLaneExtra, CudaOp, DRIVER_FAILURE } from "./lane-ops.ts";
+import { gdsRead, openCuFile } from "./gds.ts";
+import { type CudaLaneExtra, CudaOp, DRIVER_FAILURE, wayNumbers } from "./lane-ops.ts";
 import { type Slice, Slices } from "./slices.ts";
 
 /** O_DIRECT wants offsets, lengths and addresses in multiples of this. */
@@ -14,6 +15,7 @@ export class CudaLane extends Lane {
   readonly #extra: CudaLaneExtra;
   readonly #index: number;
   #made: Slices | undefined;
+  #cufile: ReturnType<typeof openCuFile> | undefined;
 
   constructor(start: LaneStart) {
     super(start);
@@ -56,10 +58,14 @@ export class CudaLane extends Lane {
     const taken = this.taken;
     const length = taken[at + Field.byteLength]!;
     const target = taken[at + Field.target]!;
+    if (this.#gdsRead(at)) return length;
     const slices = this.#slices;
     if (slices.failed !== 0) return this.fail(at, DRIVER_FAILURE - slices.failed, 0);
     let slice = slices.current;
-    if (slice !== undefined && (slice.target + slice.used !== target || slice.used + length > slices.byteLength)) {
+    if (
+      slice !== undefined &&
+      (slice.target + slice.used !== target || slice.used + length > slices.byteLength)
+    ) {
       this.#send(slice);
       slice = undefined;
     }
@@ -72,13 +78,31 @@ export class CudaLane extends Lane {
     return DEFERRED;
   }
 
+  /** Whether GPUDirect Storage has read all of an entry; what it does not do goes the other way. */
+  #gdsRead(at: number): boolean {
+    const taken = this.taken;
+    const handle = wayNumbers.handleOf(taken[at + Field.source]!);
+    if (handle === 0 || this.#extra.cufile === undefined) return false;
+    if (this.#cufile === undefined) {
+      // The lane's thread has the context from here on.
+      if (this.#slices.failed !== 0) return false;
+      this.#cufile = openCuFile({ library: this.#extra.cufile });
+    }
+    if ("declined" in this.#cufile) return false;
+    const byteLength = taken[at + Field.byteLength]!;
+    const fileOffset = taken[at + Field.fileOffset]!;
+    const base = taken[at + Field.target]!;
+    const transfer = { handle, base, memoryOffset: 0, byteLength, fileOffset };
+    return gdsRead(this.#cufile, transfer, () => 0) === byteLength;
+  }
+
   #read(at: number, slice: Slice): number {
     const taken = this.taken;
     const fd = taken[at + Field.fd]!;
     const offset = taken[at + Field.fileOffset]!;
     const length = taken[at + Field.byteLength]!;
-    const direct = taken[at + Field.source]!;
-    if (direct > 0 && slice.used === 0 && this.#readDirect(direct - 1, slice, offset, length)) return length;
+    const direct = wayNumbers.directOf(taken[at + Field.source]!);
+    if (direct >= 0 && slice.used === 0 && this.#readDirect(direct, slice, offset, length)) return length;
     const address = slice.address + slice.used;
     let done = 0;
     while (done < length) {

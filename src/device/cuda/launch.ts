@@ -60,7 +60,10 @@ export class Launcher {
     }
     const groups = Math.ceil(threads / threadsPerGroup);
     if (groups > MAX_GROUPS) {
-      throw new HeadraceError("BAD_OPTION", `kernel ${pipeline.name}: ${groups} groups are over ${MAX_GROUPS}`);
+      throw new HeadraceError(
+        "BAD_OPTION",
+        `kernel ${pipeline.name}: ${groups} groups are over ${MAX_GROUPS}`,
+      );
     }
     pipeline.allowGroupBytes(threadgroupBytes);
     const { cuLaunchKernel } = this.#context.driver.symbols;

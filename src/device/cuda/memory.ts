@@ -63,7 +63,12 @@ export class CudaMemory extends HostMemory {
   protected override allocate(byteLength: number, storage: Storage): Extent {
     this.#cuda.use();
     if (byteLength === 0) {
-      return { kind: storage === "private" ? "device" : "own", base: 0, mappedLength: 0, descriptor: undefined };
+      return {
+        kind: storage === "private" ? "device" : "own",
+        base: 0,
+        mappedLength: 0,
+        descriptor: undefined,
+      };
     }
     return storage === "private" ? this.#allocatePrivate(byteLength) : this.#allocateShared(byteLength);
   }
@@ -101,7 +106,9 @@ export class CudaMemory extends HostMemory {
 
   #clear(base: number, byteLength: number): void {
     const { symbols } = this.#cuda.driver;
-    this.#clearing ||= this.#cuda.make("cuStreamCreate", (out) => symbols.cuStreamCreate(out, STREAM_NON_BLOCKING));
+    this.#clearing ||= this.#cuda.make("cuStreamCreate", (out) =>
+      symbols.cuStreamCreate(out, STREAM_NON_BLOCKING),
+    );
     const stream = this.#clearing;
     this.#cuda.check("cuMemsetD8Async", symbols.cuMemsetD8Async(base, 0, byteLength, stream));
     this.#cuda.check("clearing memory", symbols.cuStreamSynchronize(stream));
@@ -115,10 +122,7 @@ export class CudaMemory extends HostMemory {
     const result = driver.symbols.cuMemHostRegister_v2(extent.base, extent.mappedLength, REGISTER_SHARED);
     if (result === 0) return extent;
     syscalls.unmap(extent.base, extent.mappedLength);
-    throw this.#cuda.failure(
-      `pinning ${byteLength} bytes (a limit may be set: see ulimit -l)`,
-      result,
-    );
+    throw this.#cuda.failure(`pinning ${byteLength} bytes (a limit may be set: see ulimit -l)`, result);
   }
 
   /** Registers the first page for a moment. Returns why that was refused. */

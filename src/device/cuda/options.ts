@@ -13,11 +13,11 @@ export interface CudaOptions {
   /** Threads that read, write and copy, each in a Worker of its own; 1 to 64, default one a core, but 4 at least and
    * 16 at most. */
   readonly lanes?: number;
-  /** Longer requests are cut into pieces of this many bytes; 4 KiB to 1 GiB, default 8 MiB. Each slice buffer has as
+  /** Longer requests are cut into pieces of this many bytes; 4 KiB to 1 GiB, default 4 MiB. Each slice buffer has as
    * many bytes. */
   readonly pieceBytes?: number;
-  /** Pinned buffers of a lane, through which files go to and from device memory; 2 to 8, default 3: one that is filled
-   * while another is on its way. */
+  /** Pinned buffers of a lane, through which files go to and from device memory; 2 to 8, default 2: one is filled
+   * while the other is on its way, and all of them together still lie in a large cache. */
   readonly sliceBuffers?: number;
   /** Bytes of mappings that are registered with the driver at once, and so locked in memory; 0 to 2^46, default half
    * of the machine's memory. With less than a window nothing is registered, and what is mapped goes through slices. */
@@ -27,8 +27,9 @@ export interface CudaOptions {
   readonly windowBytes?: number;
   /** Reads past the page cache (O_DIRECT), where the file system can; default false. */
   readonly direct?: boolean;
-  /** Reads and writes by GPUDirect Storage, where cuFile and the file system can; default false. */
-  readonly gds?: boolean;
+  /** Reads by GPUDirect Storage, where cuFile and the file system can; default false. `compatibility` takes cuFile also
+   * where it reads into host memory itself, to compare. */
+  readonly gds?: boolean | "compatibility";
   /** Path of libnvrtc, which compiles kernels; false for no kernels. Found by HEADRACE_NVRTC_LIBRARY or in the system
    * without. */
   readonly nvrtc?: string | false;
@@ -62,12 +63,12 @@ export function resolveOptions(options: CudaOptions = {}): CudaSettings {
     nvrtc,
     ordinal: bounded("ordinal", options.ordinal ?? 0, 0, 255),
     lanes: bounded("lanes", options.lanes ?? defaultLanes(), 1, 64),
-    pieceBytes: bounded("pieceBytes", options.pieceBytes ?? 8 * MIB, 4 * KIB, GIB),
-    sliceBuffers: bounded("sliceBuffers", options.sliceBuffers ?? 3, 2, 8),
+    pieceBytes: bounded("pieceBytes", options.pieceBytes ?? 4 * MIB, 4 * KIB, GIB),
+    sliceBuffers: bounded("sliceBuffers", options.sliceBuffers ?? 2, 2, 8),
     mapBudget: bounded("mapBudget", options.mapBudget ?? Math.floor(totalmem() / 2), 0, MAX_BYTES),
     windowBytes: multiple("windowBytes", bounded("windowBytes", options.windowBytes ?? 64 * MIB, PAGE, GIB)),
     direct: flag("direct", options.direct),
-    gds: flag("gds", options.gds),
+    gds: options.gds === "compatibility" ? options.gds : flag("gds", options.gds),
     inlineCopyBytes: bounded("inlineCopyBytes", options.inlineCopyBytes ?? MIB, 0, GIB),
     ringEntries: powerOfTwo("ringEntries", bounded("ringEntries", options.ringEntries ?? 4096, 16, 2 ** 24)),
     faults: options.faults ?? [],

@@ -1,9 +1,10 @@
 /** A submission for the CUDA device: what lanes do, as on the host, and runs of what the GPU does. */
-import { Op } from "../requests.ts";
+
 import type { Region } from "../host/memory.ts";
 import type { ResolvedDispatch } from "../host/pipeline.ts";
 import { type MoveStep, type OtherStep, Program, type SignalStep, type WaitStep } from "../host/program.ts";
 import { ENTRY, Field } from "../host/ring.ts";
+import { Op } from "../requests.ts";
 import { CudaOp } from "./lane-ops.ts";
 
 /** Numbers a transfer. */

@@ -148,7 +148,9 @@ export class Registrar {
   #start(): void {
     if (this.#worker !== undefined || this.#broken !== undefined || this.#closed) return;
     const { library, device, flags } = this.#parts;
-    const worker = new Worker(new URL("./registrar-worker.ts", import.meta.url)) as Worker & { unref(): void };
+    const worker = new Worker(new URL("./registrar-worker.ts", import.meta.url)) as Worker & {
+      unref(): void;
+    };
     worker.unref();
     worker.onmessage = (event: MessageEvent<RegistrarAnswer>) => this.#answered(event.data);
     worker.onerror = (event) => this.#break(`its Worker has died: ${event.message}`);
@@ -184,7 +186,7 @@ export class Registrar {
     }
     for (const [id, done] of [...this.#jobs]) {
       this.#jobs.delete(id);
-        done(BROKEN);
+      done(BROKEN);
     }
     for (const resolve of this.#whenIdle.splice(0)) resolve();
   }

@@ -1,9 +1,9 @@
-/** The pinned memory of one lane, and the stream on which it goes to the device and comes from there. */
+/** The pinned memory of one lane, and its way to the device and from there. */
 import type { Syscalls } from "../host/syscalls.ts";
 import { OutCell } from "./cells.ts";
 import { type CudaDriver, openDriver } from "./driver.ts";
 import { NOT_READY } from "./errors.ts";
-import { EVENT_BLOCKING, REGISTER_SHARED, STREAM_NON_BLOCKING } from "./flags.ts";
+import { EVENT_BLOCKING, REGISTER_SHARED } from "./flags.ts";
 import { type CudaLaneExtra, sliceStride, slicesLength } from "./lane-ops.ts";
 
 /** What a slice carries for one piece of a request. */
@@ -40,13 +40,16 @@ export class Slices {
   readonly #driver: CudaDriver;
   readonly #free: Slice[] = [];
   readonly #underWay: Slice[] = [];
-  #stream = 0;
+  readonly #upload: number;
+  readonly #download: number;
   #current: Slice | undefined;
 
   /** Pins the slices of lane `index`, about a millisecond for each 4 MiB. */
   constructor(extra: CudaLaneExtra, index: number, syscalls: Syscalls) {
     this.byteLength = extra.sliceBytes;
     this.#driver = openDriver(extra.library);
+    this.#upload = extra.upload;
+    this.#download = extra.download;
     this.failed = this.#make(extra, index, syscalls);
   }
 
@@ -57,10 +60,7 @@ export class Slices {
     const length = slicesLength(extra.sliceBuffers, extra.sliceBytes, pageSize);
     const base = extra.slices + index * length;
     let result = symbols.cuCtxSetCurrent(extra.context);
-    const shared = Number(process.env.HR_SHARED ?? 0);
-    if (result === 0 && !shared) result = symbols.cuStreamCreate(out.clear(), STREAM_NON_BLOCKING);
     if (result === 0) {
-      this.#stream = shared || out.u64;
       result = symbols.cuMemHostRegister_v2(base, length, REGISTER_SHARED);
     }
     for (let i = 0; i < extra.sliceBuffers && result === 0; i++) {
@@ -93,13 +93,15 @@ export class Slices {
   send(slice: Slice): void {
     const { symbols } = this.#driver;
     const { address, skipped, target, used } = slice;
-    this.#start(slice, symbols.cuMemcpyHtoDAsync_v2(target, address + skipped, used, this.#stream));
+    const result = symbols.cuMemcpyHtoDAsync_v2(target, address + skipped, used, this.#upload);
+    this.#start(slice, this.#upload, result);
   }
 
   /** Device to host. */
   fetch(slice: Slice, source: number): void {
     const { symbols } = this.#driver;
-    this.#start(slice, symbols.cuMemcpyDtoHAsync_v2(slice.address, source, slice.used, this.#stream));
+    const result = symbols.cuMemcpyDtoHAsync_v2(slice.address, source, slice.used, this.#download);
+    this.#start(slice, this.#download, result);
   }
 
   isDone(slice: Slice): boolean {
@@ -123,8 +125,8 @@ export class Slices {
     this.#free.push(slice);
   }
 
-  #start(slice: Slice, result: number): void {
-    slice.result = result || this.#driver.symbols.cuEventRecord(slice.event, this.#stream);
+  #start(slice: Slice, stream: number, result: number): void {
+    slice.result = result || this.#driver.symbols.cuEventRecord(slice.event, stream);
     this.#current = undefined;
     this.#underWay.push(slice);
   }

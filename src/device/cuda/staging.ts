@@ -10,7 +10,7 @@ import { ENTRY, Field } from "../host/ring.ts";
 import { CudaOp } from "./lane-ops.ts";
 import type { Registrar } from "./registrar.ts";
 import { SMALL_BYTES } from "./transfers.ts";
-import { type Windows, WindowState } from "./windows.ts";
+import { WindowState, type Windows } from "./windows.ts";
 
 /** A copy out of a mapping, within one window unless it is small. */
 export interface StagedCopy {

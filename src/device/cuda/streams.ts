@@ -101,7 +101,10 @@ export class Stream {
   }
 
   #died(message: string): void {
-    const error = new HeadraceError("DEVICE_FAILED", `the Worker that waits for a stream has died: ${message}`);
+    const error = new HeadraceError(
+      "DEVICE_FAILED",
+      `the Worker that waits for a stream has died: ${message}`,
+    );
     for (const { reached } of this.#waiting.splice(0)) reached(error);
   }
 }

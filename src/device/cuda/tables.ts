@@ -1,7 +1,8 @@
 /** Pinned memory for the tables of small copies, reused. */
+
+import { MOVE_ADDRESS_BYTES, MOVE_LENGTH_BYTES, type MoveTable } from "../../kernels/move.ts";
 import { viewOf } from "../common/views.ts";
 import type { Extent } from "../host/memory.ts";
-import { MOVE_ADDRESS_BYTES, MOVE_LENGTH_BYTES, type MoveTable } from "../../kernels/move.ts";
 
 /** Copies that one table holds. */
 export const TABLE_MOVES = 16_384;

@@ -2,6 +2,13 @@
 import { closedError } from "../common/errors.ts";
 import type { Syscalls } from "./syscalls.ts";
 
+/** One more way to a file's bytes than its descriptor. */
+export interface FileWay {
+  /** What lanes get in the field `source` of an entry that reads from the file; never 0. */
+  readonly number: number;
+  close(): void;
+}
+
 export class HostContext {
   readonly syscalls: Syscalls;
   /** For messages: `host`, `null`. */
@@ -15,6 +22,11 @@ export class HostContext {
   constructor(deviceName: string, syscalls: Syscalls) {
     this.deviceName = deviceName;
     this.syscalls = syscalls;
+  }
+
+  /** Opens a further way to a file that is read, if there is one. */
+  openWay(_path: string): FileWay | undefined {
+    return undefined;
   }
 
   /** Throws `CLOSED` after the device was closed. */

@@ -6,18 +6,20 @@ import { assertRegular, shortReadError, shrunkError, statOrUndefined } from "../
 import { OpenSet } from "../common/open-set.ts";
 import type { DeviceFile } from "../device.ts";
 import { checkRange } from "../requests.ts";
-import type { HostContext } from "./context.ts";
+import type { FileWay, HostContext } from "./context.ts";
 import { forgetResident, residentPart } from "./page-cache.ts";
 
 /** A descriptor with its users; the last one to release it closes it. */
 export class Descriptor {
   readonly fd: number;
   readonly path: string;
+  readonly way: FileWay | undefined;
   readonly #context: HostContext;
   #users = 1;
 
-  constructor(context: HostContext, fd: number, path: string) {
+  constructor(context: HostContext, fd: number, path: string, way: FileWay | undefined) {
     this.#context = context;
+    this.way = way;
     this.fd = fd;
     this.path = path;
   }
@@ -27,7 +29,9 @@ export class Descriptor {
   }
 
   release(): void {
-    if (--this.#users === 0) closeSync(this.fd);
+    if (--this.#users > 0) return;
+    this.way?.close();
+    closeSync(this.fd);
   }
 
   /** Bytes that the file has now. Throws `IO_ERROR`. */
@@ -181,7 +185,9 @@ export class HostFiles {
     try {
       const stats = fstatSync(fd);
       assertRegular(path, stats);
-      return new HostFile(this.#context, this, new Descriptor(this.#context, fd, path), stats.size, writable);
+      const way = writable ? undefined : this.#context.openWay(path);
+      const descriptor = new Descriptor(this.#context, fd, path, way);
+      return new HostFile(this.#context, this, descriptor, stats.size, writable);
     } catch (error) {
       closeSync(fd);
       throw error instanceof HeadraceError ? error : nodeError(what, error);

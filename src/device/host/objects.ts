@@ -36,6 +36,7 @@ export class Objects {
   readonly #lengths: number[] = [];
   readonly #bases: number[] = [];
   #regionOf: (Region | undefined)[] = [];
+  readonly #ways: number[] = [];
   readonly #mappedFds: number[] = [];
   readonly #mappedLengths: number[] = [];
 
@@ -56,6 +57,11 @@ export class Objects {
   /** Address of a buffer, descriptor of a file. */
   baseOf(index: number): number {
     return this.#bases[index]!;
+  }
+
+  /** The number of a file's further way, or 0. */
+  wayOf(index: number): number {
+    return this.#ways[index]!;
   }
 
   /** Of the file behind a mapping, else -1. */
@@ -104,6 +110,7 @@ export class Objects {
     this.#lengths.length = 0;
     this.#bases.length = 0;
     this.#regionOf = [];
+    this.#ways.length = 0;
     this.#mappedFds.length = 0;
     this.#mappedLengths.length = 0;
   }
@@ -130,7 +137,9 @@ export class Objects {
     // What was written may be read back, so only the end of the file bounds a read of it.
     const length = file.writable ? Number.MAX_SAFE_INTEGER : file.byteLength;
     this.#push(FILE | (file.writable ? WRITABLE : 0), length, file.descriptor.fd);
-    this.#paths[this.#kinds.length - 1] = file.path;
+    const index = this.#kinds.length - 1;
+    this.#paths[index] = file.path;
+    this.#ways[index] = file.descriptor.way?.number ?? 0;
   }
 
   #addEvent(event: HostEvent): void {
@@ -156,6 +165,7 @@ export class Objects {
     this.#kinds.push(kind);
     this.#lengths.push(length);
     this.#bases.push(base);
+    this.#ways.push(0);
     this.#mappedFds.push(-1);
     this.#mappedLengths.push(0);
     if (dispatch !== undefined) this.#dispatches[this.#kinds.length - 1] = dispatch;

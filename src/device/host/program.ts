@@ -215,7 +215,7 @@ export class Program {
     entries[to + Field.fd] = objects.baseOf(file);
     entries[to + Field.fileOffset] = fileOffset;
     entries[to + Field.slot] = file;
-    entries[to + Field.source] = 0;
+    entries[to + Field.source] = op === Op.read ? objects.wayOf(file) : 0;
     entries[to + Field.target] = 0;
     if (op === Op.sync) return;
     if (!isRead && op !== Op.write) throw unknownOp(op, request);

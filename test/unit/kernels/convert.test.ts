@@ -195,20 +195,22 @@ function withoutPayloads(type: ConvertTarget, bytes: Uint8Array): Uint8Array {
   return new Uint8Array(view.buffer);
 }
 
-/** Runs both forms over the same elements at `offset` elements from an aligned place. */
+/** Runs both forms over the same elements `offset` elements past an aligned place. */
 function checkCxx(conversion: Conversion, count: number, offset: number, scale: number, bias: number): void {
   const { from, to, scaled = false } = conversion;
   const run = cxx!.runs[CONVERSIONS.indexOf(conversion)]!;
   const first = offset * BYTES[from];
+  // Either may lie aligned where the other does not.
+  const firstOut = (offset % 3) * BYTES[to];
   using source = new Guarded(first + count * BYTES[from], 0, "start");
-  using byHost = new Guarded(offset * BYTES[to] + count * BYTES[to], 0xa5, "start");
-  using byCxx = new Guarded(offset * BYTES[to] + count * BYTES[to], 0xa5, "start");
+  using byHost = new Guarded(firstOut + count * BYTES[to], 0xa5, "start");
+  using byCxx = new Guarded(firstOut + count * BYTES[to], 0xa5, "start");
   source.bytes.set(sourceBytes(from, count), first);
   const call = (buffer: Guarded) =>
     convertCall(PIPELINE, {
       ...conversion,
       source: { buffer: source, byteOffset: first },
-      target: { buffer, byteOffset: offset * BYTES[to] },
+      target: { buffer, byteOffset: firstOut },
       count,
       ...(scaled ? { scale, bias } : {}),
     });

@@ -10,6 +10,16 @@ import { portableHeader } from "../../../src/kernels/portable.ts";
 export const compiler: string | null = Bun.which("g++") ?? Bun.which("clang++");
 if (compiler === null) console.warn("kernels as C++: left out, there is neither g++ nor clang++");
 
+/** The header with loads and stores that end the process unless they are aligned, as a GPU's would. */
+export const checkedHeader: string = [
+  "  memcpy(&value, at, sizeof value);",
+  "{ memcpy(at, &value, sizeof value); }",
+].reduce((header, line) => {
+  if (!header.includes(line)) throw new Error(`the header has no \`${line}\``);
+  const check = "if (reinterpret_cast<uint64_t>(at) % sizeof value != 0) __builtin_trap();";
+  return header.replace(line, line.replace("memcpy", `${check} memcpy`));
+}, portableHeader);
+
 /** Runs a kernel: addresses of its buffers, its constants, and how many threads are asked for. */
 export type RunKernel = (addresses: readonly number[], constants: Uint8Array, threads: number) => void;
 
@@ -39,7 +49,7 @@ export function compileKernels(sources: readonly KernelSource[]): CompiledAll {
   const folder = mkdtempSync(join(tmpdir(), "headrace-cxx-"));
   const path = join(folder, "kernel.cpp");
   const library = join(folder, "kernel.so");
-  writeFileSync(path, portableHeader + sources.map(entryOf).join(""));
+  writeFileSync(path, checkedHeader + sources.map(entryOf).join(""));
   const command = [compiler!, "-std=c++14", "-O1", "-Wall", "-Wextra", "-Werror", "-Wno-unused-function"];
   const flags = ["-Wno-unused-parameter", "-ffp-contract=off", "-shared", "-fPIC", "-o", library];
   const { exitCode, stderr } = Bun.spawnSync([...command, ...flags, path]);
