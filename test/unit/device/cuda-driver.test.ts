@@ -193,8 +193,8 @@ describe("options", () => {
     const settings = resolveOptions();
     expect(settings).toMatchObject({
       ordinal: 0,
-      pieceBytes: 2 ** 23,
-      sliceBuffers: 3,
+      pieceBytes: 2 ** 22,
+      sliceBuffers: 2,
       windowBytes: 2 ** 26,
     });
     expect(settings).toMatchObject({
@@ -207,7 +207,10 @@ describe("options", () => {
     expect(settings.lanes).toBeLessThanOrEqual(16);
     expect(settings.mapBudget).toBeGreaterThan(0);
     expect(settings.library).toBeUndefined();
-    expect(resolveOptions({ nvrtc: false }).nvrtc).toBe(false);
+    expect(resolveOptions({ nvrtc: false, gds: "compatibility" })).toMatchObject({
+      nvrtc: false,
+      gds: "compatibility",
+    });
     const { library: _library, nvrtc: _nvrtc, ...rest } = settings;
     expect(resolveOptions(rest)).toEqual(settings);
   });
