@@ -14,13 +14,15 @@ const DIRECT_ALIGNMENT = 4096;
 export class CudaLane extends Lane {
   readonly #extra: CudaLaneExtra;
   readonly #index: number;
-  #made: Slices | undefined;
+  readonly #slices: Slices;
   #cufile: ReturnType<typeof openCuFile> | undefined;
 
   constructor(start: LaneStart) {
     super(start);
     this.#extra = start.extra as CudaLaneExtra;
     this.#index = start.index;
+    // Pinning takes milliseconds, which the first piece would wait for.
+    this.#slices = new Slices(this.#extra, this.#index, this.syscalls);
   }
 
   protected override runOther(at: number): number {
@@ -35,22 +37,16 @@ export class CudaLane extends Lane {
   }
 
   protected override tookAll(): void {
-    const slices = this.#made;
-    if (slices === undefined) return;
+    const slices = this.#slices;
     if (slices.current !== undefined) this.#send(slices.current);
     while (slices.oldest !== undefined && slices.isDone(slices.oldest)) this.#finish(slices.oldest);
   }
 
   protected override settle(): boolean {
-    const oldest = this.#made?.oldest;
+    const oldest = this.#slices.oldest;
     if (oldest === undefined) return false;
     this.#finish(oldest);
     return true;
-  }
-
-  get #slices(): Slices {
-    this.#made ??= new Slices(this.#extra, this.#index, this.syscalls);
-    return this.#made;
   }
 
   /** Puts the bytes of an entry into a slice, behind those that go to the place before its own. */

@@ -64,7 +64,7 @@ export class Registrar {
   add(region: Region): void {
     const { base, mappedLength } = region.extent;
     this.#mappings.set(base, new Windows(base, mappedLength, this.#parts.windowBytes));
-    this.#start();
+    this.start();
   }
 
   /** Releases what is registered of a mapping that nobody uses, then calls `unmap`. */
@@ -145,7 +145,8 @@ export class Registrar {
     return new Promise((resolve) => this.#whenIdle.push(resolve));
   }
 
-  #start(): void {
+  /** Starts the Worker, which makes its context; done at the first mapping otherwise. */
+  start(): void {
     if (this.#worker !== undefined || this.#broken !== undefined || this.#closed) return;
     const { library, device, flags } = this.#parts;
     const worker = new Worker(new URL("./registrar-worker.ts", import.meta.url)) as Worker & {

@@ -91,8 +91,8 @@ export interface LanesOptions {
   readonly faults: FaultPlan | undefined;
   /** Of a Worker that takes a {@link LaneStart}; default the host's. */
   readonly worker?: URL;
-  /** What that Worker needs besides; copied to it. */
-  readonly extra?: unknown;
+  /** Gives what that Worker needs besides, which is copied to it. */
+  readonly extra?: () => unknown;
 }
 
 export class Lanes implements LaneSet {
@@ -100,6 +100,8 @@ export class Lanes implements LaneSet {
   readonly #ring: Ring;
   readonly #mask: number;
   readonly #workers: LaneWorker[] = [];
+  /** Of the Workers, those that know what to do. */
+  #numStarted = 0;
   readonly #workersGone: Promise<void>[] = [];
   readonly #runOfSlot: (LaneRun | undefined)[];
   readonly #freeSlots: number[] = [];
@@ -151,6 +153,16 @@ export class Lanes implements LaneSet {
     this.#withdraw(run);
   }
 
+  /** Has the system make all Workers, so that they are there when there is work. */
+  spawn(): void {
+    while (this.#workers.length < this.#options.numLanes) this.#spawn();
+  }
+
+  /** Starts all Workers. */
+  warm(): void {
+    this.#startWorkers(this.#options.numLanes);
+  }
+
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;
@@ -172,21 +184,26 @@ export class Lanes implements LaneSet {
   }
 
   #startWorkers(wanted: number): void {
-    const { numLanes, faults, extra, worker: url } = this.#options;
-    while (this.#workers.length < Math.min(wanted, numLanes)) {
-      const worker = new Worker(url ?? new URL("./lane-worker.ts", import.meta.url)) as LaneWorker;
-      if (this.#numRuns === 0) worker.unref();
-      worker.onmessage = (event: MessageEvent<number>) => this.#onMessage(event.data);
-      worker.onerror = (event) => this.#break(event.message);
-      this.#workersGone.push(
-        new Promise((resolve) => worker.addEventListener("close", () => resolve(), { once: true })),
-      );
-      const index = this.#workers.length;
-      const numCores = Math.max(2, navigator.hardwareConcurrency);
-      const start: LaneStart = { ring: this.#ring, numLanes, index, numCores, faults, extra };
-      worker.postMessage(start);
-      this.#workers.push(worker);
+    const { numLanes, faults, extra } = this.#options;
+    const numCores = Math.max(2, navigator.hardwareConcurrency);
+    while (this.#numStarted < Math.min(wanted, numLanes)) {
+      const index = this.#numStarted++;
+      if (index === this.#workers.length) this.#spawn();
+      const start: LaneStart = { ring: this.#ring, numLanes, index, numCores, faults, extra: extra?.() };
+      this.#workers[index]!.postMessage(start);
     }
+  }
+
+  #spawn(): void {
+    const url = this.#options.worker ?? new URL("./lane-worker.ts", import.meta.url);
+    const worker = new Worker(url) as LaneWorker;
+    if (this.#numRuns === 0) worker.unref();
+    worker.onmessage = (event: MessageEvent<number>) => this.#onMessage(event.data);
+    worker.onerror = (event) => this.#break(event.message);
+    this.#workersGone.push(
+      new Promise((resolve) => worker.addEventListener("close", () => resolve(), { once: true })),
+    );
+    this.#workers.push(worker);
   }
 
   #onMessage(message: number): void {
