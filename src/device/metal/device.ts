@@ -27,7 +27,7 @@ import { createMetalEvent, type MetalEvent } from "./event.ts";
 import { MetalFile, openMetalFile } from "./file.ts";
 import { createAddressTable, createMetalHeap } from "./heap.ts";
 import { capabilitiesOf, type DeviceInfo, factsOf, isStandIn, readDeviceInfo } from "./info.ts";
-import { loadLibrary, type MetalLibrary } from "./library.ts";
+import { loadLibrary, type MetalLibrary, namedLibrary } from "./library.ts";
 import { createMetalBuffer, mapMetalFile } from "./memory.ts";
 import { encodeOptions, type MetalOptions, ordinalOf } from "./options.ts";
 import { MetalCompiler } from "./pipeline.ts";
@@ -208,6 +208,18 @@ export class MetalDevice implements Device {
     if (error?.code === "CANCELLED")
       throw new HeadraceError("CLOSED", "the event is closed", { cause: error });
     if (error !== undefined) throw error;
+  }
+}
+
+/** Opens the Metal device, or gives undefined where it is not to be had here and nobody named a library. Throws as
+ * {@link openMetal} otherwise: what was named is not passed over in silence. */
+export function openFoundMetal(options: MetalOptions = {}): MetalDevice | undefined {
+  try {
+    return openMetal(options);
+  } catch (error) {
+    const missing = error instanceof HeadraceError && error.code === "DEVICE_UNAVAILABLE";
+    if (missing && namedLibrary(options.library) === undefined) return undefined;
+    throw error;
   }
 }
 
