@@ -4,7 +4,7 @@
  * the copy engines.
  */
 import type { StepEnd } from "../host/execute.ts";
-import type { LaneRun } from "../host/lanes.ts";
+import type { LaneRun } from "../host/jobs.ts";
 import type { Region } from "../host/memory.ts";
 import { ENTRY, Field } from "../host/ring.ts";
 import { CudaOp } from "./lane-ops.ts";
