@@ -48,6 +48,8 @@ interface Opened {
   readonly lanes: Lanes;
   readonly registrar: Registrar;
   readonly memory: CudaMemory;
+  /** Resolves when lanes and registrar have started. */
+  readonly ready: Promise<unknown>;
   /** Address of the lanes' slices, and their length. */
   readonly slices: number;
   readonly slicesBytes: number;
@@ -98,6 +100,15 @@ export class CudaDevice extends EngineDevice {
       ...this.#context.fileWays?.facts,
       ...(registrar.broken === undefined ? {} : { registrationBroken: registrar.broken }),
     };
+  }
+
+  async ready(): Promise<void> {
+    this.#context.began();
+    try {
+      await this.#opened.ready;
+    } finally {
+      this.#context.finished();
+    }
   }
 
   protected override createExecutor(): Executor {
@@ -212,7 +223,7 @@ export function openCuda(options: CudaOptions = {}): CudaDevice {
     context.use();
     context.fileWays = new FileWays(settings);
     extra = laneExtra(context, settings, slices);
-    lanes.warm();
+    const ready = Promise.all([lanes.warm(), registrar.ready]);
     const { refused: mappingRefused, flags: mappingFlags } = registration;
     const memory = new CudaMemory({ context, registrar, mappingRefused, mappingFlags });
     return new CudaDevice({

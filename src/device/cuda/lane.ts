@@ -3,7 +3,7 @@
  * one is written to a file the next comes from the device.
  */
 import { DEFERRED, Lane, type LaneStart } from "../host/lane.ts";
-import { Failure, Field } from "../host/ring.ts";
+import { Failure, Field, LaneOp } from "../host/ring.ts";
 import { gdsRead, openCuFile } from "./gds.ts";
 import { type CudaLaneExtra, CudaOp, DRIVER_FAILURE, wayNumbers } from "./lane-ops.ts";
 import { type Slice, Slices } from "./slices.ts";
@@ -27,7 +27,7 @@ export class CudaLane extends Lane {
 
   protected override runOther(at: number): number {
     switch (this.taken[at]) {
-      case CudaOp.upload:
+      case LaneOp.upload:
         return this.#upload(at);
       case CudaOp.download:
         return this.#download(at);

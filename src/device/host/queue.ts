@@ -1,4 +1,5 @@
 /** The queue: submissions in, completions by ticket out. */
+import { Closing } from "../common/closing.ts";
 import { closedError } from "../common/errors.ts";
 import { checkTimeout, early, Tickets } from "../common/tickets.ts";
 import type { Completion, DeviceQueue, SubmitOptions, Ticket } from "../device.ts";
@@ -39,15 +40,15 @@ export class ReadyList {
   }
 }
 
-export class HostQueue implements DeviceQueue {
+export class HostQueue extends Closing implements DeviceQueue {
   readonly #shared: QueueShared;
   readonly #onClose: () => void;
   readonly #runner: Runner;
   readonly #tickets = new Tickets<Submission>();
   readonly #programs: Program[] = [];
-  #closing: Promise<void> | undefined;
 
   constructor(shared: QueueShared, executor: Executor, onClose: () => void) {
+    super();
     this.#shared = shared;
     this.#onClose = onClose;
     this.#runner = {
@@ -93,20 +94,7 @@ export class HostQueue implements DeviceQueue {
     this.#tickets.find(ticket)?.end(early.cancelled(ticket));
   }
 
-  close(): Promise<void> {
-    this.#closing ??= this.#close();
-    return this.#closing;
-  }
-
-  [Symbol.dispose](): void {
-    void this.close();
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.close();
-  }
-
-  async #close(): Promise<void> {
+  protected override async end(): Promise<void> {
     const open = this.#tickets.open();
     for (const submission of open) submission.end(early.closed(submission.ticket));
     this.#onClose();
@@ -125,6 +113,6 @@ export class HostQueue implements DeviceQueue {
 
   #assertOpen(): void {
     this.#shared.context.assertOpen();
-    if (this.#closing !== undefined) throw closedError("the queue");
+    if (this.isClosing) throw closedError("the queue");
   }
 }
