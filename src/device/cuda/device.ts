@@ -226,17 +226,8 @@ export function openCuda(options: CudaOptions = {}): CudaDevice {
     const ready = Promise.all([lanes.warm(), registrar.ready]);
     const { refused: mappingRefused, flags: mappingFlags } = registration;
     const memory = new CudaMemory({ context, registrar, mappingRefused, mappingFlags });
-    return new CudaDevice({
-      context,
-      info,
-      settings,
-      syscalls,
-      lanes,
-      registrar,
-      memory,
-      slices,
-      slicesBytes,
-    });
+    const parts = { context, info, settings, syscalls, lanes, registrar, memory, ready };
+    return new CudaDevice({ ...parts, slices, slicesBytes });
   } catch (error) {
     void lanes.close();
     void registrar.close();
