@@ -1,11 +1,9 @@
 /** Opens a device by name: the only file that names concrete devices. */
 import { HeadraceError } from "../errors.ts";
-import { openCuda } from "./cuda/device.ts";
-import { type CudaFindings, lookAtCuda as look } from "./cuda/look.ts";
+import type { CudaFindings } from "./cuda/look.ts";
 import type { CudaOptions } from "./cuda/options.ts";
 import type { Device } from "./device.ts";
 import { type HostOptions, openHost } from "./host/device.ts";
-import { openMetal } from "./metal/device.ts";
 import type { MetalOptions } from "./metal/options.ts";
 import { type NullOptions, openNull } from "./null/device.ts";
 
@@ -28,24 +26,19 @@ export function openDevice(name: DeviceName | (string & {}), options: OpenDevice
     case "null":
       return openNull(options);
     case "metal":
-      return openMetal(options);
+      return metal().openMetal(options);
     case "cuda":
-      return openCuda(options);
+      return cuda().openCuda(options);
     default:
       throw new HeadraceError("BAD_OPTION", `device ${name} is none of ${DEVICE_NAMES.join(", ")}`);
   }
 }
 
-/** Metal on Apple silicon where the library is there and fits, else the host. A library that a test has named on
- * another system is not taken for it. */
+/** Metal on Apple silicon where the library is there and fits, else the host. A library that somebody has named must
+ * fit; on another system it is a test's, and is not taken for `auto`. */
 function openBest(options: OpenDeviceOptions): Device {
   if (process.platform !== "darwin" || process.arch !== "arm64") return openHost(options);
-  try {
-    return openMetal(options);
-  } catch (error) {
-    if (error instanceof HeadraceError && error.code === "DEVICE_UNAVAILABLE") return openHost(options);
-    throw error;
-  }
+  return metal().openFoundMetal(options) ?? openHost(options);
 }
 
 export type { CudaFindings };
@@ -53,5 +46,16 @@ export type { CudaFindings };
 /** What of CUDA this machine has: driver, GPUs, the compiler of kernels, GPUDirect Storage; and why not, and what to do,
  * for each part that is missing. Opens no device and never throws. */
 export function lookAtCuda(): CudaFindings {
-  return look();
+  return (require("./cuda/look.ts") as typeof import("./cuda/look.ts")).lookAtCuda();
+}
+
+// Loaded when they are first asked for, in the call itself: most processes use one device at most of these, and all
+// of them together take longer to load than a small dataset.
+
+function metal() {
+  return require("./metal/device.ts") as typeof import("./metal/device.ts");
+}
+
+function cuda() {
+  return require("./cuda/device.ts") as typeof import("./cuda/device.ts");
 }

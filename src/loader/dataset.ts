@@ -1,16 +1,16 @@
 /** A dataset: shards that agree on what they hold, opened lazily. */
 import type { Device } from "../device/device.ts";
 import { HeadraceError } from "../errors.ts";
-import { checkIndexAgainst } from "../format/safetensors-index.ts";
 import { ShardIndex } from "../plan/shard.ts";
 import type { Schema, ShardDescription, Strategy, TensorLayout, View } from "../types.ts";
 import { BlockCache } from "./blocks.ts";
 import { type DatasetDictionary, openDictionaries } from "./dictionary.ts";
 import { checkStrategy, type ShardPath } from "./path.ts";
-import { checkAgreement, chooseNames } from "./schema.ts";
+import { checkAgreement } from "./schema.ts";
 import { OpenShard } from "./shard.ts";
 import { ShardCache } from "./shards.ts";
 import type { Source } from "./source.ts";
+import { fingerprintOf, rowsOf, surveyOf, tensorSamples } from "./survey.ts";
 
 /** Shards that are open at once, beyond those in use. */
 const DEFAULT_MAX_OPEN_SHARDS = 128;
@@ -208,129 +208,4 @@ function checkOptions({ view = "auto" }: DatasetOptions, maxOpen: number): void 
     new HeadraceError("BAD_OPTION", `${name} is ${String(value)}; it must be ${wanted}`);
   if (!["auto", "rows", "tensors"].includes(view)) throw bad("view", view, "auto, rows or tensors");
   if (!Number.isInteger(maxOpen) || maxOpen < 1) throw bad("maxOpenShards", maxOpen, "a whole number from 1");
-}
-
-/** What is known of a dataset before a batch is planned. */
-interface Survey {
-  readonly view: View;
-  /** Samples of each shard. */
-  readonly counts: readonly number[];
-  /** Bytes of each shard. */
-  readonly lengths: readonly number[];
-  /** The chosen columns. */
-  readonly delivered: Schema;
-  /** Tensors view with chosen tensors. */
-  readonly tensors: ReadonlySet<string> | undefined;
-}
-
-function surveyOf(source: Source, options: DatasetOptions, open: (index: number) => OpenShard): Survey {
-  const asked = options.view ?? "auto";
-  const { manifest } = source;
-  if (manifest !== undefined && (asked === "auto" || asked === manifest.view)) {
-    const counts = manifest.shards.map((shard) => shard.samples);
-    const lengths = manifest.shards.map((shard) => shard.bytes);
-    if (manifest.view === "rows") return rowsSurvey(manifest.schema, counts, lengths, options.columns);
-    if (options.columns === undefined) {
-      return { view: "tensors", counts, lengths, delivered: { columns: [] }, tensors: undefined };
-    }
-  }
-  const descriptions = source.shards.map((_, i) => open(i).description);
-  if (source.index !== undefined) {
-    checkIndexAgainst(source.index, new Map(source.shards.map((shard, i) => [shard.name, descriptions[i]!])));
-  }
-  const view = asked === "auto" ? (manifest?.view ?? chooseView(source, descriptions)) : asked;
-  return view === "tensors"
-    ? tensorsSurvey(source, descriptions, options.columns)
-    : rowsOfAll(source, descriptions, options.columns);
-}
-
-/** Rows where every shard has them; an index file means weights, which are tensors. */
-function chooseView(source: Source, descriptions: readonly ShardDescription[]): View {
-  if (source.index !== undefined) return "tensors";
-  const canBeTensors = descriptions.every((description) => description.tensors !== undefined);
-  return canBeTensors && descriptions.some((description) => description.rows === undefined)
-    ? "tensors"
-    : "rows";
-}
-
-function rowsOfAll(
-  source: Source,
-  descriptions: readonly ShardDescription[],
-  columns: readonly string[] | undefined,
-): Survey {
-  const layouts = descriptions.map((description, i) => rowsOf(description, source.shards[i]!.path));
-  const first = layouts[0]!;
-  layouts.forEach((layout, i) => {
-    checkAgreement(first.schema, source.shards[0]!.path, layout.schema, source.shards[i]!.path, false);
-  });
-  const nullable = new Set(
-    layouts.flatMap((layout) => layout.schema.columns.filter((c) => c.nullable).map((c) => c.name)),
-  );
-  const whole = { columns: first.schema.columns.map((c) => ({ ...c, nullable: nullable.has(c.name) })) };
-  const counts = layouts.map((layout) => layout.numRows);
-  const lengths = descriptions.map((description) => description.byteLength);
-  return rowsSurvey(whole, counts, lengths, columns);
-}
-
-function rowsSurvey(
-  whole: Schema,
-  counts: readonly number[],
-  lengths: readonly number[],
-  wanted: readonly string[] | undefined,
-): Survey {
-  const names = whole.columns.map((column) => column.name);
-  const chosen = new Set(wanted === undefined ? names : chooseNames(names, wanted));
-  const delivered = { columns: whole.columns.filter((column) => chosen.has(column.name)) };
-  return { view: "rows", counts, lengths, delivered, tensors: undefined };
-}
-
-function tensorsSurvey(
-  source: Source,
-  descriptions: readonly ShardDescription[],
-  wanted: readonly string[] | undefined,
-): Survey {
-  const shardOf = new Map<string, string>();
-  descriptions.forEach((description, i) => {
-    const path = source.shards[i]!.path;
-    if (description.tensors === undefined) {
-      throw new HeadraceError(
-        "BAD_OPTION",
-        `${path}: the tensors view is for safetensors, this is ${description.format}`,
-      );
-    }
-    for (const { name } of description.tensors) {
-      const other = shardOf.get(name);
-      if (other !== undefined)
-        throw new HeadraceError("SCHEMA_MISMATCH", `${path}: tensor ${name} is in ${other} too`);
-      shardOf.set(name, path);
-    }
-  });
-  const tensors = wanted === undefined ? undefined : new Set(chooseNames([...shardOf.keys()], wanted));
-  const counts = descriptions.map((description) => tensorSamples(description, tensors).length);
-  const lengths = descriptions.map((description) => description.byteLength);
-  return { view: "tensors", counts, lengths, delivered: { columns: [] }, tensors };
-}
-
-function tensorSamples(
-  description: ShardDescription,
-  wanted: ReadonlySet<string> | undefined,
-): readonly TensorLayout[] {
-  const tensors = description.tensors ?? [];
-  return wanted === undefined ? tensors : tensors.filter((tensor) => wanted.has(tensor.name));
-}
-
-function rowsOf(description: ShardDescription, path: string) {
-  if (description.rows !== undefined) return description.rows;
-  throw new HeadraceError(
-    "NOT_ROWS",
-    `${path}: cannot be seen as rows: ${description.notRows}; use the tensors view`,
-  );
-}
-
-function fingerprintOf(source: Source, survey: Survey): string {
-  const hash = new Bun.CryptoHasher("sha256").update(survey.view);
-  source.shards.forEach((shard, i) => {
-    hash.update(JSON.stringify([shard.name, survey.counts[i], survey.lengths[i]]));
-  });
-  return hash.digest("hex");
 }

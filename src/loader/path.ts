@@ -35,15 +35,15 @@ export function checkStrategy(strategy: string, capabilities: Capabilities): voi
  * Decides for one file. What was asked for is done where the device can at all. Else: a file that is in memory
  * is mapped, since that costs nothing; one that is not is read by lanes, which keep more requests on their way
  * than page faults do, and leave no fault to the GPU; one beyond what the device can keep resident is read, since
- * a device may make the whole of a mapping resident when it first uses it. Nothing streams unasked: nobody has
- * shown that to be faster.
+ * a device may make the whole of a mapping resident when it first uses it. A device with memory of its own does not:
+ * there a mapping stays in the host's. Nothing streams unasked: nobody has shown that to be faster.
  */
 export function choosePath(asked: Strategy | "auto", device: Capabilities, file: DeviceFile): ShardPath {
   if (asked === "read" || asked === "stream") return { strategy: asked, reason: ASKED };
   if (!device.canMap) return { strategy: "read", reason: "the device does not map files" };
   if (file.byteLength === 0) return { strategy: "read", reason: "the file is empty" };
   if (asked === "map") return { strategy: "map", reason: ASKED };
-  if (file.byteLength > device.workingSet) {
+  if (device.unifiedMemory && file.byteLength > device.workingSet) {
     return { strategy: "read", reason: "larger than what the device can keep resident" };
   }
   const resident = file.residentPart?.();

@@ -1,5 +1,6 @@
 /** A batch between being asked for and being handed out. */
 import type { Ticket } from "../device/device.ts";
+import { HeadraceError } from "../errors.ts";
 import type { Step } from "../plan/sampler.ts";
 import type { Segment } from "./arena.ts";
 import type { Assembled } from "./assemble.ts";
@@ -13,6 +14,21 @@ export interface Pending {
   readonly segment: Segment;
   readonly assembled: Assembled | undefined;
   readonly ticket: Ticket | undefined;
+  /** That the ticket stands for. */
+  readonly numRequests: number;
   readonly after: Cursor;
   readonly error: unknown;
+}
+
+/** Why a batch's bytes did not come in time, in words of the batch: tickets mean nothing to who asked for it. */
+export function lateBatch(pending: Pending, timeoutMs: number | undefined, cause: unknown): HeadraceError {
+  const shards = [...(pending.assembled?.pins.shards ?? [])];
+  const copied = shards.filter(({ path }) => path.strategy !== "map");
+  const from = copied.length > 0 ? copied : shards;
+  const ways = [...new Set(from.map(({ path }) => path.strategy))].join(" and ");
+  const more = from.length > 1 ? ` and ${from.length - 1} more` : "";
+  const { title, numRequests } = pending;
+  const requests = numRequests === 1 ? "its request has" : `its ${numRequests} requests have`;
+  const text = `${title}: ${requests} not ended within ${timeoutMs} ms (${ways}, ${from[0]?.file.path}${more}); raise timeoutMs, or see what holds up the disk`;
+  return new HeadraceError("TIMED_OUT", text, { cause });
 }

@@ -245,7 +245,8 @@ describe("a disk that fails", () => {
       prefetch: 1,
     });
     const started = performance.now();
-    const before = await idsUntil(one.loader, "TIMED_OUT");
+    const words = ["batch 0:", " not ended within 60 ms (read, ", "a.safetensors); raise timeoutMs"];
+    const before = await idsUntil(one.loader, "TIMED_OUT", ...words);
     expect(performance.now() - started).toBeLessThan(350);
     const after: number[] = [];
     // The memory of the read that hangs is no one else's before it has ended.

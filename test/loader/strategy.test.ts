@@ -2,7 +2,14 @@
 import { describe, expect, test } from "bun:test";
 import { closeSync, fsyncSync, openSync } from "node:fs";
 import { type Device, isDeclined } from "../../src/device/device.ts";
-import { Loader, type OpenOptions, openDataset, openDevice, type ShardPath } from "../../src/index.ts";
+import {
+  HeadraceError,
+  Loader,
+  type OpenOptions,
+  openDataset,
+  openDevice,
+  type ShardPath,
+} from "../../src/index.ts";
 import { writeArrowDataset } from "./arrow-files.ts";
 import { openTestDevice } from "./device.ts";
 import { type Differences, type Double, double } from "./doubles.ts";
@@ -99,6 +106,29 @@ describe("stream", () => {
     );
   });
 
+  test("a batch that comes too late is named, with the stream that it waited for", async () => {
+    writeDataset(temp, [30, 30], SMALL_SPECS);
+    await using host = openTestDevice();
+    const { device } = double(host, canStream);
+    const createQueue = device.createQueue.bind(device);
+    device.createQueue = () => {
+      const queue = createQueue();
+      const completion = queue.completion.bind(queue);
+      queue.completion = async (ticket) => ({
+        ...(await completion(ticket)),
+        error: new HeadraceError("TIMED_OUT", `ticket ${ticket} has not ended within 9 ms`),
+      });
+      return queue;
+    };
+    const options = { strategy: "stream", batchSize: 40, timeoutMs: 9 } as const;
+    using dataset = openDataset(temp(), device, options);
+    await using loader = new Loader(dataset, device, options);
+    const late =
+      /^batch 0:0: its \d+ requests have not ended within 9 ms \(stream, .*safetensors and 1 more\); raise/;
+    const next = loader[Symbol.asyncIterator]().next();
+    await expect(next).rejects.toMatchObject({ code: "TIMED_OUT", message: expect.stringMatching(late) });
+  });
+
   test("a stream that cannot be opened leaves nothing open", async () => {
     writeDataset(temp, [10], SMALL_SPECS);
     await using host = openDevice("host");
@@ -134,6 +164,14 @@ describe("auto", () => {
     writeDataset(temp, [20], SMALL_SPECS);
     const { paths } = await load({ residentPart: () => undefined });
     expect(paths[0]).toEqual([{ strategy: "map", reason: "the device maps it" }]);
+  });
+
+  test("maps what is larger than a working set that is not the host's: mappings are in the host's memory", async () => {
+    writeDataset(temp, [20], SMALL_SPECS);
+    await using host = openTestDevice();
+    const capabilities = { workingSet: 1000, unifiedMemory: false };
+    using dataset = openDataset(temp(), double(host, { residentPart: () => 1, capabilities }).device);
+    expect(waysOf([...dataset.paths.values()])).toEqual(["map"]);
   });
 
   test("reads what the device could not keep resident, cannot map, or declines to map", async () => {

@@ -2,12 +2,14 @@
 import { SyntaxKind } from "typescript/unstable/ast";
 import { createScanner } from "typescript/unstable/ast/scanner";
 
-/** One import, export from, dynamic import or worker address. */
+/** One import, export from, dynamic import, `require` or worker address. */
 export interface Import {
   /** As it is written. */
   readonly specifier: string;
   /** Whether it vanishes when types are stripped. */
   readonly typeOnly: boolean;
+  /** Whether it is loaded where the code comes by, by `require`. */
+  readonly late: boolean;
   readonly line: number;
 }
 
@@ -100,10 +102,12 @@ function importsOf(tokens: readonly Token[]): Import[] {
   const imports: Import[] = [];
   tokens.forEach((token, i) => {
     const next = tokens[i + 1];
-    const add = (at: number, typeOnly: boolean) =>
-      imports.push({ specifier: tokens[at]!.value, typeOnly, line: token.line });
-    if (token.text === "import" && next?.text === "(" && isString(tokens[i + 2]?.kind ?? 0))
-      add(i + 2, false);
+    const add = (at: number, typeOnly: boolean, late = false) =>
+      imports.push({ specifier: tokens[at]!.value, typeOnly, late, line: token.line });
+    if (token.text === "require" && next?.text === "(" && isString(tokens[i + 2]?.kind ?? 0))
+      add(i + 2, false, true);
+    else if (token.text === "import" && next?.text === "(" && isString(tokens[i + 2]?.kind ?? 0))
+      add(i + 2, tokens[i - 1]?.text === "typeof");
     else if (token.text === "import" && next !== undefined && isString(next.kind)) add(i + 1, false);
     else if ((token.text === "import" || token.text === "export") && next?.text !== ".") {
       const from = clauseEnd(tokens, i + 1);

@@ -10,6 +10,7 @@ import {
   checkFileLines,
   checkFunctionLines,
   checkGlobals,
+  checkLate,
   documentedCodes,
   LONG_FUNCTION_LINES,
   unusedCodes,
@@ -43,6 +44,13 @@ describe("the repository", () => {
 
   test("imports point one way", () => expect(checkArrows(source)).toEqual([]));
   test("imports run in no circle", () => expect(checkCycles([...source, ...scripts, ...tests])).toEqual([]));
+  test("only the opener of devices loads others late", () => {
+    expect(checkLate([...source, ...scripts, ...tests])).toEqual([]);
+    const { imports } = source.find(({ path }) => path === "src/device/open.ts")!;
+    const concrete = imports.filter(({ specifier, typeOnly }) => !typeOnly && /metal|cuda/.test(specifier));
+    expect(concrete.length).toBeGreaterThan(2);
+    expect(concrete.filter(({ late }) => !late)).toEqual([]);
+  });
   test("pure layers reach nothing outside, and only the cli prints", () =>
     expect(checkGlobals(source)).toEqual([]));
   test("only the public API passes things on", () => expect(checkBarrels(source)).toEqual([]));
@@ -139,6 +147,7 @@ describe("arrows", () => {
     ['export type * from "../plan/a.ts";'],
     ['import {\n  a,\n  b,\n} from "../plan/a.ts";'],
     ['const a = await import("../plan/a.ts");'],
+    ['const a = require("../plan/a.ts");'],
     ['type A = import("../plan/a.ts").A;'],
     ['new Worker(new URL("../plan/a.ts", import.meta.url));'],
     [`const a = /"\\/*'/.test(\`\${{ a: "}" }}\`); import { b } from "../plan/a.ts";`],
@@ -215,6 +224,12 @@ describe("circles", () => {
     };
     expect(checkCycles(files(diamond))).toEqual([]);
   });
+});
+
+test("what is required is found, but where devices are opened", () => {
+  const late = 'const a = () => require("./host/a.ts") as typeof import("./host/a.ts");';
+  expect(checkLate(files({ "src/device/open.ts": late }))).toEqual([]);
+  expect(checkLate(files({ "src/device/b.ts": late }))).toEqual(["src/device/b.ts:1: requires ./host/a.ts"]);
 });
 
 describe("globals", () => {

@@ -120,6 +120,17 @@ function valueTargets(module: Module): string[] {
   return module.imports.flatMap((one) => (one.typeOnly ? [] : (targetOf(module, one) ?? [])));
 }
 
+/** Files that load others by `require`, but for the one that opens devices: elsewhere imports say it. */
+export function checkLate(modules: readonly Module[]): string[] {
+  return modules
+    .filter(({ path }) => path !== "src/device/open.ts")
+    .flatMap(({ path, imports }) =>
+      imports
+        .filter(({ late }) => late)
+        .map(({ line, specifier }) => `${path}:${line}: requires ${specifier}`),
+    );
+}
+
 /** Clocks, disks and prints in pure layers, and `console` outside the cli. */
 export function checkGlobals(modules: readonly Module[]): string[] {
   return modules.flatMap((module) => {

@@ -11,7 +11,7 @@ import { createFaultCounters } from "../host/faults.ts";
 import { InlineCopies } from "../host/inline.ts";
 import { Lanes } from "../host/lanes.ts";
 import { HostQueue } from "../host/queue.ts";
-import { type FaultPlan, Syscalls } from "../host/syscalls.ts";
+import { Syscalls } from "../host/syscalls.ts";
 import { CudaContext } from "./context.ts";
 import { initDriver, openDriver } from "./driver.ts";
 import { CudaExecutor } from "./execute.ts";
@@ -26,7 +26,7 @@ import {
   readCudaInfo,
   readFreeMemory,
 } from "./info.ts";
-import { type CudaLaneExtra, CudaOp, slicesLength } from "./lane-ops.ts";
+import { type CudaLaneExtra, slicesLength } from "./lane-ops.ts";
 import { Launcher } from "./launch.ts";
 import { CudaMemory } from "./memory.ts";
 import { type CudaOptions, type CudaSettings, resolveOptions } from "./options.ts";
@@ -49,6 +49,8 @@ interface Opened {
   readonly lanes: Lanes;
   readonly registrar: Registrar;
   readonly memory: CudaMemory;
+  /** Resolves when lanes and registrar have started. */
+  readonly ready: Promise<unknown>;
   /** Address of the lanes' slices, and their length. */
   readonly slices: number;
   readonly slicesBytes: number;
@@ -103,6 +105,15 @@ export class CudaDevice extends EngineDevice {
       ...this.#context.fileWays?.facts,
       ...(registrar.broken === undefined ? {} : { registrationBroken: registrar.broken }),
     };
+  }
+
+  async ready(): Promise<void> {
+    this.#context.began();
+    try {
+      await this.#opened.ready;
+    } finally {
+      this.#context.finished();
+    }
   }
 
   protected override createExecutor(): Executor {
@@ -198,33 +209,9 @@ export function openCuda(options: CudaOptions = {}): CudaDevice {
     settings.lanes * slicesLength(settings.sliceBuffers, settings.pieceBytes, syscalls.pageSize);
   const slices = syscalls.mapAnonymous(slicesBytes);
   if (slices < 0) {
-    throw new HeadraceError(
-      "OUT_OF_MEMORY",
-      `device cuda: no address space for ${slicesBytes} bytes of slices`,
-    );
+    const text = `device cuda: no address space for ${slicesBytes} bytes of slices`;
+    throw new HeadraceError("OUT_OF_MEMORY", text);
   }
-  let context: CudaContext | undefined;
-  try {
-    context = CudaContext.create(driver, info.name, info.device, syscalls);
-    return assemble({ context, info, settings, syscalls, slices, slicesBytes }, faults);
-  } catch (error) {
-    context?.fileWays?.close();
-    context?.destroy();
-    syscalls.unmap(slices, slicesBytes);
-    throw error;
-  }
-}
-
-/** Makes the device of a new context. Throws `DEVICE_LOST`, `DEVICE_FAILED`; then only the context has to go. */
-function assemble(
-  parts: Omit<Opened, "lanes" | "registrar" | "memory">,
-  faults: FaultPlan | undefined,
-): CudaDevice {
-  const { context, info, settings, slices } = parts;
-  const { driver } = context;
-  context.use();
-  const fileWays = new FileWays(settings);
-  context.fileWays = fileWays;
   const registration = mappingRegistration(info);
   const registrar = new Registrar({
     library: driver.path,
@@ -233,22 +220,7 @@ function assemble(
     budget: settings.mapBudget,
     flags: registration.flags,
   });
-  const memory = new CudaMemory({
-    context,
-    registrar,
-    mappingRefused: registration.refused,
-    mappingFlags: registration.flags,
-  });
-  const extra: CudaLaneExtra = {
-    library: driver.path,
-    context: context.handle,
-    sliceBuffers: settings.sliceBuffers,
-    sliceBytes: settings.pieceBytes,
-    slices,
-    cufile: fileWays.cufile,
-    upload: createStream(context),
-    download: createStream(context),
-  };
+  let extra: CudaLaneExtra | undefined;
   const lanes = new Lanes({
     numLanes: settings.lanes,
     numEntries: settings.ringEntries,
@@ -256,14 +228,45 @@ function assemble(
     pieceBytes: settings.pieceBytes,
     faults,
     worker: new URL("./lane-worker.ts", import.meta.url),
-    readOp: CudaOp.upload,
-    extra,
+    extra: () => extra,
   });
-  return new CudaDevice({ ...parts, lanes, registrar, memory });
+  // The Workers start while the driver makes the context, which takes longer.
+  lanes.spawn();
+  if (registration.refused === undefined && settings.mapBudget >= settings.windowBytes) registrar.start();
+  let context: CudaContext | undefined;
+  try {
+    context = CudaContext.create(driver, info.name, info.device, syscalls);
+    context.use();
+    context.fileWays = new FileWays(settings);
+    extra = laneExtra(context, settings, slices);
+    const ready = Promise.all([lanes.warm(), registrar.ready]);
+    const { refused: mappingRefused, flags: mappingFlags } = registration;
+    const memory = new CudaMemory({ context, registrar, mappingRefused, mappingFlags });
+    const parts = { context, info, settings, syscalls, lanes, registrar, memory, ready };
+    return new CudaDevice({ ...parts, slices, slicesBytes });
+  } catch (error) {
+    void lanes.close();
+    void registrar.close();
+    context?.fileWays?.close();
+    context?.destroy();
+    syscalls.unmap(slices, slicesBytes);
+    throw error;
+  }
 }
 
-/** Owned by the context, with which it goes. */
-function createStream(context: CudaContext): number {
+function laneExtra(context: CudaContext, settings: CudaSettings, slices: number): CudaLaneExtra {
   const { symbols } = context.driver;
-  return context.make("cuStreamCreate", (out) => symbols.cuStreamCreate(out, STREAM_NON_BLOCKING));
+  const createStream = () =>
+    context.make("cuStreamCreate", (out) => symbols.cuStreamCreate(out, STREAM_NON_BLOCKING));
+  return {
+    library: context.driver.path,
+    context: context.handle,
+    sliceBuffers: settings.sliceBuffers,
+    sliceBytes: settings.pieceBytes,
+    slices,
+    cufile: context.fileWays?.cufile,
+    // Owned by the context, with which they go.
+    upload: createStream(),
+    download: createStream(),
+  };
 }

@@ -7,7 +7,7 @@ import {
   type Running,
   type StepEnd,
 } from "../host/execute.ts";
-import type { JobFailure, LaneRun, LaneSet } from "../host/lanes.ts";
+import type { JobFailure, LaneRun, LaneSet } from "../host/jobs.ts";
 import type { MoveStep, Program, WorkStep } from "../host/program.ts";
 import { ENTRY } from "../host/ring.ts";
 import { GpuRun, type GpuRunParts } from "./gpu-run.ts";

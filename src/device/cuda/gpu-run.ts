@@ -4,7 +4,7 @@
  */
 import { HeadraceError } from "../../errors.ts";
 import type { Running, StepEnd } from "../host/execute.ts";
-import type { LaneRun } from "../host/lanes.ts";
+import type { LaneRun } from "../host/jobs.ts";
 import type { ResolvedDispatch } from "../host/pipeline.ts";
 import type { CudaContext } from "./context.ts";
 import type { Launcher } from "./launch.ts";

@@ -3,7 +3,7 @@
  * one is written to a file the next comes from the device.
  */
 import { DEFERRED, Lane, type LaneStart } from "../host/lane.ts";
-import { Failure, Field } from "../host/ring.ts";
+import { Failure, Field, LaneOp } from "../host/ring.ts";
 import { gdsRead, openCuFile } from "./gds.ts";
 import { type CudaLaneExtra, CudaOp, DRIVER_FAILURE, wayNumbers } from "./lane-ops.ts";
 import { type Slice, Slices } from "./slices.ts";
@@ -14,18 +14,26 @@ const DIRECT_ALIGNMENT = 4096;
 export class CudaLane extends Lane {
   readonly #extra: CudaLaneExtra;
   readonly #index: number;
-  #made: Slices | undefined;
+  #slices: Slices;
   #cufile: ReturnType<typeof openCuFile> | undefined;
 
   constructor(start: LaneStart) {
     super(start);
     this.#extra = start.extra as CudaLaneExtra;
     this.#index = start.index;
+    // Pinning takes milliseconds, which the first piece would wait for.
+    this.#slices = new Slices(this.#extra, this.#index, this.syscalls);
+  }
+
+  /** Whether there are slices: what kept them from being made may be over. */
+  #hasSlices(): boolean {
+    if (this.#slices.failed !== 0) this.#slices = new Slices(this.#extra, this.#index, this.syscalls);
+    return this.#slices.failed === 0;
   }
 
   protected override runOther(at: number): number {
     switch (this.taken[at]) {
-      case CudaOp.upload:
+      case LaneOp.upload:
         return this.#upload(at);
       case CudaOp.download:
         return this.#download(at);
@@ -35,25 +43,16 @@ export class CudaLane extends Lane {
   }
 
   protected override tookAll(): void {
-    const slices = this.#made;
-    if (slices === undefined) return;
+    const slices = this.#slices;
     if (slices.current !== undefined) this.#send(slices.current);
     while (slices.oldest !== undefined && slices.isDone(slices.oldest)) this.#finish(slices.oldest);
   }
 
   protected override settle(): boolean {
-    const oldest = this.#made?.oldest;
+    const oldest = this.#slices.oldest;
     if (oldest === undefined) return false;
     this.#finish(oldest);
     return true;
-  }
-
-  get #slices(): Slices {
-    // What failed once may work now.
-    if (this.#made === undefined || this.#made.failed !== 0) {
-      this.#made = new Slices(this.#extra, this.#index, this.syscalls);
-    }
-    return this.#made;
   }
 
   /** Puts the bytes of an entry into a slice, behind those that go to the place before its own. */
@@ -62,8 +61,8 @@ export class CudaLane extends Lane {
     const length = taken[at + Field.byteLength]!;
     const target = taken[at + Field.target]!;
     if (this.#gdsRead(at)) return length;
+    if (!this.#hasSlices()) return this.fail(at, DRIVER_FAILURE - this.#slices.failed, 0);
     const slices = this.#slices;
-    if (slices.failed !== 0) return this.fail(at, DRIVER_FAILURE - slices.failed, 0);
     let slice = slices.current;
     if (
       slice !== undefined &&
@@ -88,7 +87,7 @@ export class CudaLane extends Lane {
     if (handle === 0 || this.#extra.cufile === undefined) return false;
     if (this.#cufile === undefined) {
       // The lane's thread has the context from here on.
-      if (this.#slices.failed !== 0) return false;
+      if (!this.#hasSlices()) return false;
       this.#cufile = openCuFile({ library: this.#extra.cufile });
     }
     if ("declined" in this.#cufile) return false;
@@ -136,8 +135,8 @@ export class CudaLane extends Lane {
 
   /** Has the bytes of an entry come from the device; they are written to the file when they are there. */
   #download(at: number): number {
+    if (!this.#hasSlices()) return this.fail(at, DRIVER_FAILURE - this.#slices.failed, 0);
     const slices = this.#slices;
-    if (slices.failed !== 0) return this.fail(at, DRIVER_FAILURE - slices.failed, 0);
     if (slices.current !== undefined) this.#send(slices.current);
     const slice = this.#take(0);
     slice.entries.push(this.#entry(at));

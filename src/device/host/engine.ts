@@ -3,6 +3,7 @@
  * and the order in which all of it is closed.
  */
 import { HeadraceError } from "../../errors.ts";
+import { Closing } from "../common/closing.ts";
 import { checkOpening } from "../common/files.ts";
 import { type Closable, OpenSet } from "../common/open-set.ts";
 import type {
@@ -38,7 +39,7 @@ export interface EngineParts {
 }
 
 /** A device over the engine. Each says what runs its queues' steps and compiles its kernels. */
-export abstract class EngineDevice implements Device {
+export abstract class EngineDevice extends Closing implements Device {
   readonly capabilities: Capabilities;
   protected readonly context: HostContext;
   protected readonly shared: QueueShared;
@@ -46,9 +47,9 @@ export abstract class EngineDevice implements Device {
   readonly #memory: HostMemory;
   readonly #queues = new Set<DeviceQueue>();
   readonly #others = new OpenSet<Closable>();
-  #closing: Promise<void> | undefined;
 
   constructor({ capabilities, context, memory, createProgram }: EngineParts) {
+    super();
     this.capabilities = capabilities;
     this.context = context;
     this.#memory = memory;
@@ -130,24 +131,11 @@ export abstract class EngineDevice implements Device {
     return sequence;
   }
 
-  close(): Promise<void> {
-    this.#closing ??= this.#close();
-    return this.#closing;
-  }
-
-  [Symbol.dispose](): void {
-    void this.close();
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.close();
-  }
-
   protected newQueue(onClose: () => void): DeviceQueue {
     return new HostQueue(this.shared, this.createExecutor(), onClose);
   }
 
-  async #close(): Promise<void> {
+  protected override async end(): Promise<void> {
     this.context.closed = true;
     const queues = [...this.#queues].map((queue) => queue.close());
     this.#others.closeAll();

@@ -4,7 +4,7 @@ import { HeadraceError } from "../../errors.ts";
 import { errnoError } from "../common/errors.ts";
 import { shortReadError, shrunkError } from "../common/files.ts";
 import type { InlineCopies } from "./inline.ts";
-import type { JobFailure, LaneSet } from "./lanes.ts";
+import type { JobFailure, LaneSet } from "./jobs.ts";
 import { runDispatch } from "./pipeline.ts";
 import type { MoveStep, Program, WorkStep } from "./program.ts";
 import { ENTRY, Failure, Field, LaneOp } from "./ring.ts";

@@ -1,5 +1,5 @@
 /** Brings pages of mappings into memory ahead of their use, by the lanes. */
-import type { LaneRun, LaneSet } from "./lanes.ts";
+import type { LaneRun, LaneSet } from "./jobs.ts";
 import type { Region } from "./memory.ts";
 import { ENTRY, Field, LaneOp } from "./ring.ts";
 

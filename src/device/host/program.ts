@@ -8,7 +8,7 @@ import { FIELDS, Op, type RequestList } from "../requests.ts";
 import type { HostContext } from "./context.ts";
 import type { HostSequence } from "./dispatch.ts";
 import type { HostEvent } from "./event.ts";
-import { cutsInto } from "./lanes.ts";
+import { cutsInto } from "./jobs.ts";
 import { BUFFER, DISPATCH, EVENT, FILE, Objects, SEQUENCE, WRITABLE } from "./objects.ts";
 import type { ResolvedDispatch } from "./pipeline.ts";
 import { ENTRY, Field } from "./ring.ts";

@@ -1,5 +1,6 @@
 /** The queue: submissions in, completions by ticket out. */
 import type { HeadraceError } from "../../errors.ts";
+import { Closing } from "../common/closing.ts";
 import { closedError } from "../common/errors.ts";
 import { checkTimeout, early, Tickets } from "../common/tickets.ts";
 import type { Completion, DeviceQueue, SubmitOptions, Ticket } from "../device.ts";
@@ -40,15 +41,15 @@ export class ReadyList {
   }
 }
 
-export class HostQueue implements DeviceQueue {
+export class HostQueue extends Closing implements DeviceQueue {
   readonly #shared: QueueShared;
   readonly #onClose: () => void;
   readonly #runner: Runner;
   readonly #tickets = new Tickets<Submission>();
   readonly #programs: Program[] = [];
-  #closing: Promise<void> | undefined;
 
   constructor(shared: QueueShared, executor: Executor, onClose: () => void) {
+    super();
     this.#shared = shared;
     this.#onClose = onClose;
     this.#runner = {
@@ -99,20 +100,7 @@ export class HostQueue implements DeviceQueue {
     for (const submission of this.#tickets.open()) submission.end(error);
   }
 
-  close(): Promise<void> {
-    this.#closing ??= this.#close();
-    return this.#closing;
-  }
-
-  [Symbol.dispose](): void {
-    void this.close();
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.close();
-  }
-
-  async #close(): Promise<void> {
+  protected override async end(): Promise<void> {
     const open = this.#tickets.open();
     for (const submission of open) submission.end(early.closed(submission.ticket));
     this.#onClose();
@@ -131,6 +119,6 @@ export class HostQueue implements DeviceQueue {
 
   #assertOpen(): void {
     this.#shared.context.assertOpen();
-    if (this.#closing !== undefined) throw closedError("the queue");
+    if (this.isClosing) throw closedError("the queue");
   }
 }

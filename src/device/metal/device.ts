@@ -1,6 +1,7 @@
 /** The Metal device: everything that touches bytes is done by the library, and this folder speaks to it. */
 import { HeadraceError } from "../../errors.ts";
 import { portableHeader } from "../../kernels/portable.ts";
+import { Closing } from "../common/closing.ts";
 import { checkOpening } from "../common/files.ts";
 import type {
   Capabilities,
@@ -27,7 +28,7 @@ import { createMetalEvent, type MetalEvent } from "./event.ts";
 import { MetalFile, openMetalFile } from "./file.ts";
 import { createAddressTable, createMetalHeap } from "./heap.ts";
 import { capabilitiesOf, type DeviceInfo, factsOf, isStandIn, readDeviceInfo } from "./info.ts";
-import { loadLibrary, type MetalLibrary } from "./library.ts";
+import { loadLibrary, type MetalLibrary, namedLibrary } from "./library.ts";
 import { createMetalBuffer, mapMetalFile } from "./memory.ts";
 import { encodeOptions, type MetalOptions, ordinalOf } from "./options.ts";
 import { MetalCompiler } from "./pipeline.ts";
@@ -44,7 +45,7 @@ interface Opened {
   readonly info: DeviceInfo;
 }
 
-export class MetalDevice implements Device {
+export class MetalDevice extends Closing implements Device {
   readonly capabilities: Capabilities;
   readonly #context: MetalContext;
   readonly #library: MetalLibrary;
@@ -59,9 +60,9 @@ export class MetalDevice implements Device {
   /** Where promises wait for events; made when first needed. */
   #background: MetalQueue | undefined;
   #compressing: MetalQueue | undefined;
-  #closing: Promise<void> | undefined;
 
   constructor({ library, handle, wakeFd, info }: Opened, options: MetalOptions) {
+    super();
     this.capabilities = capabilitiesOf(info);
     this.#library = library;
     this.#options = options;
@@ -158,20 +159,7 @@ export class MetalDevice implements Device {
     return createMetalSequence(this.#context, calls);
   }
 
-  close(): Promise<void> {
-    this.#closing ??= this.#close();
-    return this.#closing;
-  }
-
-  [Symbol.dispose](): void {
-    void this.close();
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.close();
-  }
-
-  async #close(): Promise<void> {
+  protected override async end(): Promise<void> {
     const context = this.#context;
     context.closed = true;
     const queues = [...this.#queues].map((queue) => queue.close());
@@ -208,6 +196,18 @@ export class MetalDevice implements Device {
     if (error?.code === "CANCELLED")
       throw new HeadraceError("CLOSED", "the event is closed", { cause: error });
     if (error !== undefined) throw error;
+  }
+}
+
+/** Opens the Metal device, or gives undefined where it is not to be had here and nobody named a library. Throws as
+ * {@link openMetal} otherwise: what was named is not passed over in silence. */
+export function openFoundMetal(options: MetalOptions = {}): MetalDevice | undefined {
+  try {
+    return openMetal(options);
+  } catch (error) {
+    const missing = error instanceof HeadraceError && error.code === "DEVICE_UNAVAILABLE";
+    if (missing && namedLibrary(options.library) === undefined) return undefined;
+    throw error;
   }
 }
 

@@ -32,10 +32,15 @@ export function loadLibrary(option: string | undefined): MetalLibrary {
   return { ...library, named };
 }
 
+/** The library that `option` or else the environment names; an empty name is none. */
+export function namedLibrary(option: string | undefined): string | undefined {
+  return (option ?? process.env[VARIABLE]) || undefined;
+}
+
 /** Where the library is; looks at no more than whether it is there. */
 export function findLibrary(option: string | undefined): { readonly path: string; readonly named: boolean } {
-  const wanted = option ?? process.env[VARIABLE];
-  if (wanted !== undefined && wanted !== "") {
+  const wanted = namedLibrary(option);
+  if (wanted !== undefined) {
     const path = resolve(wanted);
     if (isFile(path)) return { path, named: true };
     const by = option === undefined ? `${VARIABLE} names it` : "option library names it";

@@ -1,5 +1,6 @@
 /** The queue: submissions go to the library in one call, and its rows become completions. */
 import type { HeadraceError } from "../../errors.ts";
+import { Closing } from "../common/closing.ts";
 import { closedError } from "../common/errors.ts";
 import { checkTimeout, early, OpenTicket, startDeadline, Tickets } from "../common/tickets.ts";
 import type { Completion, DeviceQueue, SubmitOptions, Ticket } from "../device.ts";
@@ -48,7 +49,7 @@ class MetalTicket extends OpenTicket {
   }
 }
 
-export class MetalQueue implements DeviceQueue, RowReader {
+export class MetalQueue extends Closing implements DeviceQueue, RowReader {
   readonly #shared: QueueShared;
   readonly #handle: number;
   readonly #background: boolean;
@@ -56,10 +57,10 @@ export class MetalQueue implements DeviceQueue, RowReader {
   readonly #tickets = new Tickets<MetalTicket>();
   /** The row of a submission that ended within the call. */
   readonly #endedRow = new Float64Array(new ArrayBuffer(ROW * 8));
-  #closing: Promise<void> | undefined;
 
   /** A `background` queue does not keep the process alive. Throws `OUT_OF_MEMORY`, `DEVICE_LOST`. */
   constructor(shared: QueueShared, background: boolean, onClose: () => void) {
+    super();
     this.#shared = shared;
     this.#background = background;
     this.#onClose = onClose;
@@ -133,19 +134,6 @@ export class MetalQueue implements DeviceQueue, RowReader {
     this.#stop(this.#tickets.find(ticket), Status.CANCELLED, early.cancelled(ticket));
   }
 
-  close(): Promise<void> {
-    this.#closing ??= this.#close();
-    return this.#closing;
-  }
-
-  [Symbol.dispose](): void {
-    void this.close();
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.close();
-  }
-
   /** Takes one row of this queue's. */
   readRow(rows: Float64Array, at: number): void {
     const ticket = rows[at + Row.ticket]!;
@@ -196,7 +184,7 @@ export class MetalQueue implements DeviceQueue, RowReader {
     return explain(status, known ? error.message : "", rows[at + Row.osErrno]!, paths);
   }
 
-  async #close(): Promise<void> {
+  protected override async end(): Promise<void> {
     const { context, completions } = this.#shared;
     const open = this.#tickets.open();
     for (const ticket of open) ticket.reason ??= early.closed(ticket.ticket);
@@ -208,7 +196,7 @@ export class MetalQueue implements DeviceQueue, RowReader {
 
   #assertOpen(): void {
     this.#shared.context.assertOpen();
-    if (this.#closing !== undefined) throw closedError("the queue");
+    if (this.isClosing) throw closedError("the queue");
   }
 }
 

@@ -1,5 +1,5 @@
 /** Lanes that move nothing: every job ends well, a moment later. */
-import type { Job, JobEnd, LaneRun, LaneSet } from "../host/lanes.ts";
+import type { Job, JobEnd, LaneRun, LaneSet } from "../host/jobs.ts";
 import { ENTRY, Field } from "../host/ring.ts";
 
 export class NullLanes implements LaneSet {

@@ -17,6 +17,7 @@ import {
   patternPart,
   soon,
   theMock,
+  until,
   WINDOW,
   withCuda,
 } from "./cuda-rig.ts";
@@ -202,7 +203,7 @@ describeOverMock("the CUDA device, when the driver fails", () => {
     });
   });
 
-  test("a call that fails when the device is opened says so, and leaves nothing behind", () => {
+  test("a call that fails when the device is opened says so, and leaves nothing behind", async () => {
     const { mock, path } = theMock();
     const opening = [
       "cuInit",
@@ -221,7 +222,7 @@ describeOverMock("the CUDA device, when the driver fails", () => {
       for (let nth = 1, failed = true; failed; nth++) {
         mock.reset();
         mock.setFaults([{ call, nth, code: UNKNOWN }]);
-        const tried = tryOpening(path);
+        const tried = await tryOpening(path);
         failed = tried !== undefined;
         if (nth === 1) expect(`${call} ${failed}`).toBe(`${call} true`);
         if (tried === undefined) continue;
@@ -281,11 +282,15 @@ async function loseContext(
   await soon("close", device.close());
 }
 
-function tryOpening(path: string): HeadraceError | undefined {
+async function tryOpening(path: string): Promise<HeadraceError | undefined> {
+  const { mock } = theMock();
   try {
-    void openCuda({ library: path, nvrtc: path }).close();
+    await openCuda({ library: path, nvrtc: path, lanes: 2 }).close();
     return undefined;
   } catch (error) {
+    // Workers were on their way by then.
+    await until(() => mock.live().contexts === 0);
+    await Bun.sleep(15);
     if (error instanceof HeadraceError) return error;
     throw error;
   }

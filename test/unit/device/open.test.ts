@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { isDeclined } from "../../../src/device/device.ts";
 import { openNull } from "../../../src/device/null/device.ts";
-import { DEVICE_NAMES, openDevice } from "../../../src/device/open.ts";
+import { DEVICE_NAMES, type OpenDeviceOptions, openDevice } from "../../../src/device/open.ts";
 import { RequestList } from "../../../src/device/requests.ts";
 
 const withCode = (code: string) => expect.objectContaining({ code });
@@ -28,6 +28,22 @@ describe("openDevice", () => {
     expect(() => openDevice("gpu")).toThrow(DEVICE_NAMES.join(", "));
   });
 
+  test.skipIf(process.platform === "darwin")(
+    "auto on Apple silicon: host without a library, but not where one is named that cannot be used",
+    () => {
+      const auto = (options: OpenDeviceOptions, variable: string | undefined) => () =>
+        asAppleSilicon(variable, () => openDevice("auto", options));
+      // Here the host device fails, for want of macOS's C library: that it was tried is what counts.
+      for (const unnamed of [undefined, ""]) expect(auto({}, unnamed)).toThrow(/^host device: /);
+      const unavailable = (text: string) =>
+        expect.objectContaining({ code: "DEVICE_UNAVAILABLE", message: expect.stringContaining(text) });
+      expect(auto({}, "/nowhere")).toThrow(unavailable("HEADRACE_METAL_LIBRARY names it"));
+      expect(auto({}, import.meta.path)).toThrow(unavailable("no library of this system"));
+      expect(auto({ library: "/nowhere" }, undefined)).toThrow(unavailable("option library names it"));
+      expect(auto({ ordinal: -1 }, undefined)).toThrow(withCode("BAD_OPTION"));
+    },
+  );
+
   test.each([
     [{ lanes: 0 }],
     [{ lanes: 65 }],
@@ -42,6 +58,24 @@ describe("openDevice", () => {
     expect(() => openDevice("host", options)).toThrow(withCode("BAD_OPTION"));
   });
 });
+
+/** Runs `work` as if this were a Mac, with the variable that names the library of `metal`. */
+function asAppleSilicon<T>(library: string | undefined, work: () => T): T {
+  const { platform, arch } = process;
+  const before = process.env.HEADRACE_METAL_LIBRARY;
+  const become = (platform: string, arch: string, variable: string | undefined) => {
+    Object.defineProperty(process, "platform", { value: platform });
+    Object.defineProperty(process, "arch", { value: arch });
+    if (variable === undefined) delete process.env.HEADRACE_METAL_LIBRARY;
+    else process.env.HEADRACE_METAL_LIBRARY = variable;
+  };
+  become("darwin", "arm64", library);
+  try {
+    return work();
+  } finally {
+    become(platform, arch, before);
+  }
+}
 
 describe("null device", () => {
   test("records what it was asked for, as data, and moves nothing", async () => {
