@@ -14,7 +14,7 @@ import {
   tempDir,
 } from "../../conformance/harness.ts";
 import { addConstants } from "../../conformance/kernels.ts";
-import type { CudaMock, MockConfig } from "../../cuda-mock/mock.ts";
+import type { CudaMock, MockConfig, MockFault } from "../../cuda-mock/mock.ts";
 
 export const KIB = 1024;
 /** The smallest window. */
@@ -52,6 +52,8 @@ export interface CudaRig {
 export interface RigOptions {
   readonly options?: CudaOptions;
   readonly config?: MockConfig;
+  /** Of the driver, from before the device is opened. */
+  readonly driverFaults?: readonly MockFault[];
   /** Whether the context was lost, or calls failed, on purpose: then the mock may report what it likes. */
   readonly mayReport?: boolean;
 }
@@ -63,12 +65,13 @@ export const SHUFFLED: MockConfig = { maxDelayUs: 300, pieceBytes: 3000, seed: 1
 
 /** Opens a device, runs `work`, and closes it: it must hold nothing back, and have used nothing wrongly. */
 export async function withCuda(
-  { options = {}, config = {}, mayReport = false }: RigOptions,
+  { options = {}, config = {}, driverFaults = [], mayReport = false }: RigOptions,
   work: (rig: CudaRig) => Promise<void>,
 ): Promise<void> {
   const { mock, path } = theMock();
   mock.reset();
   mock.configure(config);
+  mock.setFaults(driverFaults);
   using dir = tempDir();
   const open = (more: CudaOptions = {}) => openCuda({ library: path, nvrtc: path, ...SMALL, ...more });
   const device = open(options);
