@@ -114,6 +114,8 @@ export class Feed implements AsyncDisposable {
  * is checked afterwards. Borrows the device, which must not have seen the files. */
 export async function loadAll(device: Device, data: Data, strategy: Strategy): Promise<number> {
   const sums = new DeviceSums(device);
+  // Belongs to the opening of the device, which is left out on both sides.
+  await device.ready?.();
   const started = Bun.nanoseconds();
   await using feed = new Feed(
     device,
