@@ -85,7 +85,7 @@ async function someOfAll(rig: CudaRig): Promise<HeadraceError | undefined> {
     const { error } = await soon("the rows", queue.completion(ticket));
     if (error !== undefined) return error;
     for (let row = 0; row < NUM_ROWS; row++) {
-      expectBytes(bytesOf(rowBytes, row * ROW, ROW), patternPart(row * 3 * KIB + 1, ROW));
+      expectBytes(bytesOf(rowBytes, row * ROW, ROW), patternPart(row * 6 * KIB + 1, ROW));
     }
     return undefined;
   } catch (error) {
@@ -112,7 +112,7 @@ async function submit({ queue }: CudaRig, used: Used): Promise<void> {
     // Through lanes, and out of the mapping: the same bytes twice.
     listOf((list) => list.read(from, 0, hidden, 0, LENGTH).barrier().copy(mapped, 0, hidden, 0, LENGTH)),
     listOf((list) => {
-      for (let row = 0; row < NUM_ROWS; row++) list.copy(mapped, row * 3 * KIB + 1, rows, row * ROW, ROW);
+      for (let row = 0; row < NUM_ROWS; row++) list.copy(mapped, row * 6 * KIB + 1, rows, row * ROW, ROW);
     }),
   ].map((list) => queue.submit(list));
   for (const ticket of tickets) {

@@ -17,8 +17,8 @@ import { addConstants } from "../../conformance/kernels.ts";
 import type { CudaMock, MockConfig, MockFault } from "../../cuda-mock/mock.ts";
 
 export const KIB = 1024;
-/** The smallest window. */
-export const WINDOW = 64 * KIB;
+/** Longer than what counts as a small copy. */
+export const WINDOW = 128 * KIB;
 
 const opened = cudaMock();
 
