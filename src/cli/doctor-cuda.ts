@@ -42,11 +42,6 @@ export function hasCuda({ driver }: CudaFindings, nvidia: boolean): boolean {
   return driver.found || nvidia;
 }
 
-/** Whether a device can be opened at all, as far as the parts tell. */
-export function cudaWorks({ driver, gpus }: CudaFindings): boolean {
-  return driver.found && gpus.found;
-}
-
 /** What is missing, the gravest first. */
 export function cudaRemedies(findings: CudaFindings, env: Environment): Missing[] {
   const { driver, gpus, nvrtc, gds } = findings;

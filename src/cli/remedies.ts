@@ -1,6 +1,6 @@
 /** What a machine lacks, each with the command that mends it. */
 import { type CudaFindings, HeadraceError } from "../index.ts";
-import { cudaRemedies, cudaWorks, hasCuda } from "./doctor-cuda.ts";
+import { cudaRemedies, hasCuda } from "./doctor-cuda.ts";
 import type { Machine } from "./machine.ts";
 
 /** Something missing. */
@@ -47,17 +47,16 @@ export function remediesFor(findings: Findings): Remedy[] {
   }
   const ofMetal = metal === undefined ? [] : metalRemedies(findings);
   remedies.push(...ofMetal);
-  if (cuda !== undefined && (hasCuda(cuda, machine.nvidia) || asked?.name === "cuda")) {
-    remedies.push(...cudaRemedies(cuda, env));
-  }
+  const ofCuda = cuda === undefined ? [] : cudaRemedies(cuda, env);
   // What keeps a device from working is said once.
-  const said =
-    asked?.name === "metal"
-      ? ofMetal.length > 0
-      : asked?.name === "cuda" && cuda !== undefined && !cudaWorks(cuda);
-  if (asked?.failure !== undefined && !said) {
+  const cudaSaid = asked?.name === "cuda" && asked.failure !== undefined && cuda?.gpus.found === false;
+  if (cuda !== undefined && !cudaSaid && (hasCuda(cuda, machine.nvidia) || asked?.name === "cuda")) {
+    remedies.push(...ofCuda);
+  }
+  if (asked?.failure !== undefined && (asked.name !== "metal" || ofMetal.length === 0)) {
     remedies.push({
       problem: `device ${asked.name} was asked for, and does not work: ${reasonOf(asked.failure)}`,
+      ...(cudaSaid && ofCuda[0]?.command !== undefined ? { command: ofCuda[0].command } : {}),
     });
   }
   if (ratesReason !== undefined) remedies.push({ problem: `rates were not measured: ${ratesReason}` });

@@ -237,6 +237,9 @@ export interface Device extends Disposable {
   readonly capabilities: Capabilities;
   /** More about the device, for people alone: driver, library, versions. */
   readonly facts: Readonly<Record<string, string | number | boolean>>;
+  /** Resolves when all is done that opening has begun in the background: work that is asked for earlier waits for its
+   * part of it. Absent where there is none. Never rejects. */
+  ready?(): Promise<void>;
   /** Opens for reading, or creates or opens for writing. Throws `SOURCE_NOT_FOUND`, `SOURCE_UNREADABLE`,
    * `IO_ERROR`, and `UNSUPPORTED` for `stream` where the device has no such queue. */
   openFile(path: string, mode?: FileMode): DeviceFile;

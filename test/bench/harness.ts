@@ -108,13 +108,15 @@ function bootstrap(
   return [quantile(statistics, 0.025), quantile(statistics, 0.975)];
 }
 
-/** Writes `results/<name>.json` beside this file, or `path` where one is given. Returns where. */
+/** Writes `results/<name>.json` beside this file, or `path` where one is given; `more` stands beside the rows. Returns
+ * where. */
 export function writeResults(
   name: string,
   command: string,
   rows: readonly Row[],
   extra: Record<string, string>,
   path = join(import.meta.dir, "results", `${name}.json`),
+  more: Readonly<Record<string, unknown>> = {},
 ): string {
   mkdirSync(dirname(path), { recursive: true });
   const result = {
@@ -123,6 +125,7 @@ export function writeResults(
     commit: commitText(),
     command,
     versions: { bun: Bun.version, ...extra },
+    ...more,
     rows,
   };
   writeFileSync(path, `${JSON.stringify(result, null, 2)}\n`);

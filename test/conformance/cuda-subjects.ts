@@ -25,6 +25,8 @@ const USUAL = {
   maxDelayUs: 0,
   pieceBytes: 2 ** 20,
   freeWaits: false,
+  // One case that loses its context does not fail all after it.
+  contextAfterLoss: true,
   attributes: { 91: 1, 99: 1, 113: 1 },
 } as const satisfies MockConfig;
 
@@ -49,8 +51,8 @@ const VARIANTS: readonly Variant[] = [
   // Operations of one stream overtake another's wherever no event holds them.
   { name: " with shuffled streams", config: { maxDelayUs: 400, pieceBytes: 3000 } },
   {
-    name: " with shuffled streams and tiny pieces",
-    options: { ...TINY, lanes: 3 },
+    name: " on the second GPU with shuffled streams and tiny pieces",
+    options: { ...TINY, lanes: 3, ordinal: 1 },
     config: { maxDelayUs: 150, pieceBytes: 1000, seed: 7 },
   },
   { name: " without NVRTC", options: { nvrtc: false }, runsKernels: false },

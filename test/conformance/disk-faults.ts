@@ -114,11 +114,13 @@ export function diskFaultCases(open: (faults: readonly InjectedFault[]) => Devic
     ));
 
   test("a hanging disk does not hold up the deadline, and memory stays until it answers", () =>
-    withDevice(open([{ call: "pread", nth: 1, delayMs: 300 }]), async (device) => {
+    withDevice(open([{ call: "pread", nth: 2, delayMs: 300 }]), async (device) => {
       using file = device.openFile(source);
       const mapping = expectMapped(device.map(file, 0, size));
       const buffer = device.createBuffer(size);
       const queue = device.createQueue();
+      // A lane that still starts would meet the deadline before the disk.
+      await run(queue, (list) => list.read(file, 0, buffer, 0, 1));
       const completion = await run(
         queue,
         (list) =>

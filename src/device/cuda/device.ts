@@ -48,6 +48,8 @@ interface Opened {
   readonly lanes: Lanes;
   readonly registrar: Registrar;
   readonly memory: CudaMemory;
+  /** Resolves when lanes and registrar have started. */
+  readonly ready: Promise<unknown>;
   /** Address of the lanes' slices, and their length. */
   readonly slices: number;
   readonly slicesBytes: number;
@@ -98,6 +100,15 @@ export class CudaDevice extends EngineDevice {
       ...this.#context.fileWays?.facts,
       ...(registrar.broken === undefined ? {} : { registrationBroken: registrar.broken }),
     };
+  }
+
+  async ready(): Promise<void> {
+    this.#context.began();
+    try {
+      await this.#opened.ready;
+    } finally {
+      this.#context.finished();
+    }
   }
 
   protected override createExecutor(): Executor {
@@ -183,21 +194,9 @@ export function openCuda(options: CudaOptions = {}): CudaDevice {
     settings.lanes * slicesLength(settings.sliceBuffers, settings.pieceBytes, syscalls.pageSize);
   const slices = syscalls.mapAnonymous(slicesBytes);
   if (slices < 0) {
-    throw new HeadraceError(
-      "OUT_OF_MEMORY",
-      `device cuda: no address space for ${slicesBytes} bytes of slices`,
-    );
+    const text = `device cuda: no address space for ${slicesBytes} bytes of slices`;
+    throw new HeadraceError("OUT_OF_MEMORY", text);
   }
-  let context: CudaContext;
-  try {
-    context = CudaContext.create(driver, info.name, info.device, syscalls);
-  } catch (error) {
-    syscalls.unmap(slices, slicesBytes);
-    throw error;
-  }
-  context.use();
-  const fileWays = new FileWays(settings);
-  context.fileWays = fileWays;
   const registration = mappingRegistration(info);
   const registrar = new Registrar({
     library: driver.path,
@@ -206,22 +205,7 @@ export function openCuda(options: CudaOptions = {}): CudaDevice {
     budget: settings.mapBudget,
     flags: registration.flags,
   });
-  const memory = new CudaMemory({
-    context,
-    registrar,
-    mappingRefused: registration.refused,
-    mappingFlags: registration.flags,
-  });
-  const extra: CudaLaneExtra = {
-    library: driver.path,
-    context: context.handle,
-    sliceBuffers: settings.sliceBuffers,
-    sliceBytes: settings.pieceBytes,
-    slices,
-    cufile: fileWays.cufile,
-    upload: createStream(context),
-    download: createStream(context),
-  };
+  let extra: CudaLaneExtra | undefined;
   const lanes = new Lanes({
     numLanes: settings.lanes,
     numEntries: settings.ringEntries,
@@ -229,13 +213,42 @@ export function openCuda(options: CudaOptions = {}): CudaDevice {
     pieceBytes: settings.pieceBytes,
     faults,
     worker: new URL("./lane-worker.ts", import.meta.url),
-    extra,
+    extra: () => extra,
   });
-  return new CudaDevice({ context, info, settings, syscalls, lanes, registrar, memory, slices, slicesBytes });
+  // The Workers start while the driver makes the context, which takes longer.
+  lanes.spawn();
+  if (registration.refused === undefined && settings.mapBudget >= settings.windowBytes) registrar.start();
+  try {
+    const context = CudaContext.create(driver, info.name, info.device, syscalls);
+    context.use();
+    context.fileWays = new FileWays(settings);
+    extra = laneExtra(context, settings, slices);
+    const ready = Promise.all([lanes.warm(), registrar.ready]);
+    const { refused: mappingRefused, flags: mappingFlags } = registration;
+    const memory = new CudaMemory({ context, registrar, mappingRefused, mappingFlags });
+    const parts = { context, info, settings, syscalls, lanes, registrar, memory, ready };
+    return new CudaDevice({ ...parts, slices, slicesBytes });
+  } catch (error) {
+    void lanes.close();
+    void registrar.close();
+    syscalls.unmap(slices, slicesBytes);
+    throw error;
+  }
 }
 
-/** Owned by the context, with which it goes. */
-function createStream(context: CudaContext): number {
+function laneExtra(context: CudaContext, settings: CudaSettings, slices: number): CudaLaneExtra {
   const { symbols } = context.driver;
-  return context.make("cuStreamCreate", (out) => symbols.cuStreamCreate(out, STREAM_NON_BLOCKING));
+  const createStream = () =>
+    context.make("cuStreamCreate", (out) => symbols.cuStreamCreate(out, STREAM_NON_BLOCKING));
+  return {
+    library: context.driver.path,
+    context: context.handle,
+    sliceBuffers: settings.sliceBuffers,
+    sliceBytes: settings.pieceBytes,
+    slices,
+    cufile: context.fileWays?.cufile,
+    // Owned by the context, with which they go.
+    upload: createStream(),
+    download: createStream(),
+  };
 }

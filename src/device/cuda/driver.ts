@@ -65,7 +65,9 @@ export function openDriver(library?: string): CudaDriver {
     const others = failures.filter((failure) => !failure.endsWith(ABSENT));
     const what = others.length > 0 ? others.join("; ") : `there is none of ${tried.join(", ")}`;
     const text = `the NVIDIA driver's library cannot be loaded: ${what}`;
-    throw unavailable(`${text}; install the driver, set ${DRIVER_VARIABLE} to its libcuda.so.1, or use host`);
+    throw unavailable(
+      `${text}; install or update the driver, set ${DRIVER_VARIABLE} to its libcuda.so.1, or use host`,
+    );
   }
   const mend =
     library === undefined ? `correct or unset ${DRIVER_VARIABLE}` : "correct or leave out the option library";

@@ -1,7 +1,5 @@
 /** What the CUDA device asks of its lanes beside what the host does. */
 export const CudaOp = {
-  /** file → device memory */
-  upload: 110,
   /** device memory → file */
   download: 111,
 } as const;

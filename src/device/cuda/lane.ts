@@ -3,7 +3,7 @@
  * one is written to a file the next comes from the device.
  */
 import { DEFERRED, Lane, type LaneStart } from "../host/lane.ts";
-import { Failure, Field } from "../host/ring.ts";
+import { Failure, Field, LaneOp } from "../host/ring.ts";
 import { gdsRead, openCuFile } from "./gds.ts";
 import { type CudaLaneExtra, CudaOp, DRIVER_FAILURE, wayNumbers } from "./lane-ops.ts";
 import { type Slice, Slices } from "./slices.ts";
@@ -14,18 +14,20 @@ const DIRECT_ALIGNMENT = 4096;
 export class CudaLane extends Lane {
   readonly #extra: CudaLaneExtra;
   readonly #index: number;
-  #made: Slices | undefined;
+  readonly #slices: Slices;
   #cufile: ReturnType<typeof openCuFile> | undefined;
 
   constructor(start: LaneStart) {
     super(start);
     this.#extra = start.extra as CudaLaneExtra;
     this.#index = start.index;
+    // Pinning takes milliseconds, which the first piece would wait for.
+    this.#slices = new Slices(this.#extra, this.#index, this.syscalls);
   }
 
   protected override runOther(at: number): number {
     switch (this.taken[at]) {
-      case CudaOp.upload:
+      case LaneOp.upload:
         return this.#upload(at);
       case CudaOp.download:
         return this.#download(at);
@@ -35,22 +37,16 @@ export class CudaLane extends Lane {
   }
 
   protected override tookAll(): void {
-    const slices = this.#made;
-    if (slices === undefined) return;
+    const slices = this.#slices;
     if (slices.current !== undefined) this.#send(slices.current);
     while (slices.oldest !== undefined && slices.isDone(slices.oldest)) this.#finish(slices.oldest);
   }
 
   protected override settle(): boolean {
-    const oldest = this.#made?.oldest;
+    const oldest = this.#slices.oldest;
     if (oldest === undefined) return false;
     this.#finish(oldest);
     return true;
-  }
-
-  get #slices(): Slices {
-    this.#made ??= new Slices(this.#extra, this.#index, this.syscalls);
-    return this.#made;
   }
 
   /** Puts the bytes of an entry into a slice, behind those that go to the place before its own. */

@@ -15,8 +15,6 @@ const SHARED_SIZE_BYTES = 1;
 const MAX_DYNAMIC_SHARED_SIZE_BYTES = 8;
 /** Of `CUresult`. */
 const NOT_FOUND = 500;
-/** Threadgroup memory in bytes that every launch may have; the driver wants to be told of more. */
-const FREE_GROUP_BYTES = 48 * 1024;
 
 /** A loaded module: the code of one text with one set of function constants. */
 export interface CudaModule {
@@ -33,6 +31,7 @@ export class CudaPipeline extends EnginePipeline {
   readonly #driver: CudaDriver;
   /** Threadgroup memory of the kernel's own arrays. */
   readonly #ownGroupBytes: number;
+  /** What launches may ask for beside that; the driver wants to be told of more than some 48 KiB in all. */
   #groupBytes: number;
 
   /** Takes up the kernel `name` of a module, whose context is current. Throws `BAD_KERNEL` where there is none. */
@@ -50,7 +49,7 @@ export class CudaPipeline extends EnginePipeline {
     this.functionHandle = cell.u64;
     this.maxThreadsPerBlock = this.#attribute(MAX_THREADS_PER_BLOCK);
     this.#ownGroupBytes = this.#attribute(SHARED_SIZE_BYTES);
-    this.#groupBytes = Math.max(0, FREE_GROUP_BYTES - this.#ownGroupBytes);
+    this.#groupBytes = this.#attribute(MAX_DYNAMIC_SHARED_SIZE_BYTES);
   }
 
   /** Has later launches take up to `byteLength` bytes of threadgroup memory beside the kernel's own. Its context is

@@ -3,7 +3,7 @@
 import type { Region } from "../host/memory.ts";
 import type { ResolvedDispatch } from "../host/pipeline.ts";
 import { type MoveStep, type OtherStep, Program, type SignalStep, type WaitStep } from "../host/program.ts";
-import { ENTRY, Field } from "../host/ring.ts";
+import { ENTRY, Field, LaneOp } from "../host/ring.ts";
 import { Op } from "../requests.ts";
 import { CudaOp } from "./lane-ops.ts";
 
@@ -62,7 +62,7 @@ export class CudaProgram extends Program {
   }
 
   protected override laneOp(op: number, source: number, target: number): number {
-    if (op === Op.read) return this.#onDevice(target) ? CudaOp.upload : op;
+    if (op === Op.read) return this.#onDevice(target) ? LaneOp.upload : op;
     if (op === Op.write) return this.#onDevice(source) ? CudaOp.download : op;
     return op === Op.copy && (this.#onDevice(source) || this.#onDevice(target)) ? 0 : op;
   }

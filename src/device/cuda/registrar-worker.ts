@@ -21,7 +21,7 @@ export interface RegistrarJob {
   readonly byteLength?: number;
 }
 
-/** `result` is the driver's last failure, or 0. Job 0 tells that it cannot start, with `message`. */
+/** `result` is the driver's last failure, or 0. Job 0 tells that it has started, or with `message` why it cannot. */
 export interface RegistrarAnswer {
   readonly id: number;
   readonly result: number;
@@ -38,7 +38,10 @@ self.onmessage = (event: MessageEvent<RegistrarStart | RegistrarJob>) => {
   const message = event.data;
   try {
     if ("id" in message) self.postMessage(run(message));
-    else start(message);
+    else {
+      start(message);
+      self.postMessage({ id: 0, result: 0 } satisfies RegistrarAnswer);
+    }
   } catch (error) {
     const text = error instanceof Error ? error.message : String(error);
     self.postMessage({ id: 0, result: -1, message: text } satisfies RegistrarAnswer);

@@ -40,6 +40,7 @@ export class Registrar {
   readonly #whenIdle: (() => void)[] = [];
   #worker: Worker | undefined;
   #gone: Promise<void> = Promise.resolve();
+  readonly #ready = Promise.withResolvers<void>();
   #nextJob = 1;
   #clock = 0;
   #registeredBytes = 0;
@@ -49,6 +50,11 @@ export class Registrar {
 
   constructor(parts: RegistrarParts) {
     this.#parts = parts;
+  }
+
+  /** Resolves when the Worker can work, or cannot, or was not started. */
+  get ready(): Promise<void> {
+    return this.#worker === undefined ? Promise.resolve() : this.#ready.promise;
   }
 
   get registeredBytes(): number {
@@ -64,7 +70,7 @@ export class Registrar {
   add(region: Region): void {
     const { base, mappedLength } = region.extent;
     this.#mappings.set(base, new Windows(base, mappedLength, this.#parts.windowBytes));
-    this.#start();
+    this.start();
   }
 
   /** Releases what is registered of a mapping that nobody uses, then calls `unmap`. */
@@ -145,7 +151,8 @@ export class Registrar {
     return new Promise((resolve) => this.#whenIdle.push(resolve));
   }
 
-  #start(): void {
+  /** Starts the Worker, which makes its context; done at the first mapping otherwise. */
+  start(): void {
     if (this.#worker !== undefined || this.#broken !== undefined || this.#closed) return;
     const { library, device, flags } = this.#parts;
     const worker = new Worker(new URL("./registrar-worker.ts", import.meta.url)) as Worker & {
@@ -167,7 +174,8 @@ export class Registrar {
 
   #answered({ id, result, message }: RegistrarAnswer): void {
     if (id === 0) {
-      this.#break(message ?? `error ${result}`);
+      if (message !== undefined) this.#break(message);
+      this.#ready.resolve();
       return;
     }
     const done = this.#jobs.get(id);
@@ -181,6 +189,7 @@ export class Registrar {
   /** Nothing can be registered any more: all goes by lanes. */
   #break(reason: string): void {
     this.#broken ??= reason;
+    this.#ready.resolve();
     for (const want of [...this.#due.splice(0), ...this.#later.splice(0)]) {
       want.windows.settle(want.index, WindowState.refused);
     }

@@ -6,8 +6,7 @@
 import type { StepEnd } from "../host/execute.ts";
 import type { LaneRun } from "../host/jobs.ts";
 import type { Region } from "../host/memory.ts";
-import { ENTRY, Field } from "../host/ring.ts";
-import { CudaOp } from "./lane-ops.ts";
+import { ENTRY, Field, LaneOp } from "../host/ring.ts";
 import type { Registrar } from "./registrar.ts";
 import { SMALL_BYTES } from "./transfers.ts";
 import { WindowState, type Windows } from "./windows.ts";
@@ -122,7 +121,7 @@ export class Staging {
     let bytes = 0;
     for (const [index, copy] of copies.entries()) {
       const at = index * ENTRY;
-      entries[at + Field.op] = CudaOp.upload;
+      entries[at + Field.op] = LaneOp.upload;
       entries[at + Field.fd] = copy.fd;
       entries[at + Field.fileOffset] = copy.fileOffset;
       entries[at + Field.target] = copy.target;

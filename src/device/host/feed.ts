@@ -13,6 +13,7 @@ import {
   Field,
   LaneOp,
   type Ring,
+  readsFile,
   SLOT,
   Slot,
   SlotState,
@@ -154,7 +155,7 @@ export class Feed {
       entries[at + Field.fd] = program[from + Field.fd]!;
       entries[at + Field.fileOffset] = program[from + Field.fileOffset]! + fileCut;
       entries[at + Field.target] = program[from + Field.target]! + run.cutBytes;
-      entries[at + Field.source] = program[from + Field.source]! + run.cutBytes;
+      entries[at + Field.source] = program[from + Field.source]! + (readsFile(op) ? 0 : run.cutBytes);
       entries[at + Field.byteLength] = Math.min(left, pieceBytes);
       entries[at + Field.slot] = run.slot;
       entries[at + Field.request] = run.request;

@@ -9,6 +9,7 @@ import {
   Field,
   LaneOp,
   MAX_CLAIM,
+  READY,
   type Ring,
   ROOM,
   SLOT,
@@ -70,6 +71,7 @@ export class Lane {
   /** Returns when the lanes are told to stop. */
   run(): void {
     const { control } = this.#ring;
+    self.postMessage(READY);
     for (;;) {
       const wake = Atomics.load(control, Control.wake);
       if (Atomics.load(control, Control.stop) !== 0) return;

@@ -6,7 +6,7 @@ import { HeadraceError } from "../../errors.ts";
 import { Feed, type FeedOptions } from "./feed.ts";
 import type { Job, JobEnd, LaneRun, LaneSet } from "./jobs.ts";
 import type { LaneStart } from "./lane.ts";
-import { Control, ROOM } from "./ring.ts";
+import { Control, READY, ROOM } from "./ring.ts";
 import type { FaultPlan } from "./syscalls.ts";
 
 /** The runtime's Worker: the standard one, and whether it keeps the process alive. */
@@ -20,14 +20,18 @@ export interface LanesOptions extends FeedOptions {
   readonly faults: FaultPlan | undefined;
   /** Of a Worker that takes a {@link LaneStart}; default the host's. */
   readonly worker?: URL;
-  /** What that Worker needs besides; copied to it. */
-  readonly extra?: unknown;
+  /** Gives what that Worker needs besides, which is copied to it. */
+  readonly extra?: () => unknown;
 }
 
 export class Lanes implements LaneSet {
   readonly #options: LanesOptions;
   readonly #feed: Feed;
   readonly #workers: LaneWorker[] = [];
+  /** Of the Workers, those that know what to do. */
+  #numStarted = 0;
+  #numReady = 0;
+  readonly #allReady = Promise.withResolvers<void>();
   readonly #workersGone: Promise<void>[] = [];
   /** Runs that have not ended. */
   #numRuns = 0;
@@ -54,6 +58,17 @@ export class Lanes implements LaneSet {
     if (!run.over) this.#feed.stop(run);
   }
 
+  /** Has the system make all Workers, so that they are there when there is work. */
+  spawn(): void {
+    while (this.#workers.length < this.#options.numLanes) this.#spawn();
+  }
+
+  /** Starts all Workers. Resolves when each has told that it can work, or when one has died. */
+  warm(): Promise<void> {
+    this.#startWorkers(this.#options.numLanes);
+    return this.#allReady.promise;
+  }
+
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;
@@ -75,26 +90,33 @@ export class Lanes implements LaneSet {
   }
 
   #startWorkers(wanted: number): void {
-    const { numLanes, faults, extra, worker: url } = this.#options;
-    while (this.#workers.length < Math.min(wanted, numLanes)) {
-      const worker = new Worker(url ?? new URL("./lane-worker.ts", import.meta.url)) as LaneWorker;
-      if (this.#numRuns === 0) worker.unref();
-      worker.onmessage = (event: MessageEvent<number>) => this.#onMessage(event.data);
-      worker.onerror = (event) => this.#break(event.message);
-      this.#workersGone.push(
-        new Promise((resolve) => worker.addEventListener("close", () => resolve(), { once: true })),
-      );
-      const index = this.#workers.length;
-      const numCores = Math.max(2, navigator.hardwareConcurrency);
-      const start: LaneStart = { ring: this.#feed.ring, numLanes, index, numCores, faults, extra };
-      worker.postMessage(start);
-      this.#workers.push(worker);
+    const { numLanes, faults, extra } = this.#options;
+    const numCores = Math.max(2, navigator.hardwareConcurrency);
+    while (this.#numStarted < Math.min(wanted, numLanes)) {
+      const index = this.#numStarted++;
+      if (index === this.#workers.length) this.#spawn();
+      const start: LaneStart = { ring: this.#feed.ring, numLanes, index, numCores, faults, extra: extra?.() };
+      this.#workers[index]!.postMessage(start);
     }
+  }
+
+  #spawn(): void {
+    const url = this.#options.worker ?? new URL("./lane-worker.ts", import.meta.url);
+    const worker = new Worker(url) as LaneWorker;
+    if (this.#numRuns === 0) worker.unref();
+    worker.onmessage = (event: MessageEvent<number>) => this.#onMessage(event.data);
+    worker.onerror = (event) => this.#break(event.message);
+    this.#workersGone.push(
+      new Promise((resolve) => worker.addEventListener("close", () => resolve(), { once: true })),
+    );
+    this.#workers.push(worker);
   }
 
   #onMessage(message: number): void {
     if (message === ROOM) this.#feed.fill();
-    else this.#feed.slotEnded(message);
+    else if (message === READY) {
+      if (++this.#numReady === this.#options.numLanes) this.#allReady.resolve();
+    } else this.#feed.slotEnded(message);
   }
 
   #ended(run: LaneRun, end: JobEnd): void {
@@ -110,6 +132,7 @@ export class Lanes implements LaneSet {
     if (this.#broken !== undefined) return;
     const broken = new HeadraceError("DEVICE_FAILED", `host device: a lane has died: ${message}`);
     this.#broken = broken;
+    this.#allReady.resolve();
     for (const worker of this.#workers) worker.terminate();
     // A Worker in a system call is gone only when the call has returned; memory is in use until then.
     await Promise.all(this.#workersGone);

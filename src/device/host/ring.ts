@@ -9,8 +9,15 @@
  * down; whoever reaches zero posts the slot's number to the JavaScript thread.
  */
 
-/** What an entry asks of a lane; requests keep the numbers of `Op`. */
-export const LaneOp = { read: 1, write: 2, copy: 3, sync: 4, populate: 100 } as const;
+/** What an entry asks of a lane; requests keep the numbers of `Op`. `upload` reads into memory that only a device
+ * sees. */
+export const LaneOp = { read: 1, write: 2, copy: 3, sync: 4, populate: 100, upload: 101 } as const;
+
+/** Whether an entry reads a file: its `source` is then no address, but the number of a further way to the file, or
+ * 0. */
+export function readsFile(op: number): boolean {
+  return op === LaneOp.read || op === LaneOp.upload;
+}
 
 /** Float64 numbers an entry. */
 export const ENTRY = 8;
@@ -80,6 +87,8 @@ export const Failure = { shortRead: -1, shrunk: -2, noProgress: -3 } as const;
 
 /** What is posted instead of a slot's number when the ring has room again. */
 export const ROOM = -1;
+/** What is posted instead of a slot's number when a lane can work. */
+export const READY = -2;
 
 /** Entries that a lane takes at once at most. */
 export const MAX_CLAIM = 16;

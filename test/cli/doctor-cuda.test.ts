@@ -1,0 +1,161 @@
+import { describe, expect, test } from "bun:test";
+import { cudaRemedies, cudaRows } from "../../src/cli/doctor-cuda.ts";
+import { remediesFor } from "../../src/cli/remedies.ts";
+import type { CudaFindings } from "../../src/index.ts";
+import { HeadraceError } from "../../src/index.ts";
+import { buildCudaMock } from "../cuda-mock/mock.ts";
+import { ROOT } from "./process.ts";
+
+const built = buildCudaMock();
+const path = "path" in built ? built.path : "";
+
+/** `doctor` with CUDA's libraries named: an empty name is one that is not set. */
+async function doctor(libraries: { driver?: string; nvrtc?: string; gds?: string }, ...args: string[]) {
+  const { driver = "", nvrtc = "", gds = "" } = libraries;
+  const child = Bun.spawn([process.execPath, "src/cli/main.ts", "doctor", "--no-rates", ...args], {
+    cwd: ROOT,
+    env: {
+      ...process.env,
+      HEADRACE_CUDA_LIBRARY: driver,
+      HEADRACE_NVRTC_LIBRARY: nvrtc,
+      HEADRACE_CUFILE_LIBRARY: gds,
+    },
+    stdin: "ignore",
+    stdout: "pipe",
+    stderr: "pipe",
+  });
+  const out = await new Response(child.stdout).text();
+  return { code: await child.exited, out };
+}
+
+describe.skipIf(path === "")("doctor over the mock", () => {
+  const all = { driver: path, nvrtc: path, gds: path };
+
+  test("names driver, GPUs, NVRTC and cuFile, for people and as JSON", async () => {
+    const { code, out } = await doctor(all, "--device", "cuda");
+    expect(code).toBe(0);
+    expect(out).toMatch(/^CUDA\n {2}driver +(?:[\d.]+, )?CUDA 13\.0, .+libcuda-mock\.so$/m);
+    expect(out).toMatch(/^ {2}GPU 1 +Mock GPU 1, 1\.07 GB, compute capability 9\.0, 0000:02:00\.0$/m);
+    expect(out).toMatch(/^ {2}NVRTC +\d+\.\d+, .+libcuda-mock\.so$/m);
+    expect(out).toMatch(/^ {2}GPUDirect Storage +nvidia-fs is (?:not )?loaded, .+libcuda-mock\.so$/m);
+    expect(out).toMatch(/^device cuda\n {2}works +yes$/m);
+    const report = JSON.parse((await doctor(all, "--json")).out);
+    expect(report.cuda).toMatchObject({
+      driver: { found: true, path, cuda: "13.0" },
+      gpus: { found: true, list: [{ ordinal: 0, name: "Mock GPU 0" }, { ordinal: 1 }] },
+      nvrtc: { found: true, path },
+      gds: { found: true, path },
+    });
+    expect(report.devices[2]).toMatchObject({
+      name: "cuda",
+      works: true,
+      facts: { computeCapability: "9.0" },
+    });
+  });
+
+  test("says what is missing, and what has to be typed", async () => {
+    const none = "/no/such/library.so";
+    const { code, out } = await doctor({ ...all, nvrtc: none, gds: none }, "--json");
+    expect(code).toBe(0);
+    const { missing, cuda } = JSON.parse(out);
+    expect(cuda).toMatchObject({ nvrtc: { found: false }, gds: { found: false } });
+    expect(missing).toEqual([
+      {
+        problem: expect.stringMatching(/^kernels cannot be compiled for CUDA: .*\/no\/such\/library\.so/),
+        command: "unset HEADRACE_NVRTC_LIBRARY",
+      },
+      {
+        problem: expect.stringMatching(/^without cuFile, .*\/no\/such\/library\.so/),
+        command: "unset HEADRACE_CUFILE_LIBRARY",
+      },
+    ]);
+  });
+
+  test("a driver that is named and not there is said once, with its name to be unset", async () => {
+    const { code, out } = await doctor({ driver: "/no/such/library.so" }, "--device", "cuda", "--json");
+    expect(code).toBe(1);
+    const { missing, cuda } = JSON.parse(out);
+    expect(cuda.gpus).toEqual({ found: false, reason: "there is no driver" });
+    expect(missing).toEqual([
+      {
+        problem: expect.stringMatching(/^device cuda was asked for, .*library\.so.*\[DEVICE_UNAVAILABLE\]$/),
+        command: "unset HEADRACE_CUDA_LIBRARY",
+      },
+    ]);
+  });
+});
+
+const ABSENT = { found: false, reason: "it is gone" } as const;
+const ALL: CudaFindings = {
+  driver: { found: true, path: "libcuda.so.1", cuda: "13.0", version: "580.65" },
+  gpus: { found: true, list: [] },
+  nvrtc: { found: true, path: "libnvrtc.so.13", version: "13.0" },
+  gds: { found: true, path: "libcufile.so.0", nvidiaFs: true },
+};
+
+describe("what is missing of CUDA", () => {
+  const lines = (findings: Partial<CudaFindings>, env = {}) =>
+    cudaRemedies({ ...ALL, ...findings }, env).map(({ problem, command }) => `${problem} => ${command}`);
+
+  test("each part with its command, the gravest alone", () => {
+    expect(lines({})).toEqual([]);
+    expect(lines({ driver: ABSENT, gpus: ABSENT, nvrtc: ABSENT })).toEqual(["it is gone => undefined"]);
+    expect(lines({ gpus: ABSENT, nvrtc: ABSENT })).toEqual(["it is gone => nvidia-smi"]);
+    expect(lines({ nvrtc: ABSENT, gds: ABSENT })).toEqual([
+      "kernels cannot be compiled for CUDA: it is gone => pip install nvidia-cuda-nvrtc-cu12",
+      "without cuFile, files reach the GPU through host memory: it is gone => sudo apt-get install nvidia-gds",
+    ]);
+    expect(lines({ gds: { found: true, path: "x", nvidiaFs: false } })[0]).toEndWith(
+      "=> sudo modprobe nvidia-fs",
+    );
+    expect(lines({ gpus: ABSENT }, { HEADRACE_CUDA_LIBRARY: "x" })).toEqual([
+      "it is gone => unset HEADRACE_CUDA_LIBRARY",
+    ]);
+  });
+
+  test("is of no interest on a machine without NVIDIA's driver, unless it is asked for", () => {
+    const machine = {
+      system: "Debian GNU/Linux 12",
+      kernel: "6",
+      arch: "x64",
+      chip: undefined,
+      cores: 2,
+      performanceCores: undefined,
+      memoryBytes: 1e9,
+      bun: "1.4.5",
+      openFiles: undefined,
+      translated: false,
+      nvidia: false,
+    };
+    const cuda = { ...ALL, driver: ABSENT, gpus: ABSENT };
+    const known = { machine, metal: undefined, cuda, libraryNamed: false, swift: false, leastBun: "1.4.5" };
+    expect(remediesFor(known)).toEqual([]);
+    expect(remediesFor({ ...known, machine: { ...machine, nvidia: true } })).toEqual([
+      { problem: "it is gone" },
+    ]);
+    const failure = new HeadraceError("DEVICE_UNAVAILABLE", "device cuda: it is gone");
+    expect(remediesFor({ ...known, asked: { name: "cuda", failure } })).toEqual([
+      {
+        problem: "device cuda was asked for, and does not work: device cuda: it is gone [DEVICE_UNAVAILABLE]",
+      },
+    ]);
+    // A failure of another kind is told beside the parts that lack.
+    const lost = new HeadraceError("DEVICE_LOST", "the context is gone");
+    const some = { ...known, cuda: { ...ALL, nvrtc: ABSENT }, asked: { name: "cuda", failure: lost } };
+    expect(remediesFor(some).map(({ problem }) => problem)).toEqual([
+      "kernels cannot be compiled for CUDA: it is gone",
+      "device cuda was asked for, and does not work: the context is gone [DEVICE_LOST]",
+    ]);
+  });
+
+  test("rows name the parts that are there, and why others are not", () => {
+    expect(cudaRows(ALL)).toEqual([
+      ["driver", "580.65, CUDA 13.0, libcuda.so.1"],
+      ["NVRTC", "13.0, libnvrtc.so.13"],
+      ["GPUDirect Storage", "nvidia-fs is loaded, libcufile.so.0"],
+    ]);
+    expect(cudaRows({ driver: ABSENT, gpus: ABSENT, nvrtc: ABSENT, gds: ABSENT })).toEqual(
+      ["driver", "GPUs", "NVRTC", "GPUDirect Storage"].map((name) => [name, "not here: it is gone"]),
+    );
+  });
+});
