@@ -1,9 +1,9 @@
 /** `load`: runs through a dataset as a training or inference job would, and reports how fast it came. */
-import { existsSync, readFileSync, statSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { Command, InvalidArgumentError, Option } from "commander";
 import {
-  DEVICE_NAMES,
+  type DEVICE_NAMES,
   type Device,
   HeadraceError,
   type OpenDeviceOptions,
@@ -18,13 +18,12 @@ import {
 import { amountText, anyNumber, byteCount, ExitCode, nameList, printable, wholeNumber } from "./output.ts";
 import { prepareStreams } from "./prepare.ts";
 import { Run } from "./run.ts";
+import { atEndText, readState } from "./state.ts";
 
 /** Codecs of compressed streams. */
 const CODECS: readonly StreamCodec[] = ["lz4", "lzfse", "zlib", "lzma", "lzbitmap"];
 /** Loaded where no source is named: beside this package, whatever the current folder is. */
 const DEFAULT_SOURCE = "datasets/prose";
-/** Bytes of the largest file that `--resume` takes for a state. */
-const MAX_STATE_BYTES = 64 * 1024;
 
 type StreamCodec = NonNullable<NonNullable<OpenDeviceOptions["stream"]>["codec"]>;
 
@@ -61,7 +60,21 @@ export interface LoadFlags {
   readonly trace?: string;
 }
 
-const EXAMPLES = `
+/** For the help; whoever adds a device says here what it is for. */
+const DEVICES: Readonly<Record<(typeof DEVICE_NAMES)[number], string>> = {
+  auto: "metal on Apple silicon where its library is there, else host",
+  host: "this machine's own memory; everywhere",
+  metal: "GPUs of Macs; 'bun run native' builds its library",
+  cuda: "NVIDIA GPUs; by name only: its batches lie in memory that the host cannot see; see HostReader",
+  null: "moves no bytes: shows what planning alone costs, for work on the loader itself",
+};
+
+const NOTES = `
+Devices:
+${Object.entries(DEVICES)
+  .map(([name, what]) => `  ${name.padEnd(6)} ${what}`)
+  .join("\n")}
+
 Examples:
   headrace load                                    the dataset that comes along
   headrace load data/ --shuffle 7 --batch-size 256
@@ -84,7 +97,7 @@ export function loadCommand(): Command {
   return new Command("load")
     .description("Load a dataset, batch after batch, and report samples and bytes a second.")
     .argument("[source]", `shard, folder, glob, index json or dataset.json (default: ${DEFAULT_SOURCE})`)
-    .option("--device <name>", DEVICE_NAMES.join(", "), "auto")
+    .option("--device <name>", "auto, host, metal or cuda; see below", "auto")
     .addOption(choice("--strategy <way>", "how bytes get in", ["auto", "map", "read", "stream"], "auto"))
     .option("--lanes <count>", "reads at the same time, 1 to 64 (default: the device's)", wholeNumber(1))
     .addOption(
@@ -129,7 +142,7 @@ export function loadCommand(): Command {
     .option("--digest", "sha256 of each column's values, in order")
     .option("--json", "one JSON object on stdout instead of a table")
     .option("--trace <file>", "write a trace for Perfetto or chrome://tracing")
-    .addHelpText("after", EXAMPLES)
+    .addHelpText("after", NOTES)
     .action(load);
 }
 
@@ -175,6 +188,10 @@ async function load(source: string | undefined, flags: LoadFlags): Promise<void>
       const ofState = error instanceof HeadraceError && error.code === "STATE_MISMATCH";
       throw ofState && flags.resume !== undefined ? error.within(flags.resume) : error;
     });
+    if (flags.resume !== undefined) {
+      const atEnd = atEndText(loader, flags.resume, flags.epochs);
+      if (atEnd !== undefined) console.error(`headrace: ${atEnd}`);
+    }
     // Written before anything is loaded: a path that cannot be written fails now, not after hours.
     if (tracer !== undefined) saveText(flags.trace!, tracer.toJSON());
     run = new Run(loader, flags, started, abort.signal, prepared);
@@ -276,28 +293,4 @@ function exitCodeOf(signal: unknown): number {
 function defaultSource(): string {
   const beside = join(import.meta.dir, "../..", DEFAULT_SOURCE);
   return existsSync(DEFAULT_SOURCE) ? DEFAULT_SOURCE : beside;
-}
-
-function readState(path: string): unknown {
-  let text: string;
-  try {
-    const { size } = statSync(path);
-    if (size > MAX_STATE_BYTES) {
-      throw new HeadraceError("STATE_MISMATCH", `${path}: not a saved state: it has ${size} bytes`);
-    }
-    text = readFileSync(path, "utf8");
-  } catch (cause) {
-    if (cause instanceof HeadraceError) throw cause;
-    const { code } = cause as { code?: string };
-    if (code === "ENOENT") {
-      throw new HeadraceError("SOURCE_NOT_FOUND", `${path}: there is no such state file`, { cause });
-    }
-    throw new HeadraceError("SOURCE_UNREADABLE", `${path}: the state cannot be read (${code})`, { cause });
-  }
-  try {
-    return JSON.parse(text);
-  } catch (cause) {
-    const why = (cause as Error).message;
-    throw new HeadraceError("STATE_MISMATCH", `${path}: not a saved state: ${why}`, { cause });
-  }
 }

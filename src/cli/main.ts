@@ -11,7 +11,7 @@ import { loadCommand } from "./load.ts";
 import { ExitCode, printable } from "./output.ts";
 
 /** Failures whose messages name options. */
-const OPTION_CODES: readonly ErrorCode[] = ["BAD_OPTION", "STATE_MISMATCH", "BATCH_TOO_LARGE"];
+const OPTION_CODES: readonly ErrorCode[] = ["BAD_OPTION", "STATE_MISMATCH", "BATCH_TOO_LARGE", "TIMED_OUT"];
 
 const program = quiet(new Command("headrace"))
   .description("Feeds GPUs: safetensors and Arrow shards into device buffers, as batches.")

@@ -46,8 +46,7 @@ export async function prepareStreams(
     }
   } catch (error) {
     if (!signal.aborted) throw error;
-    const text = `cancelled after ${amountText(prepared.length, "shard")} of ${paths.length} had been prepared, which stay`;
-    throw new HeadraceError("CANCELLED", text, { cause: error });
+    throw new HeadraceError("CANCELLED", cancelledText(prepared.length, paths.length), { cause: error });
   } finally {
     line.clear();
   }
@@ -59,6 +58,12 @@ export async function prepareStreams(
     streamBytes: prepared.reduce((total, stream) => total + stream.byteLength, 0),
     seconds: (performance.now() - started) / 1000,
   };
+}
+
+function cancelledText(numDone: number, numShards: number): string {
+  if (numDone === 0) return `cancelled before any of ${amountText(numShards, "shard")} had been prepared`;
+  const stay = numDone === 1 ? "stays" : "stay";
+  return `cancelled after ${numDone} of ${amountText(numShards, "shard")} had been prepared, which ${stay}`;
 }
 
 /** The row of the closing table. */

@@ -1,7 +1,8 @@
 import { describe, expect, test } from "bun:test";
-import { chmodSync, cpSync, mkdirSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import { chmodSync, cpSync, mkdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import packageJson from "../../package.json" with { type: "json" };
+import { DEVICE_NAMES } from "../../src/index.ts";
 import { DATASETS, headrace, ROOT, report, scratch, shellCommand, spawn, start } from "./process.ts";
 
 const folder = scratch();
@@ -132,6 +133,28 @@ describe("states", () => {
     expect(gone.err).toContain(`${state}: there is no such state file`);
   });
 
+  test("at the end of the epochs that are asked for say so, and what to do", async () => {
+    const state = join(folder, "end.json");
+    await report("load", "--limit", "10", "--epochs", "2", "--state", state);
+    const resume = ["load", "--limit", "10", "--resume", state];
+    const one = await headrace(...resume, "--json");
+    expect(one).toMatchObject({
+      code: 0,
+      err: `headrace: ${state} stands at the end of 2 epochs, and --epochs is 1: nothing is left to load; go on with --epochs 3, or begin anew without --resume\n`,
+    });
+    expect(JSON.parse(one.out)).toMatchObject({ samples: 0 });
+    const two = await headrace(...resume, "--epochs", "2");
+    expect(two).toMatchObject({ code: 0, err: expect.stringContaining("and --epochs asks for 2: nothing") });
+    expect(await report(...resume, "--epochs", "3")).toMatchObject({ samples: 10 });
+    // Behind the last sample that a lower limit leaves, and still within its epoch.
+    await report("load", "--limit", "20", "--batch-size", "10", "--epochs", "1", "--state", state);
+    const text = readFileSync(state, "utf8");
+    writeFileSync(state, JSON.stringify({ ...JSON.parse(text), epoch: 0, position: 10 }));
+    expect((await headrace(...resume)).err).toContain(
+      `${state} stands at the end of 1 epoch, and --epochs is 1`,
+    );
+  });
+
   test("that cannot be written fail at once, before a long run", async () => {
     const inFile = join(folder, "file");
     writeFileSync(inFile, "");
@@ -166,6 +189,14 @@ describe("help", () => {
       expect(out).toContain("--debug");
     },
   );
+
+  test("load --help says what each device is for", async () => {
+    const { out } = await headrace("load", "--help");
+    expect(out).toMatch(/--device <name> +auto, host, metal or cuda/);
+    for (const name of DEVICE_NAMES) expect(out).toMatch(new RegExp(`^ {2}${name} +\\S.*`, "m"));
+    expect(out).toMatch(/^ {2}cuda +.*by name only: .* see HostReader$/m);
+    expect(out).toMatch(/^ {2}null +moves no bytes: /m);
+  });
 
   test("no arguments print the commands", async () => {
     const { code, out, err } = await headrace();

@@ -1,9 +1,9 @@
-import { afterAll, beforeAll, expect, test } from "bun:test";
-import type { Completion } from "../../src/device/device.ts";
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { openHost } from "../../src/device/host/device.ts";
 import { RequestList } from "../../src/device/requests.ts";
-import { bytesOf, expectBytes, expectMapped, pattern, patternFile, tempDir } from "../conformance/harness.ts";
+import { expectMapped, patternFile, tempDir } from "../conformance/harness.ts";
 import { collect, openDescriptors, openMappings, virtualKilobytes } from "../conformance/process.ts";
+import { EXITS, expectExit, workAtRandom } from "./work.ts";
 
 let dir: ReturnType<typeof tempDir>;
 beforeAll(() => {
@@ -50,53 +50,13 @@ test("10,000 devices opened and closed, 100 of them after work", async () => {
 });
 
 test("random work under garbage collection, cancels and deadlines: each ticket ends once, good ones with their bytes", async () => {
-  const size = 2 * 2 ** 20;
-  const path = patternFile(dir.path, "random", size);
-  const bytes = pattern(size);
   const device = openHost({ lanes: 3, ringEntries: 32, pieceBytes: 65_536, inlineCopyBytes: 4096 });
-  const queue = device.createQueue();
-  const seed = Date.now() % 2 ** 31;
-  let state = seed;
-  const random = (bound: number) => {
-    state = (Math.imul(state, 1_103_515_245) + 12_345) & 0x7fffffff;
-    return (state >>> 8) % bound;
-  };
-  let ended = 0;
-  const check = async (ticket: number, done: Promise<Completion>, verify: () => void) => {
-    const { error } = await done;
-    ended++;
-    if (error === undefined) verify();
-    else expect(["CANCELLED", "TIMED_OUT"]).toContain(error.code);
-    await queue.quiesced(ticket);
-  };
-  const checks: Promise<void>[] = [];
-  for (let round = 0; round < 4000; round++) {
-    const file = device.openFile(path);
-    const mapping = expectMapped(device.map(file, 0, size));
-    const offset = random(size);
-    const length = random(size - offset);
-    const target = device.createBuffer(length + 1);
-    const list = new RequestList();
-    if (round % 2 === 0) list.read(file, offset, target, 0, length);
-    else list.copy(mapping, offset, target, 0, length);
-    const ticket = queue.submit(list, random(4) === 0 ? { timeoutMs: random(5) } : {});
-    file.close();
-    mapping.close();
-    if (random(5) === 0) queue.cancel(ticket);
-    checks.push(
-      check(ticket, queue.completion(ticket), () => {
-        expectBytes(bytesOf(target, 0, length), bytes.subarray(offset, offset + length));
-        target.close();
-      }),
-    );
-    if (round % 50 === 49) Bun.gc(round % 200 === 199);
-    if (checks.length >= 20) await checks.shift();
-  }
-  await Promise.all(checks).catch((error: unknown) => {
-    throw new Error(`seed ${seed}`, { cause: error });
-  });
-  expect(ended).toBe(4000);
+  await workAtRandom(device, { folder: dir.path, byteLength: 2 * 2 ** 20, rounds: 4000 });
   await device.close();
   expect(device.openResources).toBe(0);
   expect(openMappings(dir.path)).toBe(0);
+});
+
+describe("processes that end with host open", () => {
+  for (const exit of EXITS) test(exit[0], () => expectExit(exit, dir.path, "host"));
 });

@@ -1,13 +1,13 @@
 /** The Metal device under load, closes at bad moments, and the garbage collector; nothing may be left of it. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { readdirSync, readFileSync } from "node:fs";
-import { join } from "node:path";
-import type { Completion, Device } from "../../src/device/device.ts";
+import type { Device } from "../../src/device/device.ts";
 import { type OpenDeviceOptions, openDevice } from "../../src/device/open.ts";
 import { RequestList } from "../../src/device/requests.ts";
 import { bytesOf, expectBytes, expectMapped, pattern, patternFile, tempDir } from "../conformance/harness.ts";
 import { metalLibrary, openStandIn } from "../conformance/metal-subjects.ts";
 import { collect, openDescriptors, openMappings } from "../conformance/process.ts";
+import { closeOne, EXITS, expectExit, workAtRandom } from "./work.ts";
 
 const library = metalLibrary();
 const standIn = "missing" in library ? undefined : openStandIn(library.path);
@@ -142,17 +142,7 @@ describe.skipIf("missing" in library)(`metal under stress${reason}`, () => {
 
   test.each(WAYS)("1,000 devices opened and closed, 100 of them in flight (%s)", async (completions) => {
     const path = patternFile(dir.path, "devices", 200_000);
-    const once = async (inFlight: boolean) => {
-      const device = openDevice("metal", { completions });
-      if (inFlight) {
-        const queue = device.createQueue();
-        const buffer = device.createBuffer(200_000);
-        const list = new RequestList().read(device.openFile(path), 0, buffer, 0, 200_000);
-        for (let i = 0; i < 10; i++) queue.submit(list);
-      }
-      await device.close();
-      expect(device.openResources).toBe(0);
-    };
+    const once = (inFlight: boolean) => closeOne(openDevice("metal", { completions }), path, inFlight);
     await once(true);
     const before = held();
     for (let cycle = 0; cycle < (completions === "wake" ? 1000 : 200); cycle++) await once(cycle % 10 === 0);
@@ -185,53 +175,10 @@ describe.skipIf("missing" in library)(`metal under stress${reason}`, () => {
   });
 
   test("random work, cancels, deadlines and collections: each ticket ends once, good ones with their bytes", async () => {
-    const size = 2 ** 20;
-    const path = patternFile(dir.path, "random", size);
-    const bytes = pattern(size);
     await warm();
     const before = held();
     const device = openDevice("metal", { lanes: 3, pieceBytes: 65_536, inlineCopyBytes: 4096 });
-    const queue = device.createQueue();
-    let state = Date.now() % 2 ** 31;
-    const seed = state;
-    const random = (bound: number) => {
-      state = (Math.imul(state, 1_103_515_245) + 12_345) & 0x7fffffff;
-      return (state >>> 8) % bound;
-    };
-    let ended = 0;
-    const check = async (ticket: number, done: Promise<Completion>, verify: () => void) => {
-      const { error } = await done;
-      ended++;
-      if (error === undefined) verify();
-      else expect(["CANCELLED", "TIMED_OUT"]).toContain(error.code);
-      await queue.quiesced(ticket);
-    };
-    const checks: Promise<void>[] = [];
-    for (let round = 0; round < 3000; round++) {
-      const file = device.openFile(path);
-      const mapping = expectMapped(device.map(file, 0, size));
-      const offset = random(size);
-      const length = random(size - offset);
-      const target = device.createBuffer(length + 1);
-      const list = new RequestList();
-      if (round % 2 === 0) list.read(file, offset, target, 0, length);
-      else list.copy(mapping, offset, target, 0, length);
-      const ticket = queue.submit(list, random(4) === 0 ? { timeoutMs: random(5) } : {});
-      file.close();
-      mapping.close();
-      if (random(5) === 0) queue.cancel(ticket);
-      const verify = () => {
-        expectBytes(bytesOf(target, 0, length), bytes.subarray(offset, offset + length));
-        target.close();
-      };
-      checks.push(check(ticket, queue.completion(ticket), verify));
-      if (round % 50 === 49) Bun.gc(round % 200 === 199);
-      if (checks.length >= 20) await checks.shift();
-    }
-    await Promise.all(checks).catch((error: unknown) => {
-      throw new Error(`seed ${seed}`, { cause: error });
-    });
-    expect(ended).toBe(3000);
+    await workAtRandom(device, { folder: dir.path, byteLength: 2 ** 20, rounds: 3000 });
     await device.close();
     await expectHeld(before);
   });
@@ -239,31 +186,7 @@ describe.skipIf("missing" in library)(`metal under stress${reason}`, () => {
 
 describe.skipIf("missing" in library)(`processes that end with metal open${reason}`, () => {
   describe.each(["wake", "worker", "auto"])("completions by %s", (completions) => {
-    test.each([
-      ["idle", 0, ""],
-      ["event", 0, ""],
-      ["ends", 0, "100000"],
-      ["exit", 0, ""],
-      ["closing", 0, ""],
-      ["throws", 1, ""],
-    ])("%s", async (way, code, out) => {
-      const path = patternFile(dir.path, `child-${way}-${completions}`, 100_000);
-      const script = join(import.meta.dir, "metal-child.ts");
-      const started = performance.now();
-      const child = Bun.spawn([process.execPath, script, way, completions, path], { stderr: "pipe" });
-      const [text, errors] = await Promise.all([
-        new Response(child.stdout).text(),
-        new Response(child.stderr).text(),
-        child.exited,
-      ]);
-      expect({ code: child.exitCode, signal: child.signalCode, out: text.trim() }).toEqual({
-        code,
-        signal: null,
-        out,
-      });
-      if (way === "throws") expect(errors).toContain("on purpose");
-      expect(performance.now() - started).toBeLessThan(10_000);
-    });
+    for (const exit of EXITS) test(exit[0], () => expectExit(exit, dir.path, "metal", completions));
   });
 });
 

@@ -47,6 +47,9 @@ export const PROT_WRITE = 2;
 export const MAP_SHARED = 1;
 export const MAP_PRIVATE = 2;
 export const SEEK_END = 2;
+/** The same on Linux and macOS. */
+export const LOCK_EX = 2;
+export const LOCK_NB = 4;
 const POSIX_FADV_WILLNEED = 3;
 const POSIX_FADV_DONTNEED = 4;
 const MS_INVALIDATE = 2;
@@ -74,6 +77,8 @@ export interface Libc {
   giveUp(fd: number): boolean;
   lseek(fd: number, offset: number, whence: number): number;
   dup(fd: number): number;
+  /** Locks an open file as a whole; the lock goes with the last descriptor of that opening. */
+  flock(fd: number, operation: number): number;
   memcpy(target: number, source: number, length: number): void;
 }
 
@@ -105,6 +110,7 @@ export function openLibc(): Libc {
     giveUp: (fd) => symbols.fadvise?.(fd, 0, 0, POSIX_FADV_DONTNEED) !== undefined,
     lseek: (fd, offset, whence) => Number(symbols.lseek(fd, offset, whence)),
     dup: (fd) => symbols.dup(fd),
+    flock: (fd, operation) => symbols.flock(fd, operation),
     memcpy: (target, source, length) => symbols.memcpy(target as Pointer, source as Pointer, length),
   };
 }
@@ -131,6 +137,8 @@ const SYMBOLS = {
   lseek: { args: ["i32", "i64", "i32"], returns: FFIType.i64_fast },
   // int dup(int oldfd);
   dup: { args: ["i32"], returns: "i32" },
+  // int flock(int fd, int operation);
+  flock: { args: ["i32", "i32"], returns: "i32" },
   // void *memcpy(void *dest, const void *src, size_t n);
   memcpy: { args: ["ptr", "ptr", "usize"], returns: "void" },
 } as const satisfies Record<string, FFIFunction>;

@@ -8,6 +8,8 @@ import { HeadraceError } from "../../errors.ts";
 import { type Fault, type FaultCounters, withFaults } from "./faults.ts";
 import {
   type Libc,
+  LOCK_EX,
+  LOCK_NB,
   MADV,
   MAP_PRIVATE,
   MAP_SHARED,
@@ -171,6 +173,13 @@ export class Syscalls {
     check("lseek", "fd", fd, 0);
     const length = this.#libc.lseek(fd, 0, SEEK_END);
     return length >= 0 ? length : -this.#libc.errno();
+  }
+
+  /** Locks an open file against others that lock it, without waiting. Returns 0, or `-errno`: `-EAGAIN` where another
+   * opening of the file holds the lock. The lock ends when the file is closed, also by the end of the process. */
+  tryLock(fd: number): number {
+    check("flock", "fd", fd, 0);
+    return this.#libc.flock(fd, LOCK_EX | LOCK_NB) === 0 ? 0 : -this.#libc.errno();
   }
 
   /** Copies between two ranges that do not overlap. */

@@ -14,6 +14,7 @@ import {
   sweepPartials,
   userCacheFolder,
 } from "./cache-folder.ts";
+import { lockForm } from "./cache-lock.ts";
 import {
   checkSignal,
   checkUnchanged,
@@ -52,6 +53,11 @@ export interface Cached {
   readonly compressedPath: string;
   /** Bytes of the content, which is the file's. */
   readonly byteLength: number;
+}
+
+/** {@link Cached}, and whether the call made it. */
+export interface Ensured extends Cached {
+  readonly made: boolean;
 }
 
 /** Where a form lies, whether or not it exists. */
@@ -160,14 +166,24 @@ export async function createCached(
   }
 }
 
-/** {@link checkCached}, and {@link createCached} where that finds none. */
+/**
+ * {@link checkCached}, and {@link createCached} where that finds none. Where another process, or another call in this
+ * one, is making the form, waits for it and takes it; where that failed or was killed, makes it after all.
+ */
 export async function ensureCached(
   key: CacheKey,
   compress: Compress,
   options: CreateOptions = {},
-): Promise<Cached> {
-  const found = await checkCached(key, options.signal);
-  return "reason" in found ? createCached(key, compress, options) : found;
+): Promise<Ensured> {
+  const { signal } = options;
+  const found = await checkCached(key, signal);
+  if (!("reason" in found)) return { ...found, made: false };
+  const { folder, compressedPath, source } = cachePlace(key);
+  openCacheFolder(folder);
+  using _lock = await lockForm({ compressedPath, folder, source, signal });
+  const meanwhile = findCached(key);
+  if (!("reason" in meanwhile)) return { ...meanwhile, made: false };
+  return { ...(await createCached(key, compress, options)), made: true };
 }
 
 function chunkOf(key: CacheKey): number {

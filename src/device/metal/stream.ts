@@ -3,7 +3,7 @@ import { statSync } from "node:fs";
 import { HeadraceError } from "../../errors.ts";
 import { nodeError } from "../common/errors.ts";
 import type { PreparedStream, PrepareStreamOptions } from "../device.ts";
-import { checkCached, createCached, findCached } from "./cache.ts";
+import { ensureCached, findCached } from "./cache.ts";
 import type { StreamSource } from "./file.ts";
 import { CODECS, chunkBytesOf, type StreamCodec, type StreamOptions } from "./options.ts";
 import type { MetalQueue } from "./queue.ts";
@@ -27,7 +27,7 @@ export class MetalStreams {
     return "reason" in found ? undefined : { path: found.compressedPath, codec: CODECS[codec] };
   }
 
-  /** Makes the compressed form unless a valid one is there. `compressor` is a queue of this device's. Throws
+  /** Makes the compressed form unless a valid one is there, or waits while another makes it. `compressor` is a queue of this device's. Throws
    * `CANCELLED`, `FILE_CHANGED`, `BAD_STREAM`, `DISK_FULL`, `IO_ERROR`, and what opening the file throws. */
   async prepare(
     compressor: () => MetalQueue,
@@ -43,20 +43,21 @@ export class MetalStreams {
     if (signal?.aborted) throw cancelled(path, signal);
     onProgress?.(0, byteLength);
     const key = this.#key(path, codec);
-    const found = await checkCached(key, signal);
-    const made = "reason" in found;
-    const cached = made
-      ? await createCached(
-          key,
-          (source, target, _codec, chunkBytes) =>
-            compress(compressor(), { source, target, codec: CODECS[codec], chunkBytes }, signal, (done) =>
-              onProgress?.(done, byteLength),
-            ),
-          signal === undefined ? {} : { signal },
-        )
-      : found;
+    const cached = await ensureCached(
+      key,
+      (source, target, _codec, chunkBytes) =>
+        compress(compressor(), { source, target, codec: CODECS[codec], chunkBytes }, signal, (done) =>
+          onProgress?.(done, byteLength),
+        ),
+      signal === undefined ? {} : { signal },
+    );
     onProgress?.(byteLength, byteLength);
-    return { path: cached.compressedPath, byteLength: lengthOf(cached.compressedPath), codec, made };
+    return {
+      path: cached.compressedPath,
+      byteLength: lengthOf(cached.compressedPath),
+      codec,
+      made: cached.made,
+    };
   }
 
   #key(path: string, codec: StreamCodec) {

@@ -102,6 +102,20 @@ describe("syscalls", () => {
   });
 });
 
+test("a file is locked by one opening of it at a time, until that is closed", () => {
+  const calls = new Syscalls();
+  withFile((first) => {
+    withFile((second) => {
+      expect(calls.tryLock(first)).toBe(0);
+      expect(calls.tryLock(first)).toBe(0);
+      expect(calls.tryLock(second)).toBe(-constants.errno.EAGAIN);
+    });
+  });
+  withFile((third) => expect(calls.tryLock(third)).toBe(0));
+  expect(calls.tryLock(1_000_000)).toBe(-EBADF);
+  expect(() => calls.tryLock(-1)).toThrow("flock: fd -1");
+});
+
 describe("errors", () => {
   test.each([
     ["ENOENT", "SOURCE_NOT_FOUND"],
