@@ -138,10 +138,10 @@ describeOverMock("mappings of the CUDA device", () => {
     const byteLength = 20 * WINDOW;
     // Slow enough for the registrar to come to windows that lanes would have taken.
     const faults = [{ call: "pread", nth: 1, times: ALWAYS, delayMs: 2 }] as const;
-    await withCuda({ options: { mapBudget: 2 * WINDOW, faults } }, async (rig) => {
+    await withCuda({ options: { mapBudget: 5 * WINDOW, faults } }, async (rig) => {
       const { mock } = rig;
       const all = rig.map(rig.file("data", byteLength));
-      const other = rig.map(rig.file("other", 2 * WINDOW));
+      const other = rig.map(rig.file("other", 5 * WINDOW));
       const target = rig.device.createBuffer(byteLength, "private");
       const before = mock.calls("cuMemHostUnregister");
       for (let pass = 0; pass < 3; pass++) {
@@ -149,8 +149,8 @@ describeOverMock("mappings of the CUDA device", () => {
       }
       expect(mock.calls("cuMemHostUnregister")).toBe(before);
       // Another mapping that is needed later takes their place.
-      other.advise("will-need", 0, 2 * WINDOW);
-      await until(() => mock.calls("cuMemHostUnregister") === before + 2);
+      other.advise("will-need", 0, 5 * WINDOW);
+      await until(() => mock.calls("cuMemHostUnregister") === before + 5);
     });
   });
 
