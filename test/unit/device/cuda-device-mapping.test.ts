@@ -187,9 +187,10 @@ describeOverMock("mappings of the CUDA device", () => {
       const path = rig.file("data", LENGTH);
       using shared = filled(device, pattern(64));
       const mapping = rig.map(path);
+      const before = mock.calls("cuMemHostRegister_v2");
       mock.setFaults([{ call: "cuMemHostRegister_v2", nth: 3, code: UNKNOWN, times: ALWAYS }]);
       mapping.advise("will-need", 0, LENGTH);
-      await until(() => mock.calls("cuMemHostRegister_v2") >= NUM_WINDOWS + 2);
+      await until(() => mock.calls("cuMemHostRegister_v2") - before >= NUM_WINDOWS);
       mock.setFaults([]);
       for (let pass = 0; pass < 2; pass++)
         await copyRows(rig, mapping, [{ from: 3, byteLength: LENGTH - 3 }]);
