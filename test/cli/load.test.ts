@@ -200,7 +200,9 @@ describe("options", () => {
     const state = JSON.parse(readFileSync(file, "utf8"));
     expect(state).toMatchObject({ version: 1, epoch: 2, position: 0, seed: 5 });
     const resumed = ["load", DIGITS, "--shuffle", "5", "--resume", file, "--epochs"];
-    expect((await report(...resumed, "2")).samples).toBe(0);
+    const over = await headrace(...resumed, "2", "--json");
+    expect(over).toMatchObject({ code: 0, err: expect.stringContaining("nothing is left to load") });
+    expect(JSON.parse(over.out).samples).toBe(0);
     expect(await report(...resumed, "3")).toMatchObject({ samples: 2000, epochs: 3 });
   });
 });
