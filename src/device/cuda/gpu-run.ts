@@ -211,7 +211,7 @@ export class GpuRun implements Running {
       const byteLength = transfers[at + Transfer.byteLength]!;
       if (!pinned && windows !== undefined) {
         if (!windows.covers(source, byteLength)) {
-          this.#cut(transfer, windows, staged);
+          this.#cut(transfer, windows, group, staged);
           continue;
         }
         this.#pins.add(windows, source, byteLength);
@@ -241,8 +241,9 @@ export class GpuRun implements Running {
     return false;
   }
 
-  /** Cuts a transfer at the borders of windows; a small one stays whole. */
-  #cut(transfer: number, windows: Windows, staged: StagedCopy[]): void {
+  /** Cuts a transfer at the borders of windows; a small one stays whole. What is registered starts at once, and so is
+   * not released for the rest. */
+  #cut(transfer: number, windows: Windows, group: Transfers, staged: StagedCopy[]): void {
     const { transfers } = this.#program;
     const at = transfer * TRANSFER;
     const source = transfers[at + Transfer.source]!;
@@ -253,6 +254,13 @@ export class GpuRun implements Running {
     for (let done = 0; done < byteLength; ) {
       const whole = byteLength <= SMALL_BYTES;
       const length = whole ? byteLength : Math.min(byteLength - done, windows.restFrom(source + done));
+      if (windows.covers(source + done, length)) {
+        this.#pins.add(windows, source + done, length);
+        group.add(source + done, target + done, length, false, windows);
+        this.#bytesDone += length;
+        done += length;
+        continue;
+      }
       staged.push({
         region,
         windows,

@@ -27,6 +27,8 @@ interface Want {
   readonly region: Region;
   readonly windows: Windows;
   readonly index: number;
+  /** On the registrar's clock, when it was wanted: what was registered or used later is not released for it. */
+  readonly since: number;
 }
 
 export class Registrar {
@@ -105,7 +107,7 @@ export class Registrar {
     for (let index = windows.indexOf(address); index <= last; index++) {
       if (windows.states[index] !== WindowState.none) continue;
       windows.set(index, WindowState.wanted);
-      (later ? this.#later : this.#due).push({ region, windows, index });
+      (later ? this.#later : this.#due).push({ region, windows, index, since: this.#clock });
     }
     this.#pump();
   }
@@ -214,7 +216,7 @@ export class Registrar {
       const bytes = want.windows.lengthOf(want.index);
       // What was closed under way is still needed by whoever is under way.
       const unwanted = want.region.closed && want.windows.users[want.index] === 0;
-      if (unwanted || !this.#makeRoom(bytes, soon !== undefined)) {
+      if (unwanted || !this.#makeRoom(bytes, soon?.since)) {
         want.windows.settle(want.index, WindowState.none);
         // What is for later gets no room that what is there now would lose.
         if (soon === undefined && !unwanted) this.#dropLater();
@@ -243,11 +245,11 @@ export class Registrar {
     });
   }
 
-  /** Whether `bytes` more may be registered; releases what was used longest ago where `evict` is set. */
-  #makeRoom(bytes: number, evict: boolean): boolean {
+  /** Whether `bytes` more may be registered; releases what was used longest ago, if that is no later than `since`. */
+  #makeRoom(bytes: number, since: number | undefined): boolean {
     const { budget } = this.#parts;
     while (this.#registeredBytes + bytes > budget) {
-      const oldest = evict ? this.#oldest() : undefined;
+      const oldest = since === undefined ? undefined : this.#oldest(since);
       if (oldest === undefined) return false;
       const { windows, index } = oldest;
       windows.set(index, WindowState.none);
@@ -259,9 +261,9 @@ export class Registrar {
     return true;
   }
 
-  #oldest(): { windows: Windows; index: number } | undefined {
+  #oldest(since: number): { windows: Windows; index: number } | undefined {
     let found: { windows: Windows; index: number } | undefined;
-    let use = Number.POSITIVE_INFINITY;
+    let use = since + 1;
     for (const windows of this.#mappings.values()) {
       if (windows.wholeUsers > 0) continue;
       for (let index = 0; index < windows.count; index++) {

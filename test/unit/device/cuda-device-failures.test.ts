@@ -5,7 +5,14 @@ import { join } from "node:path";
 import { openCuda } from "../../../src/device/cuda/device.ts";
 import type { DeviceBuffer, Pipeline } from "../../../src/device/device.ts";
 import { HeadraceError } from "../../../src/errors.ts";
-import { bytesOf, expectBytes, expectCode, listOf, pattern } from "../../conformance/harness.ts";
+import {
+  bytesOf,
+  expectBytes,
+  expectCode,
+  expectFailed,
+  listOf,
+  pattern,
+} from "../../conformance/harness.ts";
 import { ADD } from "../../conformance/kernels.ts";
 import {
   addCall,
@@ -164,6 +171,27 @@ describeOverMock("the CUDA device, when the driver fails", () => {
       }
     }, 60_000);
   }
+
+  test("copies before one that fails have ended when the ticket is quiet", async () => {
+    await withCuda(
+      { config: { maxDelayUs: 20_000, seed: 2 }, mayReport: true },
+      async ({ device, queue, mock }) => {
+        using shared = filled(device, pattern(LENGTH));
+        for (let nth = 1; nth <= 6; nth++) {
+          const hidden = device.createBuffer(LENGTH, "private");
+          mock.setFaults([{ call: "cuMemcpyAsync", nth, code: UNKNOWN }]);
+          const list = listOf((one) => {
+            for (let i = 0; i < 6; i++) one.copy(shared, i * KIB, hidden, i * KIB, KIB);
+          });
+          const ticket = queue.submit(list);
+          await soon("its quiet", queue.quiesced(ticket));
+          expectFailed(await queue.completion(ticket), "DEVICE_FAILED");
+          hidden.close();
+        }
+        expect(mock.reports().filter((line) => line.includes(" ran when "))).toEqual([]);
+      },
+    );
+  });
 
   for (const during of ["cuMemcpyAsync", "cuLaunchKernel", "cuMemcpyHtoDAsync_v2", "cuMemcpyDtoHAsync_v2"]) {
     test(`a context that is lost in ${during} ends all tickets, and the device says so from then on`, async () => {
