@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { pathCounts } from "../../src/cli/run.ts";
 import { TRACKS } from "../../src/index.ts";
 import { proseRows, sha256, shardsOf } from "./expected.ts";
-import { DATASETS, headrace, report, scratch } from "./process.ts";
+import { DATASETS, headrace, MAIN, ROOT, report, scratch, spawn } from "./process.ts";
 
 const folder = scratch();
 const rows = proseRows();
@@ -86,7 +86,8 @@ describe("the ways that shards took", () => {
 describe("options", () => {
   test("--device: null moves nothing, host does, the others are refused", async () => {
     expect(await report("load", "--device", "null")).toMatchObject({ device: "null", samples: 3000 });
-    const cuda = await headrace("load", "--device", "cuda");
+    const env = { HEADRACE_CUDA_LIBRARY: "/nowhere" };
+    const cuda = await spawn([process.execPath, MAIN, "load", "--device", "cuda"], ROOT, env).ended;
     expect(cuda).toMatchObject({ code: 1, out: "", err: expect.stringContaining("DEVICE_UNAVAILABLE") });
     expect(await headrace("load", "--device", "tpu")).toMatchObject({ code: 2, out: "" });
     expect(await headrace("load", "--device", "null", "--digest")).toMatchObject({ code: 2, out: "" });
