@@ -9,10 +9,10 @@ import { headrace, ROOT, scratch } from "./process.ts";
 const folder = scratch();
 const SMALL = ["--size", "3MiB", "--memory", "2MiB"];
 
-/** `doctor` where the environment names a library for Metal, or none. */
+/** `doctor` where the environment names a library for Metal, or none, and one for CUDA that is not there. */
 async function withLibrary(path: string, ...args: string[]) {
   const command = [process.execPath, join(ROOT, "src/cli/main.ts"), "doctor", ...args];
-  const env = { ...process.env, HEADRACE_METAL_LIBRARY: path };
+  const env = { ...process.env, HEADRACE_METAL_LIBRARY: path, HEADRACE_CUDA_LIBRARY: "/nowhere" };
   const child = Bun.spawn(command, { cwd: ROOT, env, stdin: "ignore", stdout: "pipe", stderr: "pipe" });
   const out = await new Response(child.stdout).text();
   return { code: await child.exited, out };

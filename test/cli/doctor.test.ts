@@ -6,7 +6,7 @@ import { labelOf, measureMemory, summarize } from "../../src/cli/rates.ts";
 import { remediesFor } from "../../src/cli/remedies.ts";
 import { HeadraceError, openDevice } from "../../src/index.ts";
 import { double } from "../loader/doubles.ts";
-import { headrace, scratch, start, waitFor } from "./process.ts";
+import { headrace, MAIN, ROOT, scratch, spawn, start, waitFor } from "./process.ts";
 
 const folder = scratch();
 const SMALL = ["--size", "3MiB", "--memory", "2MiB"];
@@ -65,9 +65,10 @@ describe("the command", () => {
   });
 
   test("a device that does not work here ends with 1 and its reason", async () => {
-    const { code, report } = await doctor(...SMALL, "--device", "cuda");
+    const command = [process.execPath, MAIN, "doctor", ...SMALL, "--device", "cuda", "--json"];
+    const { code, out } = await spawn(command, ROOT, { HEADRACE_CUDA_LIBRARY: "/nowhere" }).ended;
     expect(code).toBe(1);
-    expect(report).not.toHaveProperty("rates");
+    expect(JSON.parse(out)).not.toHaveProperty("rates");
     const { code: usage, err } = await headrace("doctor", "--device", "null");
     expect({ usage, err }).toEqual({ usage: 2, err: expect.stringContaining("Allowed choices are auto") });
   });

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { pathCounts } from "../../src/cli/run.ts";
 import { TRACKS } from "../../src/index.ts";
 import { proseRows, sha256, shardsOf } from "./expected.ts";
-import { DATASETS, headrace, report, scratch } from "./process.ts";
+import { DATASETS, headrace, MAIN, ROOT, report, scratch, spawn } from "./process.ts";
 
 const folder = scratch();
 const rows = proseRows();
@@ -86,7 +86,8 @@ describe("the ways that shards took", () => {
 describe("options", () => {
   test("--device: null moves nothing, host does, the others are refused", async () => {
     expect(await report("load", "--device", "null")).toMatchObject({ device: "null", samples: 3000 });
-    const cuda = await headrace("load", "--device", "cuda");
+    const env = { HEADRACE_CUDA_LIBRARY: "/nowhere" };
+    const cuda = await spawn([process.execPath, MAIN, "load", "--device", "cuda"], ROOT, env).ended;
     expect(cuda).toMatchObject({ code: 1, out: "", err: expect.stringContaining("DEVICE_UNAVAILABLE") });
     expect(await headrace("load", "--device", "tpu")).toMatchObject({ code: 2, out: "" });
     expect(await headrace("load", "--device", "null", "--digest")).toMatchObject({ code: 2, out: "" });
@@ -200,7 +201,9 @@ describe("options", () => {
     const state = JSON.parse(readFileSync(file, "utf8"));
     expect(state).toMatchObject({ version: 1, epoch: 2, position: 0, seed: 5 });
     const resumed = ["load", DIGITS, "--shuffle", "5", "--resume", file, "--epochs"];
-    expect((await report(...resumed, "2")).samples).toBe(0);
+    const over = await headrace(...resumed, "2", "--json");
+    expect(over).toMatchObject({ code: 0, err: expect.stringContaining("nothing is left to load") });
+    expect(JSON.parse(over.out).samples).toBe(0);
     expect(await report(...resumed, "3")).toMatchObject({ samples: 2000, epochs: 3 });
   });
 });

@@ -9,7 +9,7 @@ setDefaultTimeout(60_000);
 
 export const ROOT = join(import.meta.dir, "../..");
 export const DATASETS = join(ROOT, "datasets");
-const MAIN = join(ROOT, "src/cli/main.ts");
+export const MAIN = join(ROOT, "src/cli/main.ts");
 
 /** How a process ended. */
 export interface Ended {
@@ -28,8 +28,14 @@ export function start(args: readonly string[], cwd = ROOT): Started {
   return spawn([process.execPath, MAIN, ...args], cwd);
 }
 
-export function spawn(command: readonly string[], cwd = ROOT): Started {
-  const child = Bun.spawn([...command], { cwd, stdin: "ignore", stdout: "pipe", stderr: "pipe" });
+/** `env` is added to what this process has. */
+export function spawn(
+  command: readonly string[],
+  cwd = ROOT,
+  env: Readonly<Record<string, string>> = {},
+): Started {
+  const all = { ...process.env, ...env };
+  const child = Bun.spawn([...command], { cwd, env: all, stdin: "ignore", stdout: "pipe", stderr: "pipe" });
   const finish = async () => {
     const [out, err] = await Promise.all([
       new Response(child.stdout).text(),

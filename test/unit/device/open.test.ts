@@ -22,7 +22,7 @@ describe("openDevice", () => {
   });
 
   test("devices that are not there, and names that are none", () => {
-    expect(() => openDevice("cuda")).toThrow(withCode("DEVICE_UNAVAILABLE"));
+    expect(() => openDevice("cuda", { library: "/nowhere" })).toThrow(withCode("DEVICE_UNAVAILABLE"));
     expect(() => openDevice("metal", { library: "/nowhere" })).toThrow(withCode("DEVICE_UNAVAILABLE"));
     expect(() => openDevice("gpu")).toThrow(withCode("BAD_OPTION"));
     expect(() => openDevice("gpu")).toThrow(DEVICE_NAMES.join(", "));
