@@ -1,5 +1,5 @@
 /** Against the machine: files in the page cache to device memory, beside bare copies, registration and reads. */
-
+import { availableParallelism } from "node:os";
 import { PreadSweep, type SweepSetting } from "../bare.ts";
 import { quantile } from "../harness.ts";
 import { BareGpu, LINK_PIECE, type RegisterSetting } from "./bare.ts";
@@ -123,6 +123,8 @@ export async function firstLoad(
   return await loadAll(own.device, data, strategy);
 }
 
+const READ_THREADS = [4, 8, 12, 16, 24, 32];
+
 function preadText({ lanes, pieceBytes }: SweepSetting): string {
   return `${lanes} threads, pieces of ${pieceBytes / MIB} MiB`;
 }
@@ -131,9 +133,8 @@ export const readLink: Case = async (options) => {
   const data = await weights(options.dataFolder, options.sizeBytes);
   const bare = new BareGpu();
   const pread = new PreadSweep(bare.pinned);
-  const settings = [4, 8, 12, 16].flatMap((lanes) =>
-    [1, 4, 16].map((mib) => ({ lanes, pieceBytes: mib * MIB })),
-  );
+  const threads = READ_THREADS.filter((count) => count <= Math.max(4, availableParallelism()));
+  const settings = threads.flatMap((lanes) => [1, 4, 16].map((mib) => ({ lanes, pieceBytes: mib * MIB })));
   const run = async (setting: SweepSetting) => (await pread.run(data.paths, setting)) / 1e9;
   const best = await sweep("pread", settings, preadText, run, options.quick ? 1 : 2);
   const reads = `bare pread into pinned memory, best of a sweep (${best.text})`;
