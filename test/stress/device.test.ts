@@ -23,7 +23,9 @@ test("10,000 files, mappings and buffers leave nothing behind", async () => {
     for (let i = 0; i < 5; i++) mapping.view(i, 10);
     new Uint8Array(buffer.view(2 ** 29, 10))[0] = 1;
   }
-  expect({ descriptors: openDescriptors(), mappings: openMappings(dir.path) }).toEqual(before);
+  // Fewer where pipes of processes that a test before this one started were still open.
+  expect(openDescriptors()).toBeLessThanOrEqual(before.descriptors);
+  expect(openMappings(dir.path)).toBe(before.mappings);
   expect(virtualKilobytes() - memory).toBeLessThan(2 ** 20);
   expect(device.openResources).toBe(0);
   await device.close();
