@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { checksumOf } from "../../src/kernels/checksum.ts";
 import { batchSums, residentPart, rows, weights } from "../bench/cuda/data.ts";
 import { argumentsFor, parseBytes, parseOptions, UsageError } from "../bench/cuda/options.ts";
-import { type CudaRow, interleave, judge, smallest } from "../bench/cuda/rounds.ts";
+import { allowForMachine, type CudaRow, interleave, judge, smallest } from "../bench/cuda/rounds.ts";
 import { Team } from "../bench/cuda/team.ts";
 import { ROW_BYTES } from "../bench/data.ts";
 import { buildCudaMock } from "../cuda-mock/mock.ts";
@@ -49,6 +49,21 @@ describe("options", () => {
 });
 
 describe("rounds", () => {
+  test("ten times the peer is asked for, or five where the bare sweeps of the run allow no ten", () => {
+    const row = (name: string, theirs: number, ours = theirs) =>
+      judge({ name, unit: "GB/s", against: "x", note: "n", atLeast: 10 }, [ours], [theirs]);
+    const limits = [row("cuda.read.link", 47), row("cuda.map.first", 33)];
+    const judged = (...rows: CudaRow[]) =>
+      allowForMachine(rows).map(({ name, atLeast, met }) => `${name} ${atLeast} ${met}`);
+    const few = row("cuda.peer.safetensors", 5, 30);
+    expect(judged(...limits, few).at(-1)).toBe("cuda.peer.safetensors 5 true");
+    expect(judged(...limits, row("cuda.peer.safetensors", 4, 30)).at(-1)).toBe(
+      "cuda.peer.safetensors 10 false",
+    );
+    expect(judged(few)).toEqual(["cuda.peer.safetensors 10 false"]);
+    expect(judged(...limits, row("cuda.busy", 5)).at(-1)).toBe("cuda.busy 10 false");
+  });
+
   test("sides take turns, each round another first, and warm-ups do not count", async () => {
     const order: string[] = [];
     const side = (name: string, figure: number) => () => {

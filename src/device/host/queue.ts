@@ -11,7 +11,7 @@ import type { Program } from "./program.ts";
 import { type Runner, Submission } from "./submission.ts";
 
 /** Programs kept for reuse, and the numbers of the largest one worth keeping. */
-const PROGRAMS_KEPT = 8;
+const PROGRAMS_KEPT = 32;
 const LARGEST_KEPT = 2 ** 16;
 
 /** What the queues of one device share. */

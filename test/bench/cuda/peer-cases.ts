@@ -240,17 +240,18 @@ const againstDataLoader: Case = async (options) => {
       `ours by map, whole epochs, each batch summed up on the GPU`,
       `theirs over the mapped file, pinned, persistent workers, best of ${Object.keys(best[way].sweep).join(", ")}: ${best[way].workers}, rounds of ${best[way].batches} batches`,
     ].join("; ");
-  const row = (name: string, way: Way) =>
+  const row = (name: string, way: Way, atLeast: number) =>
     judge(
       {
-        ...{ name, unit: "rows/s", note: note(way), atLeast: 5 },
+        ...{ name, unit: "rows/s", note: note(way), atLeast },
         against: `PyTorch DataLoader, ${WAYS[way]}`,
       },
       figures.ours,
       figures[way],
     );
   return {
-    rows: [row("cuda.peer.dataloader", "samples"), row("cuda.peer.dataloader.batches", "batches")],
+    // The second is not what people write; it must not be faster than ours all the same.
+    rows: [row("cuda.peer.dataloader", "samples", 5), row("cuda.peer.dataloader.batches", "batches", 1)],
     leftOut: [],
     details: {
       peer: samples.ready,
