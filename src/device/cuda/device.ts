@@ -11,7 +11,7 @@ import { createFaultCounters } from "../host/faults.ts";
 import { InlineCopies } from "../host/inline.ts";
 import { Lanes } from "../host/lanes.ts";
 import { HostQueue } from "../host/queue.ts";
-import { Syscalls } from "../host/syscalls.ts";
+import { type FaultPlan, Syscalls } from "../host/syscalls.ts";
 import { CudaContext } from "./context.ts";
 import { initDriver, openDriver } from "./driver.ts";
 import { CudaExecutor } from "./execute.ts";
@@ -212,27 +212,15 @@ export function openCuda(options: CudaOptions = {}): CudaDevice {
     const text = `device cuda: no address space for ${slicesBytes} bytes of slices`;
     throw new HeadraceError("OUT_OF_MEMORY", text);
   }
-  const registration = mappingRegistration(info);
-  const registrar = new Registrar({
-    library: driver.path,
-    device: info.device,
-    windowBytes: settings.windowBytes,
-    budget: settings.mapBudget,
-    flags: registration.flags,
-  });
+  const { refused: mappingRefused, flags: mappingFlags } = mappingRegistration(info);
+  const { windowBytes, mapBudget: budget } = settings;
+  const where = { library: driver.path, device: info.device };
+  const registrar = new Registrar({ ...where, windowBytes, budget, flags: mappingFlags });
   let extra: CudaLaneExtra | undefined;
-  const lanes = new Lanes({
-    numLanes: settings.lanes,
-    numEntries: settings.ringEntries,
-    numSlots: NUM_SLOTS,
-    pieceBytes: settings.pieceBytes,
-    faults,
-    worker: new URL("./lane-worker.ts", import.meta.url),
-    extra: () => extra,
-  });
+  const lanes = createLanes(settings, faults, () => extra);
   // The Workers start while the driver makes the context, which takes longer.
   lanes.spawn();
-  if (registration.refused === undefined && settings.mapBudget >= settings.windowBytes) registrar.start();
+  if (mappingRefused === undefined && budget >= windowBytes) registrar.start();
   let context: CudaContext | undefined;
   try {
     context = CudaContext.create(driver, info.name, info.device, syscalls);
@@ -240,7 +228,6 @@ export function openCuda(options: CudaOptions = {}): CudaDevice {
     context.fileWays = new FileWays(settings);
     extra = laneExtra(context, settings, slices);
     const ready = Promise.all([lanes.warm(), registrar.ready]);
-    const { refused: mappingRefused, flags: mappingFlags } = registration;
     const memory = new CudaMemory({ context, registrar, mappingRefused, mappingFlags });
     const parts = { context, info, settings, syscalls, lanes, registrar, memory, ready };
     return new CudaDevice({ ...parts, slices, slicesBytes });
@@ -252,6 +239,18 @@ export function openCuda(options: CudaOptions = {}): CudaDevice {
     syscalls.unmap(slices, slicesBytes);
     throw error;
   }
+}
+
+function createLanes(settings: CudaSettings, faults: FaultPlan | undefined, extra: () => unknown): Lanes {
+  return new Lanes({
+    numLanes: settings.lanes,
+    numEntries: settings.ringEntries,
+    numSlots: NUM_SLOTS,
+    pieceBytes: settings.pieceBytes,
+    faults,
+    worker: new URL("./lane-worker.ts", import.meta.url),
+    extra,
+  });
 }
 
 function laneExtra(context: CudaContext, settings: CudaSettings, slices: number): CudaLaneExtra {

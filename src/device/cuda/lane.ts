@@ -1,6 +1,7 @@
 /**
- * A lane of the CUDA device: it carries bytes between files and device memory through a few pinned slices of its own. While one slice is on its way to the device the next is filled, and while
- * one is written to a file the next comes from the device.
+ * A lane of the CUDA device: it carries bytes between files and device memory through a few pinned slices of its own.
+ * While one slice is on its way to the device the next is filled, and while one is written to a file the next comes
+ * from the device.
  */
 import { DEFERRED, Lane, type LaneStart } from "../host/lane.ts";
 import { Failure, Field, LaneOp } from "../host/ring.ts";

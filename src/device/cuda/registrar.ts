@@ -101,14 +101,16 @@ export class Registrar {
 
   /** Asks for what `[address, address + byteLength)` touches: soon, or for the next time where `later` is set. */
   want(region: Region, address: number, byteLength: number, later = false): void {
-    const windows = this.windowsOf(region);
-    if (windows === undefined || byteLength <= 0 || this.#broken !== undefined || this.#closed) return;
-    const last = windows.indexOf(address + byteLength - 1);
-    for (let index = windows.indexOf(address); index <= last; index++) {
-      if (windows.states[index] !== WindowState.none) continue;
-      windows.set(index, WindowState.wanted);
-      (later ? this.#later : this.#due).push({ region, windows, index, since: this.#clock });
-    }
+    this.#note(region, address, byteLength, later);
+    this.#pump();
+  }
+
+  /** Asks for several ranges, in the order in which they are due. */
+  wantEach(
+    ranges: Iterable<{ readonly region: Region; readonly source: number; readonly byteLength: number }>,
+  ): void {
+    // The Worker begins with the last one, so all have to be known before it does.
+    for (const { region, source, byteLength } of ranges) this.#note(region, source, byteLength, false);
     this.#pump();
   }
 
@@ -206,6 +208,17 @@ export class Registrar {
       done(BROKEN);
     }
     for (const resolve of this.#whenIdle.splice(0)) resolve();
+  }
+
+  #note(region: Region, address: number, byteLength: number, later: boolean): void {
+    const windows = this.windowsOf(region);
+    if (windows === undefined || byteLength <= 0 || this.#broken !== undefined || this.#closed) return;
+    const last = windows.indexOf(address + byteLength - 1);
+    for (let index = windows.indexOf(address); index <= last; index++) {
+      if (windows.states[index] !== WindowState.none) continue;
+      windows.set(index, WindowState.wanted);
+      (later ? this.#later : this.#due).push({ region, windows, index, since: this.#clock });
+    }
   }
 
   #pump(): void {

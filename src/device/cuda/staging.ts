@@ -1,7 +1,7 @@
 /**
  * Brings to the device what lies in mappings whose windows are not registered. Lanes read the files instead, which
- * costs no page fault, from the front; meanwhile the registrar works from the back, and what it has done by the time that it is due goes by
- * the copy engines.
+ * costs no page fault, from the front; meanwhile the registrar works from the back, and what it has done by the time
+ * that it is due goes by the copy engines.
  */
 import { HeadraceError } from "../../errors.ts";
 import type { StepEnd } from "../host/execute.ts";
@@ -61,8 +61,7 @@ export class Staging {
   }
 
   start(): void {
-    const { registrar } = this.#parts;
-    for (const { region, source, byteLength } of this.#copies) registrar.want(region, source, byteLength);
+    this.#parts.registrar.wantEach(this.#copies);
     this.#feed();
   }
 
