@@ -116,8 +116,19 @@ export class GpuRun implements Running {
     for (const table of this.#tables) this.#parts.tables.give(table);
     this.#parts.context.finished();
     const { lost } = this.#parts.context;
-    const error = this.#error ?? lost;
+    const error = this.#withKernels(this.#error ?? lost);
     this.#ended({ bytesDone: this.#bytesDone, ...(error === undefined ? {} : { error }) });
+  }
+
+  /** Names the kernels of the run in what ended the device: the driver tells only that something has, later. */
+  #withKernels(error: HeadraceError | undefined): HeadraceError | undefined {
+    if (error?.code !== "DEVICE_LOST") return error;
+    const names = new Set(
+      this.#ops.flatMap((op) => (op.kind === "dispatch" ? op.dispatch.pipeline.name : [])),
+    );
+    if (names.size === 0) return error;
+    const message = `${error.message}; kernels of this ticket: ${[...names].join(", ")}`;
+    return new HeadraceError(error.code, message, { cause: error });
   }
 
   /** Returns whether the next operation may follow at once. */

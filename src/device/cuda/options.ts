@@ -11,7 +11,7 @@ export interface CudaOptions {
   /** Of the GPU, as the driver counts those that CUDA_VISIBLE_DEVICES leaves; 0 to 255, default 0. */
   readonly ordinal?: number;
   /** Threads that read, write and copy, each in a Worker of its own; 1 to 64, default one a core, but 4 at least and
-   * 32 at most. */
+   * 16 at most. */
   readonly lanes?: number;
   /** Longer requests are cut into pieces of this many bytes; 4 KiB to 1 GiB, default 4 MiB. Each slice buffer has as
    * many bytes. */
@@ -76,7 +76,7 @@ export function resolveOptions(options: CudaOptions = {}): CudaSettings {
 }
 
 function defaultLanes(): number {
-  return Math.min(32, Math.max(4, availableParallelism()));
+  return Math.min(16, Math.max(4, availableParallelism()));
 }
 
 function multiple(name: string, value: number): number {

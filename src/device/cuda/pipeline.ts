@@ -1,8 +1,9 @@
 /** Kernels compiled from their portable text, and the modules they lie in. */
 import { HeadraceError } from "../../errors.ts";
+import { argumentsOf, type KernelArgument } from "../../kernels/signature.ts";
 import type { KernelSource } from "../device.ts";
 import type { HostContext } from "../host/context.ts";
-import { EnginePipeline } from "../host/pipeline.ts";
+import { EnginePipeline, type ResolvedDispatch } from "../host/pipeline.ts";
 import { cText, OutCell } from "./cells.ts";
 import { compileKernel, type KernelText, type Target } from "./compile.ts";
 import type { CudaDriver } from "./driver.ts";
@@ -34,9 +35,13 @@ export class CudaPipeline extends EnginePipeline {
   /** What launches may ask for beside that; the driver wants to be told of more than some 48 KiB in all. */
   #groupBytes: number;
 
-  /** Takes up the kernel `name` of a module, whose context is current. Throws `BAD_KERNEL` where there is none. */
-  constructor(context: HostContext, driver: CudaDriver, module: CudaModule, name: string) {
+  readonly #arguments: readonly KernelArgument[] | undefined;
+
+  /** Takes up the kernel `name` of a module, whose context is current; `text` is what the module was compiled from.
+   * Throws `BAD_KERNEL` where there is none. */
+  constructor(context: HostContext, driver: CudaDriver, module: CudaModule, name: string, text: string) {
     super(context, name);
+    this.#arguments = argumentsOf(text, name);
     this.module = module;
     this.#driver = driver;
     const { symbols } = driver;
@@ -50,6 +55,34 @@ export class CudaPipeline extends EnginePipeline {
     this.maxThreadsPerBlock = this.#attribute(MAX_THREADS_PER_BLOCK);
     this.#ownGroupBytes = this.#attribute(SHARED_SIZE_BYTES);
     this.#groupBytes = this.#attribute(MAX_DYNAMIC_SHARED_SIZE_BYTES);
+  }
+
+  /** An argument that is missing, misplaced or not to be written to ends the context, and with it all of CUDA in the
+   * process. */
+  override checkCall(buffers: ResolvedDispatch["buffers"], constants: Uint8Array): void {
+    if (this.#arguments === undefined) return;
+    const wanted = this.#arguments.filter(({ kind }) => kind !== "constants");
+    const what = `dispatch of ${this.name}`;
+    if (buffers.length !== wanted.length) {
+      throw refused(`${what}: ${buffers.length} buffers were given, and the kernel takes ${wanted.length}`);
+    }
+    const takesConstants = wanted.length < this.#arguments.length;
+    if (takesConstants !== constants.byteLength > 0) {
+      const takes = takesConstants ? "takes some" : "takes none";
+      throw refused(
+        `${what}: ${constants.byteLength} bytes of constants were given, and the kernel ${takes}`,
+      );
+    }
+    for (const [index, { region, offset }] of buffers.entries()) {
+      const { kind, type, alignment = 1 } = wanted[index]!;
+      if (kind === "out" && region.extent.kind === "file") {
+        const path = region.descriptor?.path ?? "a file";
+        throw refused(`${what}: buffer ${index} is written to, and the mapping of ${path} can only be read`);
+      }
+      if ((region.address + offset) % alignment === 0) continue;
+      const text = `buffer ${index} holds ${type}, which must start on a multiple of ${alignment} bytes`;
+      throw refused(`${what}: ${text}, and its offset is ${offset}`);
+    }
   }
 
   /** Has later launches take up to `byteLength` bytes of threadgroup memory beside the kernel's own. Its context is
@@ -113,7 +146,7 @@ export class CudaCompiler {
     }
     const module = this.#module({ ...source, text });
     this.#parts.makeCurrent();
-    return new CudaPipeline(context, this.#parts.driver, module, name);
+    return new CudaPipeline(context, this.#parts.driver, module, name, text);
   }
 
   /** Unloads all modules; no kernel of theirs may run any more, and the context still exists. */
@@ -159,4 +192,8 @@ function keyOf({ text, functionConstants = [] }: KernelText): string {
     return `${index} ${type} ${Object.is(value, -0) ? "-0" : value}`;
   });
   return new Bun.CryptoHasher("sha256").update([...constants, "", text].join("\n")).digest("hex");
+}
+
+function refused(message: string): HeadraceError {
+  return new HeadraceError("BAD_OPTION", message);
 }

@@ -20,12 +20,16 @@ export function resolveDispatch(context: HostContext, call: DispatchCall): Resol
   if (!Number.isSafeInteger(call.threads) || call.threads < 0) {
     throw new HeadraceError("BAD_OPTION", `${what}: threads ${call.threads} is no non-negative integer`);
   }
+  if (!(call.constants instanceof Uint8Array)) {
+    throw new HeadraceError("BAD_OPTION", `${what}: constants are no Uint8Array; give an empty one for none`);
+  }
   if (call.constants.byteLength > MAX_CONSTANTS) {
     const message = `${what}: ${call.constants.byteLength} bytes of constants are over ${MAX_CONSTANTS}`;
     throw new HeadraceError("BAD_OPTION", message);
   }
   const buffers = call.buffers.map((binding, index) => resolveBuffer(context, binding, index, what));
   const constants = call.constants.slice();
+  pipeline.checkCall(buffers, constants);
   const { threads, threadsPerGroup, threadgroupBytes } = call;
   return { pipeline, buffers, constants, threads, threadsPerGroup, threadgroupBytes };
 }
@@ -134,5 +138,6 @@ function moved(
     checkOffset(context, `dispatch of ${name}`, index, offset, buffer.region);
     return { region: buffer.region, offset };
   });
+  dispatch.pipeline.checkCall(buffers, dispatch.constants);
   return { ...dispatch, buffers };
 }

@@ -19,6 +19,9 @@ export abstract class EnginePipeline implements Pipeline {
     this.name = name;
   }
 
+  /** Throws `BAD_OPTION` where the kernel cannot take these buffers and constants. */
+  checkCall(_buffers: ResolvedDispatch["buffers"], _constants: Uint8Array): void {}
+
   close(): void {
     this.closed = true;
   }
