@@ -1,10 +1,11 @@
 import { describe, expect, test } from "bun:test";
+import { join } from "node:path";
 import { cudaRemedies, cudaRows } from "../../src/cli/doctor-cuda.ts";
 import { remediesFor } from "../../src/cli/remedies.ts";
 import type { CudaFindings } from "../../src/index.ts";
-import { HeadraceError } from "../../src/index.ts";
+import { HeadraceError, openDevice, openLoader } from "../../src/index.ts";
 import { buildCudaMock } from "../cuda-mock/mock.ts";
-import { ROOT } from "./process.ts";
+import { DATASETS, MAIN, ROOT, spawn } from "./process.ts";
 
 const built = buildCudaMock();
 const path = "path" in built ? built.path : "";
@@ -24,8 +25,11 @@ async function doctor(libraries: { driver?: string; nvrtc?: string; gds?: string
     stdout: "pipe",
     stderr: "pipe",
   });
-  const out = await new Response(child.stdout).text();
-  return { code: await child.exited, out };
+  const [out, err] = await Promise.all([
+    new Response(child.stdout).text(),
+    new Response(child.stderr).text(),
+  ]);
+  return { code: await child.exited, out, err };
 }
 
 describe.skipIf(path === "")("doctor over the mock", () => {
@@ -51,6 +55,45 @@ describe.skipIf(path === "")("doctor over the mock", () => {
       works: true,
       facts: { computeCapability: "9.0" },
     });
+  });
+
+  test("--ordinal names the GPU, and has to be one that is there", async () => {
+    const chosen = await doctor(all, "--device", "cuda", "--ordinal", "1", "--json");
+    expect(chosen.code).toBe(0);
+    expect(JSON.parse(chosen.out).devices[2]).toMatchObject({
+      works: true,
+      capabilities: { name: "Mock GPU 1" },
+      facts: { ordinal: 1 },
+    });
+    const bad = await doctor(all, "--device", "cuda", "--ordinal", "2");
+    expect(bad).toMatchObject({ code: 2, out: "", err: expect.stringContaining("0 to 1") });
+    const alone = await doctor(all, "--ordinal", "1");
+    expect(alone).toMatchObject({ code: 2, err: expect.stringContaining("--device cuda [BAD_OPTION]") });
+    const beyond = await doctor(all, "--device", "cuda", "--ordinal", "256");
+    expect(beyond).toMatchObject({ code: 2, err: expect.stringContaining("from 0 to 255; see") });
+  });
+
+  test("load takes --ordinal and openLoader device options", async () => {
+    const run = (...args: string[]) =>
+      spawn([process.execPath, MAIN, "load", ...args], ROOT, { HEADRACE_CUDA_LIBRARY: path }).ended;
+    const { code, out } = await run("--limit", "64", "--json", "--device", "cuda", "--ordinal", "1");
+    expect(code).toBe(0);
+    expect(JSON.parse(out)).toMatchObject({ device: "Mock GPU 1", samples: 64 });
+    const alone = await run("--ordinal", "1");
+    expect(alone).toMatchObject({ code: 2, err: expect.stringContaining("nothing without --device cuda") });
+    const there = await run("--device", "cuda", "--ordinal", "2");
+    expect(there).toMatchObject({ code: 2, err: expect.stringContaining("ordinal 2 is not there") });
+    const source = join(DATASETS, "prose");
+    const deviceOptions = { library: path, ordinal: 1 };
+    await using loader = await openLoader(source, { device: "cuda", deviceOptions });
+    expect(loader.device.facts.ordinal).toBe(1);
+    await using host = openDevice("host");
+    const both = openLoader(source, { device: host, deviceOptions });
+    await expect(both).rejects.toMatchObject({
+      code: "BAD_OPTION",
+      message: expect.stringContaining("host"),
+    });
+    expect(host.openResources).toBe(0);
   });
 
   test("says what is missing, and what has to be typed", async () => {
