@@ -6,7 +6,6 @@ import { bytesText } from "./output.ts";
 const VARIABLES = {
   driver: "HEADRACE_CUDA_LIBRARY",
   nvrtc: "HEADRACE_NVRTC_LIBRARY",
-  gds: "HEADRACE_CUFILE_LIBRARY",
 } as const;
 
 type Environment = Readonly<Record<string, string | undefined>>;
@@ -37,30 +36,24 @@ export function cudaRows({ driver, gpus, nvrtc, gds }: CudaFindings): [name: str
   return rows;
 }
 
-/** Whether the lack of CUDA's parts matters: there is a driver, or a part of one. */
+/** Whether there is a driver, or a part of one. */
 export function hasCuda({ driver }: CudaFindings, nvidia: boolean): boolean {
   return driver.found || nvidia;
 }
 
-/** What is missing, the gravest first. */
+/** Whether the lack of CUDA's parts matters: its driver runs. A library alone may lie in any container. */
+export function needsCuda({ gpus }: CudaFindings, nvidia: boolean): boolean {
+  return gpus.found || nvidia;
+}
+
+/** What is missing, the gravest first. GPUDirect Storage is not: it is optional, and few machines gain by it. */
 export function cudaRemedies(findings: CudaFindings, env: Environment): Missing[] {
-  const { driver, gpus, nvrtc, gds } = findings;
+  const { driver, gpus, nvrtc } = findings;
   if (!driver.found) return [missing(driver.reason, unset(VARIABLES.driver, env))];
   if (!gpus.found) return [missing(gpus.reason, unset(VARIABLES.driver, env) ?? "nvidia-smi")];
-  const remedies: Missing[] = [];
-  if (!nvrtc.found) {
-    const command = unset(VARIABLES.nvrtc, env) ?? "pip install nvidia-cuda-nvrtc-cu12";
-    remedies.push(missing(`kernels cannot be compiled for CUDA: ${nvrtc.reason}`, command));
-  }
-  if (!gds.found) {
-    const command = unset(VARIABLES.gds, env) ?? "sudo apt-get install nvidia-gds";
-    remedies.push(missing(`without cuFile, files reach the GPU through host memory: ${gds.reason}`, command));
-  } else if (!gds.nvidiaFs) {
-    const text =
-      "nvidia-fs is not loaded: most disks reach the GPU through host memory then, also with cuFile";
-    remedies.push(missing(text, "sudo modprobe nvidia-fs"));
-  }
-  return remedies;
+  if (nvrtc.found) return [];
+  const command = unset(VARIABLES.nvrtc, env) ?? nvrtc.install;
+  return [missing(`kernels cannot be compiled for CUDA: ${nvrtc.reason}`, command)];
 }
 
 function missing(problem: string, command: string | undefined): Missing {

@@ -3,10 +3,17 @@ import { readFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Command, Option } from "commander";
-import { type CudaFindings, type Device, lookAtCuda, openDevice } from "../index.ts";
+import {
+  type CudaFindings,
+  type Device,
+  HeadraceError,
+  lookAtCuda,
+  type OpenDeviceOptions,
+  openDevice,
+} from "../index.ts";
 import { checkDisk, checkMemory, folderName, type Measured, measuredBytes } from "./doctor-checks.ts";
 import { lookAtMachine, type Machine, publishedRate } from "./machine.ts";
-import { bytesText, ExitCode, isTerminal } from "./output.ts";
+import { bytesText, ExitCode, isTerminal, MAX_ORDINAL, ORDINAL_HELP, wholeNumber } from "./output.ts";
 import { type DiskRate, measureDisk, measureMemory, type Rate } from "./rates.ts";
 import { type Remedy, reasonOf, remediesFor } from "./remedies.ts";
 import { printDoctor } from "./report.ts";
@@ -14,6 +21,7 @@ import { printDoctor } from "./report.ts";
 /** What was asked for on the command line. */
 export interface DoctorFlags {
   readonly device: string;
+  readonly ordinal?: number;
   readonly folder?: string;
   readonly size: number;
   readonly memory: number;
@@ -81,6 +89,7 @@ export function doctorCommand(): Command {
         .choices(["auto", "host", "metal", "cuda"])
         .default("auto"),
     )
+    .option("--ordinal <number>", ORDINAL_HELP, wholeNumber(0, MAX_ORDINAL))
     .option(
       "--folder <folder>",
       "where the disk is measured (default: the system's temporary folder)",
@@ -128,12 +137,17 @@ function measuredOf({ folder = tmpdir(), size, memory }: DoctorFlags, command: C
 class Devices {
   readonly opened = new Map<string, Device>();
   readonly failures = new Map<string, unknown>();
+  readonly #options: OpenDeviceOptions;
+
+  constructor(options: OpenDeviceOptions) {
+    this.#options = options;
+  }
 
   /** Each name is tried once. */
   open(name: string): Device | undefined {
     if (this.opened.has(name) || this.failures.has(name)) return this.opened.get(name);
     try {
-      const device = openDevice(name);
+      const device = openDevice(name, this.#options);
       this.opened.set(name, device);
       return device;
     } catch (error) {
@@ -148,18 +162,23 @@ class Devices {
 }
 
 /** Opens every device, measures with the one asked for, closes them. Throws `BAD_OPTION` for what cannot be
- * measured with. */
+ * measured with, and for a GPU that is not there. */
 async function examine(
   flags: DoctorFlags,
   measured: Measured,
   signal: AbortSignal,
 ): Promise<{ report: DoctorReport; works: boolean }> {
+  if (flags.ordinal !== undefined && flags.device !== "cuda") {
+    throw new HeadraceError("BAD_OPTION", "--ordinal means nothing without --device cuda");
+  }
   if (flags.rates) checkDisk(measured);
   const machine = lookAtMachine();
-  const devices = new Devices();
+  const devices = new Devices(flags.ordinal === undefined ? {} : { ordinal: flags.ordinal });
   try {
     for (const name of REPORTED) devices.open(name);
     const chosen = devices.open(flags.device);
+    const failure = devices.failures.get(flags.device);
+    if (flags.ordinal !== undefined && isBadOption(failure)) throw failure;
     const { rates, ratesReason } =
       flags.rates && chosen !== undefined
         ? await tryRates(chosen, devices, machine, measured, signal)
@@ -171,7 +190,7 @@ async function examine(
       machine,
       metal: failures.get("metal"),
       cuda,
-      asked: { name: flags.device, failure: failures.get(flags.device) },
+      asked: { name: flags.device, failure },
       ratesReason,
       env: process.env,
       libraryNamed: (process.env.HEADRACE_METAL_LIBRARY ?? "") !== "",
@@ -184,6 +203,10 @@ async function examine(
   } finally {
     await devices.close();
   }
+}
+
+function isBadOption(error: unknown): boolean {
+  return error instanceof HeadraceError && error.code === "BAD_OPTION";
 }
 
 /** The rates, or why there are none. */

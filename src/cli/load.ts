@@ -15,7 +15,17 @@ import {
   TraceRecorder,
   type View,
 } from "../index.ts";
-import { amountText, anyNumber, byteCount, ExitCode, nameList, printable, wholeNumber } from "./output.ts";
+import {
+  amountText,
+  anyNumber,
+  byteCount,
+  ExitCode,
+  MAX_ORDINAL,
+  nameList,
+  ORDINAL_HELP,
+  printable,
+  wholeNumber,
+} from "./output.ts";
 import { prepareStreams } from "./prepare.ts";
 import { Run } from "./run.ts";
 import { atEndText, readState } from "./state.ts";
@@ -31,6 +41,7 @@ type StreamCodec = NonNullable<NonNullable<OpenDeviceOptions["stream"]>["codec"]
 export interface LoadFlags {
   readonly device: string;
   readonly strategy: Strategy | "auto";
+  readonly ordinal?: number;
   readonly lanes?: number;
   readonly streamCodec?: StreamCodec;
   readonly streamCache?: string;
@@ -82,6 +93,7 @@ Examples:
   headrace load data/ --columns tokens --batch-bytes 4MiB --pad-to 64
   headrace load data/ --device metal --strategy read --lanes 12
   headrace load data/ --device metal --strategy stream --stream-codec lz4
+  headrace load data/ --device cuda --ordinal 1
   headrace load data/ --state run.json             Ctrl-C, then:
   headrace load data/ --resume run.json --state run.json
 
@@ -98,8 +110,9 @@ export function loadCommand(): Command {
     .description("Load a dataset, batch after batch, and report samples and bytes a second.")
     .argument("[source]", `shard, folder, glob, index json or dataset.json (default: ${DEFAULT_SOURCE})`)
     .option("--device <name>", "auto, host, metal or cuda; see below", "auto")
+    .option("--ordinal <number>", ORDINAL_HELP, wholeNumber(0, MAX_ORDINAL))
     .addOption(choice("--strategy <way>", "how bytes get in", ["auto", "map", "read", "stream"], "auto"))
-    .option("--lanes <count>", "reads at the same time, 1 to 64 (default: the device's)", wholeNumber(1))
+    .option("--lanes <count>", "reads at the same time, 1 to 64 (default: the device's)", wholeNumber(1, 64))
     .addOption(
       new Option(
         "--stream-codec <codec>",
@@ -127,12 +140,12 @@ export function loadCommand(): Command {
     )
     .option("--shuffle [seed]", "random order (seed: 0 where none is given)", seedValue)
     .option("--block <samples>", "shuffle blocks of neighbours, then within a window", wholeNumber(1))
-    .option("--window <blocks>", "blocks of one window (default: 64)", wholeNumber(1))
+    .option("--window <blocks>", "blocks of one window (default: 64)", wholeNumber(1, 65_536))
     .option("--epochs <count>", "times through the dataset", wholeNumber(0), 1)
     .option("--limit <samples>", "only the first of each epoch's order", wholeNumber(0))
     .option("--rank <rank>", "this process among --world-size", wholeNumber(0), 0)
     .option("--world-size <count>", "processes that share the dataset", wholeNumber(1), 1)
-    .option("--prefetch <batches>", "batches made ready ahead", wholeNumber(0), 2)
+    .option("--prefetch <batches>", "batches made ready ahead", wholeNumber(0, 1024), 2)
     .option("--memory <bytes>", "bound of the arena (default: a quarter of memory)", byteCount)
     .option("--pad-to <multiple>", "ragged columns to one length, with a mask", wholeNumber(1))
     .option("--pad-value <value>", "what padding holds (default: 0)", anyNumber)
@@ -152,7 +165,7 @@ function choice(flags: string, description: string, choices: string[], initial: 
 
 function seedValue(text: string): number {
   if (/^\d+$/.test(text) && Number.isSafeInteger(Number(text))) return Number(text);
-  throw new InvalidArgumentError("The seed must be a whole number; name the source before --shuffle.");
+  throw new InvalidArgumentError("It must be a whole number from 0; name the source before --shuffle.");
 }
 
 async function load(source: string | undefined, flags: LoadFlags): Promise<void> {
@@ -215,8 +228,9 @@ async function load(source: string | undefined, flags: LoadFlags): Promise<void>
   }
 }
 
-function deviceOptionsOf({ lanes, streamCodec: codec, streamCache: cacheFolder }: LoadFlags) {
+function deviceOptionsOf({ ordinal, lanes, streamCodec: codec, streamCache: cacheFolder }: LoadFlags) {
   return {
+    ...(ordinal === undefined ? {} : { ordinal }),
     ...(lanes === undefined ? {} : { lanes }),
     ...(codec === undefined
       ? {}
@@ -257,6 +271,7 @@ function checkTogether(flags: LoadFlags): void {
     if (value === undefined || otherValue !== undefined) return;
     throw new HeadraceError("BAD_OPTION", `${flag} means nothing without ${other}`);
   };
+  needs("--ordinal", flags.ordinal, "--device cuda", flags.device === "cuda" || undefined);
   needs("--block", flags.block, "--shuffle", flags.shuffle);
   needs("--window", flags.window, "--block", flags.block);
   needs("--pad-value", flags.padValue, "--pad-to", flags.padTo);

@@ -59,6 +59,7 @@ function quiet(command: Command): Command {
       const line = text
         .replace(/^error: /, "")
         .trim()
+        .replace(/\.$/, "")
         .replaceAll(/\s*\n\s*/g, " ");
       write(`headrace: ${printable(line)}; see 'headrace ${helpOf(command)}--help'\n`);
     },

@@ -140,14 +140,19 @@ const PLAIN_LINES = Object.fromEntries(
     .map((name) => [name, ""]),
 );
 
-/** Parses a whole number of an option from `least`. */
-export function wholeNumber(least: number): (text: string) => number {
+/** Parses a whole number of an option from `least` to `most`. */
+export function wholeNumber(least: number, most = Number.MAX_SAFE_INTEGER): (text: string) => number {
+  const bounds = most === Number.MAX_SAFE_INTEGER ? `${least}` : `${least} to ${most}`;
   return (text) => {
     const value = Number(text);
-    if (/^\d+$/.test(text) && Number.isSafeInteger(value) && value >= least) return value;
-    throw new InvalidArgumentError(`It must be a whole number from ${least}.`);
+    if (/^\d+$/.test(text) && Number.isSafeInteger(value) && value >= least && value <= most) return value;
+    throw new InvalidArgumentError(`It must be a whole number from ${bounds}.`);
   };
 }
+
+/** What `--ordinal` says of itself, and its bound; which of them are there is the driver's to say. */
+export const ORDINAL_HELP = "with --device cuda: which GPU, as the driver counts them (default: 0)";
+export const MAX_ORDINAL = 255;
 
 /** Parses a number of an option. */
 export function anyNumber(text: string): number {

@@ -1,6 +1,6 @@
 /** What a machine lacks, each with the command that mends it. */
 import { type CudaFindings, HeadraceError } from "../index.ts";
-import { cudaRemedies, hasCuda } from "./doctor-cuda.ts";
+import { cudaRemedies, needsCuda } from "./doctor-cuda.ts";
 import type { Machine } from "./machine.ts";
 
 /** Something missing. */
@@ -15,7 +15,7 @@ export interface Findings {
   readonly machine: Machine;
   /** Why the Metal device did not open; undefined where it did. */
   readonly metal: unknown;
-  /** The parts of CUDA; their lack is told where there is an NVIDIA driver, or device cuda was asked for. */
+  /** The parts of CUDA; their lack is told where an NVIDIA driver runs, or device cuda was asked for. */
   readonly cuda?: CudaFindings;
   /** The environment, which may name libraries. */
   readonly env?: Readonly<Record<string, string | undefined>>;
@@ -50,7 +50,7 @@ export function remediesFor(findings: Findings): Remedy[] {
   const ofCuda = cuda === undefined ? [] : cudaRemedies(cuda, env);
   // What keeps a device from working is said once.
   const cudaSaid = asked?.name === "cuda" && asked.failure !== undefined && cuda?.gpus.found === false;
-  if (cuda !== undefined && !cudaSaid && (hasCuda(cuda, machine.nvidia) || asked?.name === "cuda")) {
+  if (cuda !== undefined && !cudaSaid && (needsCuda(cuda, machine.nvidia) || asked?.name === "cuda")) {
     remedies.push(...ofCuda);
   }
   if (asked?.failure !== undefined && (asked.name !== "metal" || ofMetal.length === 0)) {

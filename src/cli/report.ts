@@ -31,12 +31,43 @@ export function printDoctor(report: DoctorReport): void {
   if (hasCuda(report.cuda, machine.nvidia)) sections.push(["CUDA", cudaRows(report.cuda)]);
   if (report.rates !== undefined) sections.push(["rates", rateRows(report.rates)]);
   if (report.ratesReason !== undefined) sections.push(["rates", [["not measured", report.ratesReason]]]);
+  const once = new Once(reasonsOf(report));
   for (const [title, rows] of sections) {
     console.log(printable(title));
-    printPairs(rows.map(([name, value]) => [`  ${name}`, value]));
+    printPairs(rows.map(([name, value]) => [`  ${name}`, once.say(title, value)]));
     console.log("");
   }
-  printMissing(report);
+  printMissing(report, once);
+}
+
+/** Has each of some reasons said once; later texts name the section that it is in. */
+class Once {
+  readonly #reasons: readonly string[];
+  readonly #titles = new Map<string, string>();
+
+  constructor(reasons: readonly string[]) {
+    // One may be part of another.
+    this.#reasons = reasons.toSorted((a, b) => b.length - a.length);
+  }
+
+  say(title: string, text: string): string {
+    let said = text;
+    for (const reason of this.#reasons) {
+      if (!said.includes(reason)) continue;
+      const earlier = this.#titles.get(reason);
+      if (earlier === undefined) this.#titles.set(reason, title);
+      else said = said.replace(reason, () => `see '${earlier}' above`);
+    }
+    return said;
+  }
+}
+
+/** Why devices, parts of CUDA and rates are not here. */
+function reasonsOf({ devices, cuda, ratesReason }: DoctorReport): string[] {
+  const ofDevices = devices.map(({ reason }) => reason?.replace(/ \[[A-Z_]+\]$/, ""));
+  const ofCuda = Object.values(cuda).map((part) => (part.found ? undefined : part.reason));
+  const all = [...ofDevices, ...ofCuda, ratesReason];
+  return [...new Set(all.filter((reason) => reason !== undefined))];
 }
 
 function deviceRows({ works, reason, capabilities, facts }: DeviceReport): Row[] {
@@ -87,7 +118,7 @@ function diskText({ label, residentBefore }: DiskRate): string {
   return `perhaps warm: how much of the file was in memory before a round: ${part}`;
 }
 
-function printMissing({ missing, devices }: DoctorReport): void {
+function printMissing({ missing, devices }: DoctorReport, once: Once): void {
   if (missing.length === 0) {
     const working = devices.filter(({ works }) => works).map(({ name }) => name);
     console.log(`nothing is missing; ${amountText(working.length, "device")}: ${working.join(", ")}`);
@@ -95,7 +126,7 @@ function printMissing({ missing, devices }: DoctorReport): void {
   }
   console.log("missing");
   for (const { problem, command } of missing) {
-    console.log(`  ${printable(problem)}`);
+    console.log(`  ${printable(once.say("missing", problem))}`);
     if (command !== undefined) console.log(`    mend it by: ${command}`);
   }
 }

@@ -1,5 +1,5 @@
 /** The staging memory: a fixed number of segments that batches take turns in. */
-import type { Device, DeviceBuffer } from "../device/device.ts";
+import type { Device, DeviceBuffer, Storage } from "../device/device.ts";
 import { HeadraceError } from "../errors.ts";
 
 /** Segments grow by whole multiples of this, so that batches of nearly one size do not remake them. */
@@ -115,32 +115,37 @@ export class Arena {
    * sees; what it held is lost. Throws `BATCH_TOO_LARGE`. */
   ensure(segment: Segment, deviceBytes: number, hostBytes: number): void {
     if (this.#device.capabilities.unifiedMemory) {
-      if (deviceBytes <= (segment.host?.byteLength ?? 0)) return;
+      if (deviceBytes <= lengthOf(segment.host)) return;
       segment.host?.close();
       segment.host = undefined;
       segment.device = undefined;
-      segment.host = this.#device.createBuffer(this.#grant(deviceBytes), "shared");
+      segment.host = this.#create(segment, "shared", deviceBytes, [deviceBytes]);
       segment.device = segment.host;
       return;
     }
-    if (hostBytes > (segment.host?.byteLength ?? 0)) {
+    const both = [
+      Math.max(hostBytes, lengthOf(segment.host)),
+      Math.max(deviceBytes, lengthOf(segment.device)),
+    ];
+    if (hostBytes > lengthOf(segment.host)) {
       segment.host?.close();
       segment.host = undefined;
-      segment.host = this.#device.createBuffer(this.#grant(hostBytes), "shared");
+      segment.host = this.#create(segment, "shared", hostBytes, both);
     }
-    if (deviceBytes > (segment.device?.byteLength ?? 0)) {
+    if (deviceBytes > lengthOf(segment.device)) {
       segment.device?.close();
       segment.device = undefined;
-      segment.device = this.#device.createBuffer(this.#grant(deviceBytes), "private");
+      segment.device = this.#create(segment, "private", deviceBytes, both);
     }
   }
 
   /** Makes `segment.staging` hold `byteLength` bytes. */
   ensureStaging(segment: Segment, byteLength: number): DeviceBuffer {
-    if (byteLength > (segment.staging?.byteLength ?? 0)) {
+    if (byteLength > lengthOf(segment.staging)) {
       segment.staging?.close();
       segment.staging = undefined;
-      segment.staging = this.#device.createBuffer(this.#grant(byteLength), "shared");
+      const others = segment.device === segment.host ? [segment.host] : [segment.host, segment.device];
+      segment.staging = this.#create(segment, "shared", byteLength, [...others.map(lengthOf), byteLength]);
     }
     return segment.staging!;
   }
@@ -153,16 +158,42 @@ export class Arena {
     }
   }
 
-  /** The size of a buffer for `byteLength` bytes, which the arena has room for. */
-  #grant(byteLength: number): number {
-    const size = Math.ceil(byteLength / GROWTH) * GROWTH;
+  /** A buffer for `byteLength` bytes, which the arena has room for; with it the batch needs `lengths`, a buffer each,
+   * beside the segment's staging. */
+  #create(segment: Segment, storage: Storage, byteLength: number, lengths: readonly number[]): DeviceBuffer {
+    const size = grown(byteLength);
     const total = this.byteLength + size;
-    if (total > this.#limit) {
-      throw new HeadraceError(
-        "BATCH_TOO_LARGE",
-        `a batch needs ${byteLength} bytes, which brings the arena of ${this.numSegments} segments to ${total}, over memoryBytes (${this.#limit}); use smaller batches, a lower prefetch, or a larger memoryBytes`,
-      );
-    }
-    return size;
+    if (total > this.#limit) throw this.#tooLarge(segment, byteLength, total, lengths);
+    return this.#device.createBuffer(size, storage);
   }
+
+  /** What it advises depends on whether smaller batches would take less: a buffer has one step of growth at least. */
+  #tooLarge(segment: Segment, byteLength: number, total: number, lengths: readonly number[]): HeadraceError {
+    const needed = lengths.filter((length) => length > 0);
+    const one = Math.max(sum(needed.map(grown)), segment.byteLength + grown(byteLength));
+    const least = sum(this.#all.map((other) => (other === segment ? one : Math.max(one, other.byteLength))));
+    const { numSegments } = this;
+    const steps =
+      numSegments * needed.length * GROWTH > this.#limit || numSegments * sum(needed) <= this.#limit;
+    const text = `a batch needs ${byteLength} bytes, which brings the arena of ${numSegments} segments to ${total}, over memoryBytes (${this.#limit})`;
+    const why = steps ? `: each segment has ${one}, as memory grows by whole ${GROWTH}` : "";
+    const advice = [
+      ...(steps ? [] : ["smaller batches"]),
+      ...(numSegments > 1 && one <= this.#limit ? ["a lower prefetch"] : []),
+      `a memoryBytes of at least ${least}`,
+    ];
+    return new HeadraceError("BATCH_TOO_LARGE", `${text}${why}; use ${advice.join(" or ")}`);
+  }
+}
+
+function grown(byteLength: number): number {
+  return Math.ceil(byteLength / GROWTH) * GROWTH;
+}
+
+function lengthOf(buffer: DeviceBuffer | undefined): number {
+  return buffer?.byteLength ?? 0;
+}
+
+function sum(values: readonly number[]): number {
+  return values.reduce((total, value) => total + value, 0);
 }

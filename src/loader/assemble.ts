@@ -87,7 +87,7 @@ export class Assembler {
   assemble(request: BatchRequest, segment: Segment): Assembled {
     this.#occasion = {};
     const pins = new Pins();
-    const scope = new ViewScope(() => request.title);
+    const scope = new ViewScope(this.#device, () => request.title);
     try {
       const { order, start, count } = request;
       const fill = () => {

@@ -1,8 +1,9 @@
 /** What a loader hands out: columns in device memory, and the duty to release them. */
-import type { DeviceBuffer } from "../device/device.ts";
+import type { Device, DeviceBuffer } from "../device/device.ts";
 import { HeadraceError } from "../errors.ts";
 import { typedView } from "../format/dtype.ts";
 import type { DType, Shape, TypedArray } from "../types.ts";
+import { assertSameDevice } from "./devices.ts";
 import type { DatasetDictionary } from "./dictionary.ts";
 
 /** Longest ArrayBuffer of the engine. */
@@ -14,10 +15,12 @@ const CHUNK_BYTES = 2 ** 28;
 export class ViewScope {
   readonly #buffers: ArrayBuffer[] = [];
   #closed = false;
-  #describe: () => string;
+  readonly #device: Device;
+  readonly #describe: () => string;
 
-  /** `describe` names the owner in errors. */
-  constructor(describe: () => string) {
+  /** Of a batch in memory of `device`; `describe` names it in errors. */
+  constructor(device: Device, describe: () => string) {
+    this.#device = device;
     this.#describe = describe;
   }
 
@@ -32,6 +35,11 @@ export class ViewScope {
       "CLOSED",
       `${this.#describe()} was released; copy what you need before release()`,
     );
+  }
+
+  /** Throws `BAD_OPTION` where `user` works with another device than the batch's. */
+  checkDevice(user: string, device: Device): void {
+    assertSameDevice(this.#describe(), this.#device, user, device);
   }
 
   /** An ArrayBuffer that ends with this scope. */
@@ -118,6 +126,11 @@ export class Part {
   /** Throws `CLOSED` where the batch was released. */
   checkLive(): void {
     this.#scope.checkOpen();
+  }
+
+  /** Throws `BAD_OPTION` where the batch is not of `device`, which `user` works with. */
+  checkDevice(user: string, device: Device): void {
+    this.#scope.checkDevice(user, device);
   }
 
   #checkVisible(): void {

@@ -32,6 +32,8 @@ export class Dataset implements Disposable {
   /** As the user named it. */
   readonly title: string;
   readonly view: View;
+  /** Borrowed. */
+  readonly device: Device;
   /** The columns that are delivered. Empty in the tensors view, where each tensor has a type of its own. */
   readonly schema: Schema;
   /** Which sample lies in which shard. */
@@ -60,6 +62,7 @@ export class Dataset implements Disposable {
     checkStrategy(options.strategy ?? "auto", device.capabilities);
     this.#source = source;
     this.title = source.title;
+    this.device = device;
     this.#strategy = options.strategy ?? "auto";
     const blocks = new BlockCache();
     let checked: { schema: Schema; names: readonly string[] } | undefined;

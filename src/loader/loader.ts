@@ -8,6 +8,7 @@ import { Assembler } from "./assemble.ts";
 import { Batch } from "./batch.ts";
 import { costLimitOf, lengthColumnOf } from "./costs.ts";
 import type { Dataset } from "./dataset.ts";
+import { assertSameDevice } from "./devices.ts";
 import { BatchIterator } from "./iterate.ts";
 import { type LoaderOptions, type ResolvedOptions, resolveOptions } from "./options.ts";
 import { Residency } from "./residency.ts";
@@ -53,7 +54,7 @@ export class Loader implements AsyncIterable<Batch>, AsyncDisposable {
   #stats = { batches: 0, samples: 0, bytes: 0, waitMs: 0 };
 
   /**
-   * Borrows `dataset` and `device`; `owned` are closed with the loader. `state` is one that
+   * Borrows `dataset` and `device`, which is the dataset's own; `owned` are closed with the loader. `state` is one that
    * {@link Loader.state} gave, also by a loader with another rank or world size. Throws `BAD_OPTION`,
    * `STATE_MISMATCH`, `UNKNOWN_COLUMN`.
    */
@@ -64,6 +65,7 @@ export class Loader implements AsyncIterable<Batch>, AsyncDisposable {
     state?: unknown,
     owned: readonly (() => void | Promise<void>)[] = [],
   ) {
+    assertSameDevice(`dataset ${dataset.title}`, dataset.device, "this loader", device);
     this.dataset = dataset;
     this.device = device;
     this.#owned = owned;

@@ -1,6 +1,7 @@
 /** The two ways in: a dataset to look at, a loader to loop over. */
 import type { Device } from "../device/device.ts";
-import { openDevice } from "../device/open.ts";
+import { type OpenDeviceOptions, openDevice } from "../device/open.ts";
+import { HeadraceError } from "../errors.ts";
 import { Dataset, type DatasetOptions } from "./dataset.ts";
 import { Loader } from "./loader.ts";
 import type { LoaderOptions } from "./options.ts";
@@ -10,6 +11,8 @@ import { findSource } from "./source.ts";
 export interface OpenOptions extends DatasetOptions, LoaderOptions {
   /** A device, borrowed; or the name of one, opened and owned by the loader. Default `auto`. */
   readonly device?: Device | string | undefined;
+  /** How the device that was named is opened; not for one that is open. */
+  readonly deviceOptions?: OpenDeviceOptions | undefined;
   /** A state that {@link Loader.state} gave, to go on from. */
   readonly resume?: unknown;
 }
@@ -28,7 +31,8 @@ export function openDataset(
 
 /**
  * Opens `source` as batches on a device. The loader owns the dataset, and the device where it was named;
- * close it, or let `await using` do it.
+ * close it, or let `await using` do it. Throws what {@link openDevice}, {@link openDataset} and {@link Loader} throw, and
+ * `BAD_OPTION` for `deviceOptions` beside a device that is open.
  *
  * @example
  * await using loader = await openLoader("datasets/prose", { batchSize: 32, shuffle: true });
@@ -41,9 +45,11 @@ export async function openLoader(
   const owned: (() => void | Promise<void>)[] = [];
   try {
     let device: Device;
-    if (typeof options.device === "object") device = options.device;
-    else {
-      device = await openDevice(options.device ?? "auto");
+    if (typeof options.device === "object") {
+      device = options.device;
+      if (options.deviceOptions !== undefined) throw openAlready(device);
+    } else {
+      device = openDevice(options.device ?? "auto", options.deviceOptions);
       owned.unshift(() => device.close());
     }
     const dataset = openDataset(source, device, options);
@@ -53,4 +59,9 @@ export async function openLoader(
     for (const close of owned) await close();
     throw error;
   }
+}
+
+function openAlready({ capabilities: { name } }: Device): HeadraceError {
+  const text = `deviceOptions are for a device that is named, and device ${name} is open already`;
+  return new HeadraceError("BAD_OPTION", `${text}; give them to openDevice`);
 }

@@ -61,12 +61,13 @@ export class HostReader implements AsyncDisposable {
 
   /**
    * All bytes of `part` in order. A piece is borrowed until the next is asked for, and the batch must not be released
-   * before the last. Throws `CLOSED` where it was, or the reader is closed, and what the device's copies fail with;
+   * before the last. Throws `CLOSED` where it was, or the reader is closed, `BAD_OPTION` for a batch of another device, and what the device's copies fail with;
    * for memory that the host sees, what {@link Part.chunks} throws.
    */
   async *chunks(part: Part): AsyncGenerator<Uint8Array, void, undefined> {
     this.#checkOpen();
     part.checkLive();
+    part.checkDevice("this reader", this.#device);
     if (part.hostVisible) yield* part.chunks();
     else yield* this.#copies(part);
   }

@@ -89,8 +89,9 @@ describe("bad usage, and what is missing", () => {
     const command = [process.execPath, join(ROOT, "src/cli/main.ts"), "doctor", ...SMALL, "--device", "host"];
     const { exitCode, stdout } = Bun.spawnSync(command, { env, cwd: ROOT });
     expect(exitCode).toBe(1);
-    const text = `rates were not measured: ${lost}: no file can be made there (ENOENT); use --folder [IO_ERROR]`;
-    expect(stdout.toString()).toContain(text);
+    const reason = `${lost}: no file can be made there (ENOENT); use --folder [IO_ERROR]`;
+    expect(stdout.toString()).toContain(`not measured  ${reason}\n`);
+    expect(stdout.toString()).toContain("  rates were not measured: see 'rates' above\n");
     expect(stdout.toString()).not.toContain("nothing is missing");
   });
 

@@ -88,6 +88,7 @@ export function orderCases(subject: Subject): void {
     const started = performance.now();
     const completion = await run(queue, (list) => list.wait(event, 1), { timeoutMs: 30 });
     expectFailed(completion, "TIMED_OUT");
+    expect(completion.error?.message).toContain("raise timeoutMs");
     expect(performance.now() - started).toBeGreaterThanOrEqual(25);
     expect(completion.completedMs - completion.submittedMs).toBeLessThan(2000);
     await queue.quiesced(completion.ticket);

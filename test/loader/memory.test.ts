@@ -22,6 +22,29 @@ describe("memory", () => {
     );
   });
 
+  test("the least memory that would do is said, and is enough; smaller batches are advised where they help", async () => {
+    writePlain(temp("a.safetensors"), 64, 2 ** 16);
+    const message = async (batchSize: number, prefetch: number, memoryBytes: number) => {
+      const options: OpenOptions = { strategy: "read", prefetch, batchSize };
+      const text = await expectCode("BATCH_TOO_LARGE", () => collect(temp(), { ...options, memoryBytes }));
+      const least = Number(/memoryBytes of at least (\d+)$/.exec(text)?.[1]);
+      expect(idsOf(await collect(temp(), { ...options, memoryBytes: least }))).toEqual(range(64));
+      await expectCode("BATCH_TOO_LARGE", () => collect(temp(), { ...options, memoryBytes: least - 1 }));
+      return { text, least };
+    };
+    const tiny = await message(1, 2, 2 ** 20);
+    expect(tiny.text).not.toContain("smaller batches");
+    expect(tiny.text).toContain("a lower prefetch or");
+    const alone = await message(1, 0, 20_000);
+    expect(alone.text).not.toMatch(/smaller batches|prefetch/);
+    const rounded = await message(17, 1, 3 * 2 ** 20);
+    expect(rounded.text).not.toContain("smaller batches");
+    const large = await message(20, 2, 3 * 2 ** 20);
+    expect(large.text).toContain("use smaller batches or a lower prefetch or");
+    expect(tiny.least).toBe(3 * alone.least);
+    expect([rounded.least, large.least]).toEqual([4 * 2 ** 20, 6 * 2 ** 20]);
+  });
+
   test("the arena does not grow over 200 batches of about one size", async () => {
     writeDataset(temp, [400], SMALL_SPECS);
     await using loader = await openLoader(temp(), { strategy: "read", batchSize: 4, seed: 1, epochs: 2 });

@@ -7,8 +7,10 @@ import {
   Loader,
   type OpenOptions,
   openDataset,
+  openDevice,
   Part,
 } from "../../src/index.ts";
+import { ViewScope } from "../../src/loader/batch.ts";
 import { openTestDevice } from "./device.ts";
 import { discrete } from "./discrete.ts";
 import { bytesOf, expectCode, useTempDir } from "./helpers.ts";
@@ -126,7 +128,7 @@ describe("read", () => {
     await withBatch(true, async (batch, device) => {
       await using reader = new HostReader(device);
       const { buffer } = batch.column("x");
-      const scope = { checkOpen: () => {}, view: () => new ArrayBuffer(0) } as never;
+      const scope = new ViewScope(device, () => "a batch");
       expect((await reader.read(new Part(scope, "F32", [0], buffer, 0, 0))).length).toBe(0);
       const large = new Part(scope, "U8", [2 ** 32 + 1], buffer, 0, 2 ** 32 + 1);
       await expectCode("UNSUPPORTED", () => reader.read(large), 2 ** 32 + 1, "chunks");
@@ -189,11 +191,34 @@ describe("what goes wrong", () => {
       await expectCode("OUT_OF_RANGE", () => reader.read(column));
       expect(calls).toBe(2);
       expect(Buffer.from(bytesOf(await reader.read(column))).equals(data)).toBe(true);
-      const other = openTestDevice();
-      await using stranger = new HostReader(other);
-      await expectCode("BAD_OPTION", () => stranger.read(column));
-      await stranger.close();
-      await other.close();
     });
+  });
+
+  for (const apart of [true, false]) {
+    test(`a batch of another device is refused, host-visible: ${!apart}`, async () => {
+      await withBatch(apart, async (batch, device) => {
+        await using other = openTestDevice();
+        await using stranger = new HostReader(other);
+        const { name } = other.capabilities;
+        const both = [
+          `is of device ${device.capabilities.name}`,
+          apart ? `works with device ${name}` : `another device ${name}`,
+        ];
+        await expectCode("BAD_OPTION", () => stranger.read(batch.column("x")), "batch", ...both);
+        expect(other.openResources).toBe(0);
+      });
+    });
+  }
+
+  test("a loader with another device than its dataset's is refused before it takes anything", async () => {
+    writePlain(temp("a.safetensors"), ROWS, ROW_BYTES);
+    await using host = openTestDevice();
+    await using other = openDevice("null");
+    using dataset = openDataset(temp("a.safetensors"), host);
+    const message = await expectCode("BAD_OPTION", () => new Loader(dataset, other), dataset.title);
+    expect(message).toContain(
+      `is of device ${host.capabilities.name}, and this loader works with device null`,
+    );
+    expect(other.openResources).toBe(0);
   });
 });

@@ -161,7 +161,14 @@ describe("the limit", () => {
     const options = { batchSize: 10, strategy: "map", prefetch: 0 } as const;
     await run(temp(), { ...options, memoryBytes: 2 * MIB });
     const tooSmall = () => run(temp(), { ...options, memoryBytes: 2 * MIB - 1 });
-    await expectCode("BATCH_TOO_LARGE", tooSmall, 2 * MIB, 2 * MIB - 1);
+    const message = await expectCode("BATCH_TOO_LARGE", tooSmall, 2 * MIB, 2 * MIB - 1);
+    expect(message).toEndWith(`use a memoryBytes of at least ${2 * MIB}`);
+    const small = () => run(temp(), { ...options, prefetch: 2, memoryBytes: 2 * MIB });
+    await expectCode(
+      "BATCH_TOO_LARGE",
+      small,
+      `use a lower prefetch or a memoryBytes of at least ${6 * MIB}`,
+    );
   });
 });
 

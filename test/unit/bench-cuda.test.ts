@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { checksumOf } from "../../src/kernels/checksum.ts";
 import { batchSums, residentPart, rows, weights } from "../bench/cuda/data.ts";
-import { argumentsFor, parseBytes, parseOptions, UsageError } from "../bench/cuda/options.ts";
+import { argumentsFor, parseBytes, parseOptions, USAGE, UsageError } from "../bench/cuda/options.ts";
 import { allowForMachine, type CudaRow, interleave, judge, smallest } from "../bench/cuda/rounds.ts";
 import { Team } from "../bench/cuda/team.ts";
 import { ROW_BYTES } from "../bench/data.ts";
@@ -46,6 +46,18 @@ describe("options", () => {
   ])("%p is refused", (args) => {
     expect(() => parseOptions(args)).toThrow(UsageError);
   });
+});
+
+test("--help prints the usage and ends with 0, also beside others; a bad option with 64", () => {
+  for (const help of [["--help"], ["-h"], ["--repeats", "0", "--help"]]) {
+    const { exitCode, stdout, stderr } = Bun.spawnSync([process.execPath, SCRIPT, ...help]);
+    expect({ exitCode, out: stdout.toString(), err: stderr.toString() }).toEqual({
+      exitCode: 0,
+      out: `${USAGE}\n`,
+      err: "",
+    });
+  }
+  expect(Bun.spawnSync([process.execPath, SCRIPT, "--halp"]).exitCode).toBe(64);
 });
 
 describe("rounds", () => {

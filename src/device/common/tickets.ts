@@ -161,5 +161,8 @@ export const early = {
   closed: (ticket: Ticket) =>
     new HeadraceError("CANCELLED", `ticket ${ticket} was cancelled: its queue was closed`),
   late: (ticket: Ticket, timeoutMs: number) =>
-    new HeadraceError("TIMED_OUT", `ticket ${ticket} has not ended within ${timeoutMs} ms`),
+    new HeadraceError(
+      "TIMED_OUT",
+      `ticket ${ticket} has not ended within ${timeoutMs} ms; raise timeoutMs, or look at what it waits for: an event, a slow disk, work before it`,
+    ),
 };

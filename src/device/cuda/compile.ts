@@ -4,6 +4,7 @@ import { HeadraceError } from "../../errors.ts";
 import { portableHeader } from "../../kernels/portable.ts";
 import type { FunctionConstant, KernelSource } from "../device.ts";
 import { cText, OutCell, textOf } from "./cells.ts";
+import { checkFunctionConstants } from "./function-constants.ts";
 import { type Nvrtc, nvrtcErrorText, versionText } from "./nvrtc.ts";
 
 /** A kernel that has a text. */
@@ -33,12 +34,13 @@ enum Result {
 const KNOWN_ARCHITECTURES = [50, 52, 53, 60, 61, 62, 70, 72, 75, 80, 86, 87, 89, 90, 100, 103, 120, 121];
 
 /** PTX with its final zero, or a cubin where this NVRTC's PTX would be too new for the driver. Throws `BAD_KERNEL`
- * with the first error and its line in the text, the whole log as its cause; `BAD_OPTION` for a function constant that
- * is not of its type; `UNSUPPORTED` where this NVRTC does not know the GPU, or is not whole. */
+ * with the first error and its line in the text, the whole log as its cause, and for a function constant without a
+ * value; `BAD_OPTION` for one that is not of its type or not in the text; `UNSUPPORTED` where this NVRTC does not know the GPU, or is not whole. */
 export function compileKernel(nvrtc: Nvrtc, source: KernelText, target: Target): Uint8Array {
   const { name, text } = source;
   if (text.includes("\0")) throw new HeadraceError("BAD_KERNEL", `kernel ${name}: its text has a zero in it`);
   const options = [...OPTIONS, ...constantOptions(name, source.functionConstants ?? [])];
+  checkFunctionConstants(name, text, source.functionConstants ?? []);
   const { architectures, kind } = architecturesFor(nvrtc, target);
   if (architectures.length === 0) throw tooOld(nvrtc, name, target);
   const { symbols } = nvrtc;

@@ -4,7 +4,7 @@ import { capabilityText } from "./compile.ts";
 import { type CudaDriver, initDriver, openDriver } from "./driver.ts";
 import { NVIDIA_FS, openCuFile } from "./gds.ts";
 import { listCudaDevices, readDriverVersion, readKernelVersion } from "./info.ts";
-import { openNvrtc, versionText } from "./nvrtc.ts";
+import { installNvrtc, openNvrtc, versionText } from "./nvrtc.ts";
 
 /** Why a part is not there or cannot be used, and what to do. */
 export interface Absent {
@@ -31,7 +31,10 @@ export interface CudaFindings {
     | Absent;
   readonly gpus: { readonly found: true; readonly list: readonly CudaGpu[] } | Absent;
   /** The compiler that kernels need. */
-  readonly nvrtc: { readonly found: true; readonly path: string; readonly version: string } | Absent;
+  readonly nvrtc:
+    | { readonly found: true; readonly path: string; readonly version: string }
+    /** `install` is the command that gets one. */
+    | (Absent & { readonly install: string });
   /** GPUDirect Storage: cuFile, and whether nvidia-fs is loaded, which most disks need. */
   readonly gds: { readonly found: true; readonly path: string; readonly nvidiaFs: boolean } | Absent;
 }
@@ -47,7 +50,11 @@ export function lookAtCuda(): CudaFindings {
     gpus: bound === undefined ? { found: false, reason: "there is no driver" } : lookAtGpus(bound),
     nvrtc:
       search.nvrtc === undefined
-        ? { found: false, reason: search.reason }
+        ? {
+            found: false,
+            reason: search.reason,
+            install: installNvrtc(driverVersion ?? Number.POSITIVE_INFINITY),
+          }
         : { found: true, path: search.nvrtc.path, version: versionText(search.nvrtc.version) },
     gds:
       "declined" in cufile

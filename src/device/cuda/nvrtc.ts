@@ -83,6 +83,7 @@ export function openNvrtc(options: NvrtcOptions = {}): NvrtcSearch {
   const named = library ?? (variable === "" ? undefined : variable);
   if (named !== undefined) return openNamed(named, library === undefined);
 
+  const install = `install one (${installNvrtc(driverVersion)}), or set ${NVRTC_VARIABLE} to its path`;
   const failures: string[] = [];
   const newer: Nvrtc[] = [];
   const found = findLibraries("libnvrtc.so", surroundings);
@@ -101,14 +102,20 @@ export function openNvrtc(options: NvrtcOptions = {}): NvrtcSearch {
   const [first] = newer;
   if (first !== undefined) {
     const text = `${first.path} is NVRTC ${versionText(first.version)}`;
-    return missing(`${text}, and the driver takes CUDA ${versionText(driverVersion)} at most; ${INSTALL}`);
+    return missing(`${text}, and the driver takes CUDA ${versionText(driverVersion)} at most; ${install}`);
   }
-  if (failures.length > 0) return missing(`${failures.join("; ")}; ${INSTALL}`);
-  return missing(`no libnvrtc.so.* in the system's search path, CUDA_HOME, ${PLACES}; ${INSTALL}`);
+  if (failures.length > 0) return missing(`${failures.join("; ")}; ${install}`);
+  return missing(`no libnvrtc.so.* in the system's search path, CUDA_HOME, ${PLACES}; ${install}`);
 }
 
 const PLACES = "/usr/local/cuda* or the nvidia packages of Python";
-const INSTALL = `install one (pip install nvidia-cuda-nvrtc-cu12), or set ${NVRTC_VARIABLE} to its path`;
+
+/** What has pip install an NVRTC for a driver of this CUDA version, as 12040. The packages of CUDA 13 and later bear no
+ * version in their name. */
+export function installNvrtc(driverVersion: number): string {
+  const own = major(driverVersion);
+  return `pip install nvidia-cuda-nvrtc${own < 13 ? `-cu${own}` : ""}`;
+}
 
 /** `12.4` for 12040. */
 export function versionText(version: number): string {

@@ -148,6 +148,10 @@ function printTable({ rows: found, leftOut, failures }: Everything): void {
 }
 
 async function main(args: readonly string[]): Promise<number> {
+  if (args.includes("--help") || args.includes("-h")) {
+    console.log(USAGE);
+    return 0;
+  }
   const options = parseOptions(args);
   if (options.case !== undefined) {
     await answerCase(options, options.case);

@@ -9,6 +9,7 @@ export const USAGE = `usage: bun test/bench/cuda/bench.ts [options]
   --data DIR       where the data is made, and found the next time
   --out FILE       the JSON, test/bench/results/cuda.json without
   --trace DIR      one more round of each of ours, not timed, as a trace for Perfetto
+  --help           prints this
   --quick          small sizes: tries the script, measures little
   --device NAME    another device than cuda, which tries the script and measures nothing of CUDA`;
 

@@ -160,6 +160,20 @@ describe.skipIf(path === "")("over the mock", () => {
     expect(failure(() => args.start(0, new Uint8Array(4097), 1)).code).toBe("OUT_OF_RANGE");
   });
 
+  test("function constants are checked before anything is compiled", () => {
+    start();
+    const kernels = compiler();
+    const none = failure(() => kernels.compile(host, { name: "tell", text: TELL.text! }));
+    expect(none.code).toBe("BAD_KERNEL");
+    expect(none.message).toEndWith("give functionConstants index 2");
+    const functionConstants = [...TELL.functionConstants!, { index: 5, type: "bool", value: true } as const];
+    const extra = failure(() => kernels.compile(host, { ...TELL, functionConstants }));
+    expect({ code: extra.code, message: extra.message }).toEqual({
+      code: "BAD_OPTION",
+      message: expect.stringContaining("constant 5 is not in its text, which has 2"),
+    });
+  });
+
   test("each text is compiled once for the same constants, and all is unloaded at the end", () => {
     start();
     const kernels = compiler();
