@@ -29,6 +29,7 @@ import {
 import { type CudaLaneExtra, slicesLength } from "./lane-ops.ts";
 import { Launcher } from "./launch.ts";
 import { CudaMemory } from "./memory.ts";
+import { assertNamedNvrtc } from "./nvrtc.ts";
 import { type CudaOptions, type CudaSettings, resolveOptions } from "./options.ts";
 import { CudaCompiler, type CudaPipeline } from "./pipeline.ts";
 import { CudaProgram } from "./program.ts";
@@ -193,13 +194,14 @@ export class CudaDevice extends EngineDevice {
 }
 
 /** Opens a CUDA device. Throws `BAD_OPTION` for an option out of its bounds or an ordinal that is not there,
- * `DEVICE_UNAVAILABLE` without a driver or a GPU, and `DEVICE_LOST` where an earlier failure has ended CUDA for this
+ * `DEVICE_UNAVAILABLE` without a driver or a GPU, or where an NVRTC is named that cannot be loaded, and `DEVICE_LOST` where an earlier failure has ended CUDA for this
  * process. */
 export function openCuda(options: CudaOptions = {}): CudaDevice {
   const settings = resolveOptions(options);
   const driver = openDriver(settings.library);
   initDriver(driver);
   const info = readCudaInfo(driver, settings.ordinal);
+  assertNamedNvrtc(settings.nvrtc);
   const faults =
     settings.faults.length === 0
       ? undefined

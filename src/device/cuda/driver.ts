@@ -115,6 +115,7 @@ export function loaderReason(path: string, error: unknown): string {
   return own.includes(path) ? own : `${path}: ${own}`;
 }
 
-function unavailable(message: string): HeadraceError {
+/** The failure of a device that cannot be opened here. */
+export function unavailable(message: string): HeadraceError {
   return new HeadraceError("DEVICE_UNAVAILABLE", `device cuda: ${message}`);
 }

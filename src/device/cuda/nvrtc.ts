@@ -1,7 +1,7 @@
 /** NVRTC, NVIDIA's compiler of kernel texts: where it is, and what it can compile for. */
 import { CString, dlopen, type Pointer } from "bun:ffi";
 import { OutCell } from "./cells.ts";
-import { loaderReason } from "./driver.ts";
+import { loaderReason, unavailable } from "./driver.ts";
 import { findLibraries, type Surroundings, surroundingsHere } from "./find.ts";
 import { checkedFunctions, type Functions, ffiTable, type Signature } from "./symbols.ts";
 
@@ -127,6 +127,14 @@ export function nvrtcErrorText(nvrtc: Nvrtc, result: number): string {
   const address = nvrtc.symbols.nvrtcGetErrorString(result);
   const text = address === 0 ? "nvrtcResult" : new CString(address as Pointer).toString();
   return `${text} (${result})`;
+}
+
+/** Throws `DEVICE_UNAVAILABLE` where `library` or HEADRACE_NVRTC_LIBRARY names an NVRTC that cannot be loaded. Where
+ * neither names one, nothing is loaded. */
+export function assertNamedNvrtc(library: string | false | undefined): void {
+  if (library === false || (library === undefined && (process.env[NVRTC_VARIABLE] ?? "") === "")) return;
+  const search = openNvrtc({ library });
+  if (search.nvrtc === undefined) throw unavailable(`NVRTC: ${search.reason}`);
 }
 
 function openNamed(path: string, byVariable: boolean): NvrtcSearch {

@@ -145,6 +145,28 @@ async function submit({ queue }: CudaRig, used: Used): Promise<void> {
 }
 
 describeOverMock("the CUDA device, when the driver fails", () => {
+  test("an NVRTC that is named and cannot be loaded is told at once, and nothing is opened", () => {
+    const { mock, path } = theMock();
+    mock.reset();
+    const failure = (open: () => unknown) => {
+      expect(open).toThrow(HeadraceError);
+      const error = expectCode("DEVICE_UNAVAILABLE", open);
+      expect(mock.live().contexts).toBe(0);
+      return error.message;
+    };
+    const byOption = failure(() => openCuda({ library: path, nvrtc: "/nope.so" }));
+    expect(byOption).toMatch(/^device cuda: NVRTC: .*\/nope\.so.*; correct or leave out the option nvrtc$/);
+    const before = process.env.HEADRACE_NVRTC_LIBRARY;
+    process.env.HEADRACE_NVRTC_LIBRARY = "/nowhere.so";
+    try {
+      const byVariable = failure(() => openCuda({ library: path }));
+      expect(byVariable).toMatch(/\/nowhere\.so.*; correct or unset HEADRACE_NVRTC_LIBRARY$/);
+    } finally {
+      if (before === undefined) delete process.env.HEADRACE_NVRTC_LIBRARY;
+      else process.env.HEADRACE_NVRTC_LIBRARY = before;
+    }
+  });
+
   for (const call of FUNCTIONS) {
     test(`a call of ${call} that fails once, whichever, fails what needs it and nothing else`, async () => {
       for (let nth = 1, met = true; met; nth++) {
