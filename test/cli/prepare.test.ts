@@ -97,7 +97,7 @@ describe("load", () => {
         "--stream-cache means nothing without --stream-codec",
       ],
       [["--strategy", "stream", "--stream-codec", "zstd"], "Allowed choices are lz4, lzfse"],
-      [["--lanes", "65"], "lanes 65 is not an integer from 1 to 64"],
+      [["--lanes", "65"], "whole number from 1 to 64; see"],
     ] as const) {
       const { code, err } = await headrace("load", "--device", "host", ...args);
       expect({ code, err }).toEqual({ code: 2, err: expect.stringContaining(text) });

@@ -9,7 +9,7 @@ export function checkFunctionConstants(
   text: string,
   constants: readonly FunctionConstant[],
 ): void {
-  const code = text.replaceAll(/\/\*[^]*?\*\/|\/\/.*/g, " ");
+  const code = text.replaceAll(/\/\*[\s\S]*?\*\/|\/\/.*/g, " ");
   const written = [...code.matchAll(/\bHR_FUNCTION_CONSTANT\s*\(\s*([^\s,()]+)/g)].map(([, index]) => index!);
   const given = new Set(constants.map(({ index }) => String(index)));
   const missing = written.find((index) => /^\d+$/.test(index) && !given.has(index));
