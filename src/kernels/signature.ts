@@ -16,9 +16,14 @@ const SIZES: Readonly<Record<string, number>> = {
 
 const KINDS = { HR_IN: "in", HR_OUT: "out", HR_CONSTANTS: "constants" } as const;
 
+/** A text without its comments. */
+export function withoutComments(text: string): string {
+  return text.replaceAll(/\/\*[\s\S]*?\*\/|\/\/[^\n]*/g, " ");
+}
+
 /** The arguments of the kernel `name`; undefined where its `HR_KERNEL` is not found as the header has it. */
 export function argumentsOf(text: string, name: string): readonly KernelArgument[] | undefined {
-  const bare = text.replaceAll(/\/\*[\s\S]*?\*\/|\/\/[^\n]*/g, " ");
+  const bare = withoutComments(text);
   const head = /HR_KERNEL\s*\(\s*(\w+)\s*,([^{;]*)\)\s*\{/g;
   for (const [, found, list] of bare.matchAll(head)) {
     if (found !== name) continue;

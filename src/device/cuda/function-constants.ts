@@ -1,5 +1,7 @@
 /** Which function constants a kernel's text has, so that one too few or too many is told by its index. */
+
 import { HeadraceError } from "../../errors.ts";
+import { withoutComments } from "../../kernels/signature.ts";
 import type { FunctionConstant } from "../device.ts";
 
 /** Throws `BAD_KERNEL` for a constant of the text that has no value, and `BAD_OPTION` for a value that the text has no
@@ -9,7 +11,7 @@ export function checkFunctionConstants(
   text: string,
   constants: readonly FunctionConstant[],
 ): void {
-  const code = text.replaceAll(/\/\*[^]*?\*\/|\/\/.*/g, " ");
+  const code = withoutComments(text);
   const written = [...code.matchAll(/\bHR_FUNCTION_CONSTANT\s*\(\s*([^\s,()]+)/g)].map(([, index]) => index!);
   const given = new Set(constants.map(({ index }) => String(index)));
   const missing = written.find((index) => /^\d+$/.test(index) && !given.has(index));
