@@ -97,11 +97,7 @@ describe("load", () => {
         "--stream-cache means nothing without --stream-codec",
       ],
       [["--strategy", "stream", "--stream-codec", "zstd"], "Allowed choices are lz4, lzfse"],
-<<<<<<< HEAD
-      [["--lanes", "65"], "argument '65' is invalid. It must be a whole number from 1 to 64"],
-=======
       [["--lanes", "65"], "whole number from 1 to 64; see"],
->>>>>>> f2
     ] as const) {
       const { code, err } = await headrace("load", "--device", "host", ...args);
       expect({ code, err }).toEqual({ code: 2, err: expect.stringContaining(text) });
