@@ -46,6 +46,11 @@ export function nodeError(what: string, cause: unknown): HeadraceError {
   return new HeadraceError("IO_ERROR", `${what}: ${message}`, { cause });
 }
 
+/** What came out of work that has nobody to throw to: whatever is not this library's own is `DEVICE_FAILED`. */
+export function deviceError(error: unknown): HeadraceError {
+  return error instanceof HeadraceError ? error : new HeadraceError("DEVICE_FAILED", String(error));
+}
+
 /** For a method called after `close`. */
 export function closedError(what: string): HeadraceError {
   return new HeadraceError("CLOSED", `${what} is closed`);

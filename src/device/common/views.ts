@@ -1,6 +1,7 @@
 /** ArrayBuffers over native memory: handed out, kept track of, and detached before the memory goes. */
 import { type Pointer, toArrayBuffer } from "bun:ffi";
 import { HeadraceError } from "../../errors.ts";
+import type { Storage } from "../device.ts";
 
 /** Bytes: the runtime's bound for one ArrayBuffer. */
 export const MAX_VIEW = 2 ** 32;
@@ -23,6 +24,15 @@ export function checkViewLength(byteLength: number): void {
   throw new HeadraceError(
     "UNSUPPORTED",
     `a view of ${byteLength} bytes is over the ${MAX_VIEW} that an ArrayBuffer can have; take several`,
+  );
+}
+
+/** Throws `UNSUPPORTED` for memory that only the device sees. */
+export function checkVisible(storage: Storage): void {
+  if (storage === "shared") return;
+  throw new HeadraceError(
+    "UNSUPPORTED",
+    "a private buffer cannot be seen by the host; copy it to a shared one",
   );
 }
 

@@ -6,6 +6,7 @@ import {
   type HostExecutorParts,
   type Running,
   type StepEnd,
+  stepEnd,
 } from "../host/execute.ts";
 import type { JobFailure, LaneRun, LaneSet } from "../host/jobs.ts";
 import type { MoveStep, Program, WorkStep } from "../host/program.ts";
@@ -92,7 +93,7 @@ export class CudaExecutor extends HostExecutor implements Executor {
         error = end.error;
         if (left === 2) stop();
       }
-      if (--left === 0) ended({ bytesDone, ...(error === undefined ? {} : { error }) });
+      if (--left === 0) ended(stepEnd(bytesDone, error));
     };
     const running: Running[] = [];
     running.push(this.move(lanes, program, oneEnded));
@@ -113,8 +114,7 @@ export class CudaExecutor extends HostExecutor implements Executor {
       numPieces,
       lanesWanted: numPieces,
       ended: ({ bytesDone, failure }) => {
-        const error = failure && this.#explainStaged(failure, entries, program);
-        ended({ bytesDone, ...(error === undefined ? {} : { error }) });
+        ended(stepEnd(bytesDone, failure && this.#explainStaged(failure, entries, program)));
       },
     });
   }

@@ -3,7 +3,8 @@
  * host is needed in between only for what is not registered with the driver yet.
  */
 import { HeadraceError } from "../../errors.ts";
-import type { Running, StepEnd } from "../host/execute.ts";
+import { deviceError } from "../common/errors.ts";
+import { type Running, type StepEnd, stepEnd } from "../host/execute.ts";
 import type { LaneRun } from "../host/jobs.ts";
 import type { ResolvedDispatch } from "../host/pipeline.ts";
 import type { CudaContext } from "./context.ts";
@@ -87,7 +88,7 @@ export class GpuRun implements Running {
         this.#next++;
       }
     } catch (error) {
-      this.#error ??= asError(error);
+      this.#error ??= deviceError(error);
     }
     this.#finish();
   }
@@ -105,7 +106,7 @@ export class GpuRun implements Running {
         this.#end();
       });
     } catch (error) {
-      this.#error ??= asError(error);
+      this.#error ??= deviceError(error);
       this.#parts.streams.drain();
       queueMicrotask(() => this.#end());
     }
@@ -117,7 +118,7 @@ export class GpuRun implements Running {
     this.#parts.context.finished();
     const { lost } = this.#parts.context;
     const error = this.#withKernels(this.#error ?? lost);
-    this.#ended({ bytesDone: this.#bytesDone, ...(error === undefined ? {} : { error }) });
+    this.#ended(stepEnd(this.#bytesDone, error));
   }
 
   /** Names the kernels of the run in what ended the device: the driver tells only that something has, later. */
@@ -315,8 +316,4 @@ export class GpuRun implements Running {
     );
     this.#staging.start();
   }
-}
-
-function asError(error: unknown): HeadraceError {
-  return error instanceof HeadraceError ? error : new HeadraceError("DEVICE_FAILED", String(error));
 }

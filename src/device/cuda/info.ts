@@ -7,6 +7,7 @@ import { OutCell, textOf } from "./cells.ts";
 import { capabilityText } from "./compile.ts";
 import type { CudaDriver } from "./driver.ts";
 import { checkResult } from "./errors.ts";
+import { REGISTER_READ_ONLY, REGISTER_SHARED } from "./flags.ts";
 import { type NvrtcSearch, versionText } from "./nvrtc.ts";
 import type { CudaSettings } from "./options.ts";
 
@@ -121,11 +122,6 @@ export function listCudaDevices(driver: CudaDriver): CudaInfo[] {
   return Array.from({ length: countDevices(driver) }, (_, ordinal) => readCudaInfo(driver, ordinal));
 }
 
-/** Of `cuMemHostRegister`. */
-const PORTABLE = 1;
-const DEVICE_MAP = 2;
-const READ_ONLY = 8;
-
 /** How mappings are registered: the flags, or why they cannot be. */
 export interface MappingRegistration {
   readonly refused: string | undefined;
@@ -134,7 +130,7 @@ export interface MappingRegistration {
 
 export function mappingRegistration(info: CudaInfo): MappingRegistration {
   // Without the flag the driver wants pages that can be written, which a mapping to read may still refuse it.
-  const flags = PORTABLE | DEVICE_MAP | (info.readOnly ? READ_ONLY : 0);
+  const flags = info.readOnly ? REGISTER_READ_ONLY : REGISTER_SHARED;
   if (!info.hostRegister && !info.readOnly) {
     return { refused: `${info.name} cannot register host memory`, flags };
   }
@@ -191,7 +187,7 @@ export function factsOf(
     copyEngines: info.copyEngines,
     integrated: info.integrated,
     pageableAccess: info.pageable,
-    registration: refused ?? ((flags & READ_ONLY) === 0 ? "memory that can be written" : "read-only"),
+    registration: refused ?? (flags === REGISTER_READ_ONLY ? "read-only" : "memory that can be written"),
     maxThreadgroupMemory: info.maxThreadgroupMemory,
     totalMemoryBytes: info.totalMemory,
     ...(freeMemoryBytes === undefined ? {} : { freeMemoryBytes }),

@@ -3,8 +3,8 @@
  * costs no page fault, from the front; meanwhile the registrar works from the back, and what it has done by the time
  * that it is due goes by the copy engines.
  */
-import { HeadraceError } from "../../errors.ts";
-import type { StepEnd } from "../host/execute.ts";
+import { deviceError } from "../common/errors.ts";
+import { type StepEnd, stepEnd } from "../host/execute.ts";
 import type { LaneRun } from "../host/jobs.ts";
 import type { Region } from "../host/memory.ts";
 import { ENTRY, Field, LaneOp } from "../host/ring.ts";
@@ -82,8 +82,7 @@ export class Staging {
     try {
       work();
     } catch (error) {
-      this.#error ??=
-        error instanceof HeadraceError ? error : new HeadraceError("DEVICE_FAILED", String(error));
+      this.#error ??= deviceError(error);
       this.stop();
     }
   }
@@ -168,7 +167,7 @@ export class Staging {
     if (this.#over || left > 0 || this.#runs.size > 0 || this.#waiting > 0) return;
     this.#over = true;
     const { ended } = this.#parts;
-    const end = { bytesDone: this.#bytesDone, ...(this.#error === undefined ? {} : { error: this.#error }) };
+    const end = stepEnd(this.#bytesDone, this.#error);
     queueMicrotask(() => ended(end));
   }
 }

@@ -1,5 +1,5 @@
 /** Puts copies into streams: large ones by the copy engines, many small ones by one kernel over a table. */
-import { laneShiftFor, packConstants } from "../../kernels/constants.ts";
+import { laneShiftFor, packConstants, teamThreads } from "../../kernels/constants.ts";
 import { writeMove } from "../../kernels/move.ts";
 import type { CudaContext } from "./context.ts";
 import type { Launcher } from "./launch.ts";
@@ -86,7 +86,7 @@ export class Transfers {
     const constants = packConstants([count, laneShift]);
     const stream = this.#stream(false);
     const kernel = this.#kernel!;
-    this.#parts.launcher.run(stream.handle, kernel, addresses, constants, count * 2 ** laneShift);
+    this.#parts.launcher.run(stream.handle, kernel, addresses, constants, teamThreads(count, laneShift));
   }
 
   /** What comes next starts after all of it. */

@@ -16,6 +16,10 @@ export interface StepEnd {
   readonly error?: HeadraceError;
 }
 
+export function stepEnd(bytesDone: number, error: HeadraceError | undefined): StepEnd {
+  return error === undefined ? { bytesDone } : { bytesDone, error };
+}
+
 /** A step under way. */
 export interface Running {
   /** Lets it end early. What is under way ends first; then `ended` is called, which may be within this call. */
@@ -68,7 +72,7 @@ export class HostExecutor implements Executor {
       lanesWanted: step.lanesWanted,
       ended: ({ bytesDone, failure }) => {
         const error = failure && this.explain(failure, program.entries, (slot) => program.pathOf(slot));
-        ended({ bytesDone, ...(error === undefined ? {} : { error }) });
+        ended(stepEnd(bytesDone, error));
       },
     });
     return { stop: () => this.#lanes.stop(run) };

@@ -6,7 +6,7 @@
 import { HeadraceError } from "../../errors.ts";
 import { closedError, errnoError, errnoName } from "../common/errors.ts";
 import { OpenSet } from "../common/open-set.ts";
-import { checkViewLength, Views } from "../common/views.ts";
+import { checkViewLength, checkVisible, Views } from "../common/views.ts";
 import type { Advice, Declined, DeviceBuffer, DeviceFile, Storage } from "../device.ts";
 import { checkRange } from "../requests.ts";
 import type { HostContext } from "./context.ts";
@@ -135,12 +135,7 @@ export class HostBuffer implements DeviceBuffer {
   view(byteOffset: number, byteLength: number): ArrayBuffer {
     const region = this.region;
     if (region.closed) throw closedError(`the ${this.#label()}`);
-    if (this.storage === "private") {
-      throw new HeadraceError(
-        "UNSUPPORTED",
-        "a private buffer cannot be seen by the host; copy it to a shared one",
-      );
-    }
+    checkVisible(this.storage);
     checkRange(this.#label(), byteOffset, byteLength, this.byteLength);
     checkViewLength(byteLength);
     region.checkFile();

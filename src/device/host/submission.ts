@@ -1,5 +1,6 @@
 /** One ticket on its way: steps a checked program forward, and ends once, whatever comes first. */
-import { HeadraceError } from "../../errors.ts";
+import type { HeadraceError } from "../../errors.ts";
+import { deviceError } from "../common/errors.ts";
 import { early, OpenTicket, startDeadline } from "../common/tickets.ts";
 import type { Ticket } from "../device.ts";
 import type { Executor, Running, StepEnd } from "./execute.ts";
@@ -55,7 +56,7 @@ export class Submission extends OpenTicket {
         this.#start(step);
       }
     } catch (error) {
-      this.end(error instanceof HeadraceError ? error : new HeadraceError("DEVICE_FAILED", String(error)));
+      this.end(deviceError(error));
     }
     this.#advancing = false;
     this.#quiesceIfIdle();

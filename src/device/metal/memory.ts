@@ -5,7 +5,7 @@
  */
 import { HeadraceError } from "../../errors.ts";
 import { closedError } from "../common/errors.ts";
-import { checkViewLength, Views } from "../common/views.ts";
+import { checkViewLength, checkVisible, Views } from "../common/views.ts";
 import type { Advice, Declined, DeviceBuffer, DeviceFile, Storage } from "../device.ts";
 import { checkRange } from "../requests.ts";
 import { AdviceCode, STRUCTS, Status, StorageMode } from "./abi.ts";
@@ -67,12 +67,7 @@ export class MetalBuffer implements DeviceBuffer {
 
   view(byteOffset: number, byteLength: number): ArrayBuffer {
     this.#assertOpen();
-    if (this.storage === "private") {
-      throw new HeadraceError(
-        "UNSUPPORTED",
-        "a private buffer cannot be seen by the host; copy it to a shared one",
-      );
-    }
+    checkVisible(this.storage);
     checkRange(this.#label(), byteOffset, byteLength, this.byteLength);
     checkViewLength(byteLength);
     if (this.file !== undefined) this.#checkFile(this.file.path);

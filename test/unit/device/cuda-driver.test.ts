@@ -17,8 +17,8 @@ import {
 import { ARCHITECTURE_SYMBOLS, CUBIN_SYMBOLS, NVRTC_SYMBOLS } from "../../../src/device/cuda/nvrtc.ts";
 import { type CudaOptions, resolveOptions } from "../../../src/device/cuda/options.ts";
 import { checkedFunctions, DRIVER_SYMBOLS, type Signature } from "../../../src/device/cuda/symbols.ts";
-import { HeadraceError } from "../../../src/errors.ts";
 import { buildCudaMock, openCudaMock } from "../../cuda-mock/mock.ts";
+import { failureOf } from "../failure.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "headrace-cuda-"));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -26,16 +26,6 @@ afterAll(() => rmSync(folder, { recursive: true, force: true }));
 const built = buildCudaMock();
 const path = "path" in built ? built.path : "";
 if ("missing" in built) console.log(`skipped: ${built.missing}`);
-
-function failure(work: () => unknown): HeadraceError {
-  try {
-    work();
-  } catch (error) {
-    if (error instanceof HeadraceError) return error;
-    throw error;
-  }
-  throw new Error("nothing was thrown");
-}
 
 /** The declaration above each entry of the tables in a file. */
 function declarations(file: string): Map<string, { returns: string; args: string[] }> {
@@ -106,10 +96,10 @@ describe("the tables of functions", () => {
     })) {
       for (const value of values) {
         const args = good.with(Number(index) as 0, value as never) as unknown as typeof good;
-        expect(failure(() => f(...args)).code).toBe("BAD_OPTION");
+        expect(failureOf(() => f(...args)).code).toBe("BAD_OPTION");
       }
     }
-    expect(failure(() => (f as unknown as () => void)()).message).toBe(
+    expect(failureOf(() => (f as unknown as () => void)()).message).toBe(
       "f cannot be called with 0 of 7 arguments",
     );
     expect(calls).toHaveLength(1);
@@ -120,13 +110,13 @@ describe("the driver's library", () => {
   test("one that is named has to be it", () => {
     const text = join(folder, "text.so");
     writeFileSync(text, "no library");
-    const error = failure(() => openDriver(text));
+    const error = failureOf(() => openDriver(text));
     expect(error.code).toBe("DEVICE_UNAVAILABLE");
     expect(error.message).toMatch(/^device cuda: .*text\.so.*; correct or leave out the option library$/);
-    expect(failure(() => openDriver(join(folder, "none.so"))).message).toContain("none.so");
+    expect(failureOf(() => openDriver(join(folder, "none.so"))).message).toContain("none.so");
     // A library, and another one.
     if (process.platform === "linux") {
-      expect(failure(() => openDriver("libc.so.6")).message).toMatch(/cu\w+.*option library$/);
+      expect(failureOf(() => openDriver("libc.so.6")).message).toMatch(/cu\w+.*option library$/);
     }
   });
 
@@ -134,7 +124,7 @@ describe("the driver's library", () => {
     const before = process.env[DRIVER_VARIABLE];
     process.env[DRIVER_VARIABLE] = join(folder, "none.so");
     try {
-      expect(failure(() => openDriver()).message).toMatch(
+      expect(failureOf(() => openDriver()).message).toMatch(
         /none\.so.*; correct or unset HEADRACE_CUDA_LIBRARY$/,
       );
     } finally {
@@ -229,7 +219,7 @@ describe("options", () => {
     expect(resolveOptions({ [name]: least })[name]).toBe(least);
     expect(resolveOptions({ [name]: most })[name]).toBe(most);
     for (const value of [least - 1, most + 1, least + 0.5, Number.NaN, "8" as unknown as number]) {
-      const error = failure(() => resolveOptions({ [name]: value }));
+      const error = failureOf(() => resolveOptions({ [name]: value }));
       expect(error.code).toBe("BAD_OPTION");
       expect(error.message).toBe(`${name} ${value} is not an integer from ${least} to ${most}`);
     }
@@ -244,7 +234,7 @@ describe("options", () => {
     ['nvrtc "a\\u0000b" can name no library', { nvrtc: "a\0b" }],
     ["nvrtc true can name no library", { nvrtc: true }],
   ])("%s", (message, options) => {
-    expect(failure(() => resolveOptions(options as CudaOptions))).toMatchObject({
+    expect(failureOf(() => resolveOptions(options as CudaOptions))).toMatchObject({
       code: "BAD_OPTION",
       message,
     });
@@ -314,19 +304,19 @@ describe.skipIf(path === "")("what a GPU says of itself", () => {
   test("an ordinal that is not there, and calls that fail", () => {
     mock.reset();
     initDriver(driver);
-    const error = failure(() => readCudaInfo(driver, 2));
+    const error = failureOf(() => readCudaInfo(driver, 2));
     expect(error.code).toBe("BAD_OPTION");
     expect(error.message).toContain("ordinal 2 is not there: the driver shows 2 GPUs, 0 to 1");
     mock.setFaults([{ call: "cuDeviceTotalMem_v2", code: 999 }]);
-    expect(failure(() => readCudaInfo(driver, 0)).message).toMatch(
+    expect(failureOf(() => readCudaInfo(driver, 0)).message).toMatch(
       /^device cuda: cuDeviceTotalMem of GPU 0: CUDA_ERROR_UNKNOWN \(999\)/,
     );
     mock.setFaults([{ call: "cuInit", code: 100 }]);
-    const none = failure(() => initDriver(driver));
+    const none = failureOf(() => initDriver(driver));
     expect(none.code).toBe("DEVICE_UNAVAILABLE");
     expect(none.message).toMatch(/^device cuda: cuInit: CUDA_ERROR_NO_DEVICE \(100\).*use host$/);
     mock.setFaults([{ call: "cuInit", code: 999 }]);
-    expect(failure(() => initDriver(driver)).code).toBe("DEVICE_UNAVAILABLE");
+    expect(failureOf(() => initDriver(driver)).code).toBe("DEVICE_UNAVAILABLE");
   });
 });
 
@@ -346,7 +336,7 @@ test("answers of C keep their sign and their 53 bits", () => {
   const cell = new OutCell();
   new DataView(cell.bytes.buffer).setBigInt64(0, -2n, true);
   expect(cell.i32).toBe(-2);
-  expect(failure(() => cell.u64).code).toBe("DEVICE_FAILED");
+  expect(failureOf(() => cell.u64).code).toBe("DEVICE_FAILED");
   new DataView(cell.clear().buffer).setBigUint64(0, 2n ** 53n - 1n, true);
   expect(cell.u64).toBe(Number.MAX_SAFE_INTEGER);
   expect(cell.clear().every((byte) => byte === 0)).toBe(true);

@@ -8,8 +8,8 @@ import { compileKernel, constantText, firstError } from "../../../src/device/cud
 import { findLibraries, type Surroundings } from "../../../src/device/cuda/find.ts";
 import { type Nvrtc, openNvrtc, versionText } from "../../../src/device/cuda/nvrtc.ts";
 import type { FunctionConstant } from "../../../src/device/device.ts";
-import { HeadraceError } from "../../../src/errors.ts";
 import { ADD, BLOCK_SUMS } from "../../conformance/kernels.ts";
+import { failureOf } from "../failure.ts";
 
 const folder = realpathSync(mkdtempSync(join(tmpdir(), "headrace-nvrtc-")));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -224,16 +224,6 @@ describe.skipIf(!real)("the compiler", () => {
       .join(" ")}\nHR_KERNEL(k, HR_IN(0, float, from), HR_OUT(1, float, to)) {\n${body}\n}\n`,
     functionConstants,
   });
-  const failure = (work: () => unknown): HeadraceError => {
-    try {
-      work();
-    } catch (error) {
-      if (error instanceof HeadraceError) return error;
-      throw error;
-    }
-    throw new Error("nothing was thrown");
-  };
-
   test("gives PTX for the GPU, with the entry's plain name, its arguments in order, and a final zero", () => {
     const text = ptx(ADD as { name: string; text: string });
     expect(text.endsWith("\0")).toBe(true);
@@ -277,18 +267,18 @@ describe.skipIf(!real)("the compiler", () => {
     const off = { index: 1, type: "bool", value: false } as const;
     expect(ptx(kernel("if (c1) to[7] = 1.0f;", off))).not.toContain("st.global");
     const wrong = { index: 0, type: "uint", value: -1 } as const;
-    expect(failure(() => ptx(kernel("", wrong)))).toMatchObject({
+    expect(failureOf(() => ptx(kernel("", wrong)))).toMatchObject({
       code: "BAD_OPTION",
       message: "kernel k: function constant 0: -1 is no uint",
     });
   });
 
   test("says what is wrong in one line, counted in the text, and keeps the rest", () => {
-    const error = failure(() => ptx({ name: "k", text: "\nHR_FN int f() {\n  return nope;\n}\n}\n" }));
+    const error = failureOf(() => ptx({ name: "k", text: "\nHR_FN int f() {\n  return nope;\n}\n}\n" }));
     expect(error.code).toBe("BAD_KERNEL");
     expect(error.message).toMatch(/^kernel k: line 3: identifier "nope" is undefined \(NVRTC \d+\.\d+\)$/);
     expect((error.cause as Error).message).toContain("kernel(3): error");
-    expect(failure(() => ptx({ name: "k", text: "a\0b" })).code).toBe("BAD_KERNEL");
+    expect(failureOf(() => ptx({ name: "k", text: "a\0b" })).code).toBe("BAD_KERNEL");
   });
 
   test("gives machine code where the driver is older, and what the compiler has for a GPU that it does not know", () => {
@@ -300,7 +290,7 @@ describe.skipIf(!real)("the compiler", () => {
     expect(ptx(ADD as never, { ...TARGET, computeCapability: 999 })).toContain(`.target sm_${newest}`);
     const untold = { ...nvrtc, architectures: [] };
     expect(decoder.decode(compileKernel(untold, ADD as never, TARGET))).toContain(".target sm_90");
-    const old = failure(() => ptx(ADD as never, { ...TARGET, computeCapability: 20 }));
+    const old = failureOf(() => ptx(ADD as never, { ...TARGET, computeCapability: 20 }));
     expect(old.code).toBe("UNSUPPORTED");
     expect(old.message).toContain("and this GPU has 2.0; set HEADRACE_NVRTC_LIBRARY");
   });

@@ -21,26 +21,16 @@ import { CudaCompiler, type CudaPipeline } from "../../../src/device/cuda/pipeli
 import type { KernelSource } from "../../../src/device/device.ts";
 import { HostContext } from "../../../src/device/host/context.ts";
 import { Syscalls } from "../../../src/device/host/syscalls.ts";
-import { HeadraceError } from "../../../src/errors.ts";
 import { ADD } from "../../conformance/kernels.ts";
 import { buildCudaMock, type CudaMock, openCudaMock } from "../../cuda-mock/mock.ts";
 import { type HostMemory, hostMemory } from "../../cuda-mock/symbols.ts";
+import { failureOf } from "../failure.ts";
 
 const built = buildCudaMock();
 const path = "path" in built ? built.path : "";
 if ("missing" in built) console.log(`skipped: ${built.missing}`);
 const folder = mkdtempSync(join(tmpdir(), "headrace-cuda-pipeline-"));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
-
-function failure(work: () => unknown): HeadraceError {
-  try {
-    work();
-  } catch (error) {
-    if (error instanceof HeadraceError) return error;
-    throw error;
-  }
-  throw new Error("nothing was thrown");
-}
 
 /** All that a kernel is told, put where it can be read: addresses, constants, and the number of threads. */
 const TELL: KernelSource = {
@@ -155,19 +145,19 @@ describe.skipIf(path === "")("over the mock", () => {
     expect(launch(many, table, 1, 1)).toBe(0);
     const told = [...new Uint32Array(download(out, 160).buffer)];
     expect(told).toEqual([2 ** 32 - 1, ...buffers.slice(1)]);
-    expect(failure(() => args.start(0, new Uint8Array(0), 2 ** 32)).code).toBe("OUT_OF_RANGE");
-    expect(failure(() => args.start(0, new Uint8Array(0), 0.5)).code).toBe("OUT_OF_RANGE");
-    expect(failure(() => args.start(0, new Uint8Array(4097), 1)).code).toBe("OUT_OF_RANGE");
+    expect(failureOf(() => args.start(0, new Uint8Array(0), 2 ** 32)).code).toBe("OUT_OF_RANGE");
+    expect(failureOf(() => args.start(0, new Uint8Array(0), 0.5)).code).toBe("OUT_OF_RANGE");
+    expect(failureOf(() => args.start(0, new Uint8Array(4097), 1)).code).toBe("OUT_OF_RANGE");
   });
 
   test("function constants are checked before anything is compiled", () => {
     start();
     const kernels = compiler();
-    const none = failure(() => kernels.compile(host, { name: "tell", text: TELL.text! }));
+    const none = failureOf(() => kernels.compile(host, { name: "tell", text: TELL.text! }));
     expect(none.code).toBe("BAD_KERNEL");
     expect(none.message).toEndWith("give functionConstants index 2");
     const functionConstants = [...TELL.functionConstants!, { index: 5, type: "bool", value: true } as const];
-    const extra = failure(() => kernels.compile(host, { ...TELL, functionConstants }));
+    const extra = failureOf(() => kernels.compile(host, { ...TELL, functionConstants }));
     expect({ code: extra.code, message: extra.message }).toEqual({
       code: "BAD_OPTION",
       message: expect.stringContaining("constant 5 is not in its text, which has 2"),
@@ -193,26 +183,26 @@ describe.skipIf(path === "")("over the mock", () => {
   test("what does not compile, is not there, or does not load", () => {
     start();
     const kernels = compiler();
-    const bad = failure(() => kernels.compile(host, { name: "k", text: "\nint x = nope;\n" }));
+    const bad = failureOf(() => kernels.compile(host, { name: "k", text: "\nint x = nope;\n" }));
     expect(bad.code).toBe("BAD_KERNEL");
     expect(bad.message).toMatch(/^kernel k: line 2: .*nope/);
     expect(bad.message).not.toContain("\n");
-    const none = failure(() => kernels.compile(host, { ...ADD, name: "subtract" }));
+    const none = failureOf(() => kernels.compile(host, { ...ADD, name: "subtract" }));
     expect(none).toMatchObject({
       code: "BAD_KERNEL",
       message: "kernel subtract: its text has no HR_KERNEL of that name",
     });
-    expect(failure(() => kernels.compile(host, { name: "k" })).code).toBe("UNSUPPORTED");
+    expect(failureOf(() => kernels.compile(host, { name: "k" })).code).toBe("UNSUPPORTED");
     mock.setFaults([{ call: "cuModuleLoadData", code: 222 }]);
-    const refused = failure(() => kernels.compile(host, TELL));
+    const refused = failureOf(() => kernels.compile(host, TELL));
     expect(refused.code).toBe("BAD_KERNEL");
     expect(refused.message).toMatch(/^kernel tell: cuModuleLoadData of \d+ bytes: .*UNSUPPORTED_PTX_VERSION/);
     mock.setFaults([{ call: "nvrtcCompileProgram", code: 7 }]);
-    const parts = failure(() => kernels.compile(host, TELL));
+    const parts = failureOf(() => kernels.compile(host, TELL));
     expect(parts.code).toBe("UNSUPPORTED");
     expect(parts.message).toContain("libnvrtc-builtins of the same version");
     mock.setFaults([{ call: "nvrtcCreateProgram", code: 1 }]);
-    expect(failure(() => kernels.compile(host, TELL)).code).toBe("OUT_OF_MEMORY");
+    expect(failureOf(() => kernels.compile(host, TELL)).code).toBe("OUT_OF_MEMORY");
     // Nothing of these failures stays.
     expect(mock.live()).toMatchObject({ programs: 0, modules: 1 });
     expect(kernels.compile(host, TELL).name).toBe("tell");
@@ -221,7 +211,7 @@ describe.skipIf(path === "")("over the mock", () => {
   test("without NVRTC there are no kernels, and that is said", () => {
     start();
     const kernels = compiler({ nvrtc: false });
-    const error = failure(() => kernels.compile(host, ADD));
+    const error = failureOf(() => kernels.compile(host, ADD));
     expect(error.code).toBe("UNSUPPORTED");
     expect(error.message).toBe("kernel add: needs NVRTC to be compiled: the option nvrtc is false");
     kernels.close();
@@ -235,11 +225,11 @@ describe.skipIf(path === "")("over the mock", () => {
     add.allowGroupBytes(100 * 1024);
     add.allowGroupBytes(90 * 1024);
     expect(mock.calls("cuFuncSetAttribute")).toBe(1);
-    const error = failure(() => add.allowGroupBytes(2 ** 24));
+    const error = failureOf(() => add.allowGroupBytes(2 ** 24));
     expect(error.code).toBe("BAD_OPTION");
     expect(error.message).toContain("kernel add: 16777216 bytes of threadgroup memory");
     mock.setFaults([{ call: "cuFuncSetAttribute", code: 700 }]);
-    expect(failure(() => add.allowGroupBytes(120 * 1024)).code).toBe("DEVICE_LOST");
+    expect(failureOf(() => add.allowGroupBytes(120 * 1024)).code).toBe("DEVICE_LOST");
   });
 
   describe("GPUDirect Storage", () => {

@@ -2,6 +2,7 @@ import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { HeadraceError } from "../../../src/errors.ts";
 import { decodeUtf8, JsonReader, MAX_JSON_DEPTH, quoted } from "../../../src/format/json.ts";
+import { failureOf } from "../failure.ts";
 
 function readerOf(text: string): JsonReader {
   return new JsonReader(text, {
@@ -9,16 +10,6 @@ function readerOf(text: string): JsonReader {
     syntax: "HEADER_NOT_JSON",
     duplicate: "HEADER_DUPLICATE_KEY",
   });
-}
-
-function failureOf(work: () => unknown): HeadraceError {
-  try {
-    work();
-  } catch (error) {
-    if (error instanceof HeadraceError) return error;
-    throw error;
-  }
-  throw new Error("nothing thrown");
 }
 
 function skipAll(text: string): void {

@@ -1,7 +1,8 @@
 /** Every file of `test/attacks/safetensors` is answered by its code, soon, and with a message of one short line. */
 import { describe, expect, test } from "bun:test";
 import { ATTACKS } from "../../attacks/safetensors/attacks.ts";
-import { describeBytes, failureOf } from "./safetensors-files.ts";
+import { failureOf } from "../failure.ts";
+import { describeBytes } from "./safetensors-files.ts";
 
 describe("attacks", () => {
   for (const { name, harm, code, make } of ATTACKS) {

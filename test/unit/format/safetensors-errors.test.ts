@@ -1,7 +1,8 @@
 import { describe, expect, test } from "bun:test";
 import type { ErrorCode } from "../../../src/errors.ts";
 import { describeSafetensors, MAX_HEADER_BYTES } from "../../../src/format/safetensors.ts";
-import { describeBytes, entry, failureOf, fileOfTensors, fileWith } from "./safetensors-files.ts";
+import { failureOf } from "../failure.ts";
+import { describeBytes, entry, fileOfTensors, fileWith } from "./safetensors-files.ts";
 
 const ONE = entry("a", "U8", [4], 0, 4);
 

@@ -1,5 +1,4 @@
 /** Builds safetensors files for tests, right and wrong ones, and catches what reading them throws. */
-import { HeadraceError } from "../../../src/errors.ts";
 import { byteLengthOf } from "../../../src/format/dtype.ts";
 import { describeSafetensors } from "../../../src/format/safetensors.ts";
 import type { TensorSpec } from "../../../src/format/safetensors-header.ts";
@@ -42,15 +41,4 @@ export function spec(name: string, dtype: DType, shape: Shape): TensorSpec {
 
 export function describeBytes(file: Uint8Array): ShardDescription {
   return describeSafetensors((offset, length) => file.subarray(offset, offset + length), file.length);
-}
-
-/** What `work` throws; an error of its own if that is no HeadraceError. */
-export function failureOf(work: () => unknown): HeadraceError {
-  try {
-    work();
-  } catch (error) {
-    if (error instanceof HeadraceError) return error;
-    throw error;
-  }
-  throw new Error("nothing was thrown");
 }

@@ -9,7 +9,8 @@ import {
   type TensorSpec,
 } from "../../../src/format/safetensors-header.ts";
 import type { DType } from "../../../src/types.ts";
-import { failureOf, spec } from "./safetensors-files.ts";
+import { failureOf } from "../failure.ts";
+import { spec } from "./safetensors-files.ts";
 
 function describeEncoded({ header, dataByteLength }: EncodedHeader) {
   return describeSafetensors(

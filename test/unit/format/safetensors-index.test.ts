@@ -7,7 +7,8 @@ import {
   parseSafetensorsIndex,
 } from "../../../src/format/safetensors-index.ts";
 import type { ShardDescription } from "../../../src/types.ts";
-import { describeBytes, failureOf, fileOfTensors } from "./safetensors-files.ts";
+import { failureOf } from "../failure.ts";
+import { describeBytes, fileOfTensors } from "./safetensors-files.ts";
 
 const parse = (index: unknown) => parseSafetensorsIndex(JSON.stringify(index));
 
