@@ -7,12 +7,13 @@
  *     HR_CONSTANTS(index, type, name)     a plain struct by value; its size is that of the dispatch's constants
  *   In its body:
  *     hr_thread, hr_threads               this thread, and how many were asked for. There may be more threads than that:
- *                                         use nothing beyond hr_threads, but come to every HR_BARRIER and hr_simd_sum.
+ *                                         use nothing beyond hr_threads, but come to every HR_BARRIER and hr_simd_...
  *     hr_group, hr_local, hr_group_threads  this threadgroup, the thread in it, its threads: HR_GROUP_SIZE, the last may
  *                                         have fewer
  *     HR_SHARED(type, name, length);      an array that the threadgroup shares, at the top of the body
  *     HR_BARRIER();                       all threads of the threadgroup have come here, and see each other's writes
  *     hr_simd_sum(value)                  the sum over the simdgroup's threads, added in the same order everywhere
+ *     hr_simd_max(value)                  the largest of the simdgroup's values
  *   HR_ATOMIC_ADD(pointer, value);        adds to a uint32_t of a buffer, which other threads may add to at the same time
  *   HR_FUNCTION_CONSTANT(index, type, name);   outside of functions: a value that the pipeline is made with; type is bool,
  *                                         int32_t, uint32_t or float
@@ -260,8 +261,18 @@ template <typename T> HR_FN T hr_simd_sum_of(T value, uint32_t lane, uint32_t ac
   }
   return HR_BROADCAST(value);
 }
+template <typename T> HR_FN T hr_simd_max_of(T value, uint32_t lane, uint32_t active) {
+  for (uint32_t by = HR_SIMD_WIDTH / 2; by > 0; by /= 2) {
+    T other = HR_SHUFFLE_DOWN(value, by);
+    if (lane + by < active && other > value) value = other;
+  }
+  return HR_BROADCAST(value);
+}
 #define hr_simd_sum(value)                           \
   hr_simd_sum_of(value, hr_local % HR_SIMD_WIDTH,     \
+                 hr_group_threads - hr_local / HR_SIMD_WIDTH * HR_SIMD_WIDTH)
+#define hr_simd_max(value)                           \
+  hr_simd_max_of(value, hr_local % HR_SIMD_WIDTH,     \
                  hr_group_threads - hr_local / HR_SIMD_WIDTH * HR_SIMD_WIDTH)
 
 #line 1 "kernel"
