@@ -6,7 +6,7 @@ export const MATMUL_SPLIT_TEXT = `
  * opens stand OUTPUTS behind the gate's. */
 struct Sources { const HR_DEVICE float *x[ROWS]; const HR_DEVICE uint8_t *w[WEIGHTS]; };
 struct Sums { float of[ROWS][WEIGHTS]; };
-struct Eight { float of[8]; };
+struct Four { float of[4]; };
 /* Eight weights as they lie in memory; the second half is there for F32 alone. */
 struct Packed { hr_uint4 first; hr_uint4 second; };
 
@@ -18,25 +18,36 @@ HR_FN Packed packed_at(const HR_DEVICE uint8_t *w, uint32_t k) {
   return packed;
 }
 
-HR_FN Eight unpacked(Packed packed) {
-  hr_uint4 a = packed.first;
-  if (TYPE == F32) {
-    hr_uint4 b = packed.second;
-    return {{HR_FLOAT_OF(a.x), HR_FLOAT_OF(a.y), HR_FLOAT_OF(a.z), HR_FLOAT_OF(a.w),
-             HR_FLOAT_OF(b.x), HR_FLOAT_OF(b.y), HR_FLOAT_OF(b.z), HR_FLOAT_OF(b.w)}};
-  }
-  return {{low_of(a.x), high_of(a.x), low_of(a.y), high_of(a.y), low_of(a.z), high_of(a.z), low_of(a.w), high_of(a.w)}};
+HR_FN Four half_of(HR_THREAD const Packed &packed, uint32_t half) {
+  hr_uint4 a = half == 0u ? packed.first : packed.second, b = packed.first;
+  if (TYPE == F32) return {{HR_FLOAT_OF(a.x), HR_FLOAT_OF(a.y), HR_FLOAT_OF(a.z), HR_FLOAT_OF(a.w)}};
+  uint32_t one = half == 0u ? b.x : b.z, other = half == 0u ? b.y : b.w;
+  return {{low_of(one), high_of(one), low_of(other), high_of(other)}};
 }
 
-HR_FN Eight eight_at(const HR_DEVICE float *x, uint32_t k) {
+HR_FN Four four_at(const HR_DEVICE float *x, uint32_t k) {
   hr_float4 a = *reinterpret_cast<const HR_DEVICE hr_float4 *>(x + k);
-  hr_float4 b = *reinterpret_cast<const HR_DEVICE hr_float4 *>(x + k + 4);
-  return {{a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w}};
+  return {{a.x, a.y, a.z, a.w}};
 }
 
-HR_FN void add_products(HR_THREAD float *sum, HR_THREAD const Eight &x, HR_THREAD const Eight &w) {
+HR_FN void add_products(HR_THREAD float *sum, HR_THREAD const Four &x, HR_THREAD const Four &w) {
   HR_UNROLL
-  for (uint32_t i = 0; i < 8u; i++) *sum = HR_FMA(x.of[i], w.of[i], *sum);
+  for (uint32_t i = 0; i < 4u; i++) *sum = HR_FMA(x.of[i], w.of[i], *sum);
+}
+
+HR_FN void add_eight(HR_THREAD Sums &sums, HR_THREAD const Sources &from, HR_THREAD const Packed *packed, uint32_t k) {
+  HR_UNROLL
+  for (uint32_t half = 0; half < 2u; half++) {
+    Four x[ROWS];
+    HR_UNROLL
+    for (uint32_t row = 0; row < ROWS; row++) x[row] = four_at(from.x[row], k + 4u * half);
+    HR_UNROLL
+    for (uint32_t i = 0; i < WEIGHTS; i++) {
+      Four w = half_of(packed[i], half);
+      HR_UNROLL
+      for (uint32_t row = 0; row < ROWS; row++) add_products(&sums.of[row][i], x[row], w);
+    }
+  }
 }
 
 /* Adds the products [k, end), where all loads are aligned. */
@@ -49,35 +60,29 @@ HR_FN void add_wide(HR_THREAD Sums &sums, HR_THREAD const Sources &from, uint32_
       for (uint32_t i = 0; i < WEIGHTS; i++) packed[ahead][i] = packed_at(from.w[i], k + 8u * ahead);
     }
     HR_UNROLL
-    for (uint32_t ahead = 0; ahead < AHEAD; ahead++) {
-      Eight x[ROWS];
-      HR_UNROLL
-      for (uint32_t row = 0; row < ROWS; row++) x[row] = eight_at(from.x[row], k + 8u * ahead);
-      HR_UNROLL
-      for (uint32_t i = 0; i < WEIGHTS; i++) {
-        Eight w = unpacked(packed[ahead][i]);
-        HR_UNROLL
-        for (uint32_t row = 0; row < ROWS; row++) add_products(&sums.of[row][i], x[row], w);
-      }
-    }
+    for (uint32_t ahead = 0; ahead < AHEAD; ahead++) add_eight(sums, from, packed[ahead], k + 8u * ahead);
   }
   for (; k < end; k += 8u) {
-    for (uint32_t i = 0; i < WEIGHTS; i++) {
-      Eight w = unpacked(packed_at(from.w[i], k));
-      for (uint32_t row = 0; row < ROWS; row++) add_products(&sums.of[row][i], eight_at(from.x[row], k), w);
-    }
+    Packed packed[WEIGHTS];
+    HR_UNROLL
+    for (uint32_t i = 0; i < WEIGHTS; i++) packed[i] = packed_at(from.w[i], k);
+    add_eight(sums, from, packed, k);
   }
 }
 
 /* The same for any alignment and length: what is behind \`end\` counts as zeros. */
 HR_FN void add_narrow(HR_THREAD Sums &sums, HR_THREAD const Sources &from, uint32_t k, uint32_t end) {
-  for (; k < end; k += 8u) {
+  for (; k < end; k += 4u) {
+    HR_UNROLL
     for (uint32_t i = 0; i < WEIGHTS; i++) {
-      Eight w;
-      for (uint32_t j = 0; j < 8u; j++) w.of[j] = k + j < end ? element(from.w[i], k + j) : 0.0f;
+      Four w;
+      HR_UNROLL
+      for (uint32_t j = 0; j < 4u; j++) w.of[j] = k + j < end ? element(from.w[i], k + j) : 0.0f;
+      HR_UNROLL
       for (uint32_t row = 0; row < ROWS; row++) {
-        Eight x;
-        for (uint32_t j = 0; j < 8u; j++) x.of[j] = k + j < end ? from.x[row][k + j] : 0.0f;
+        Four x;
+        HR_UNROLL
+        for (uint32_t j = 0; j < 4u; j++) x.of[j] = k + j < end ? from.x[row][k + j] : 0.0f;
         add_products(&sums.of[row][i], x, w);
       }
     }

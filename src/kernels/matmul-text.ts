@@ -34,27 +34,33 @@ interface SplitShape {
   /** Rows of one lane, and its outputs. */
   readonly rows: number;
   readonly outputs: number;
+  /** Where gated. */
+  readonly gatedOutputs: number;
   /** Loads of 8 weights of a row that are under way at once. */
   readonly ahead: number;
 }
 
-function splitTile({ maxRows, laneRows, rows, outputs, ahead }: SplitShape): Tile {
+function splitTile(shape: SplitShape): Tile {
+  const { maxRows, laneRows, rows, ahead } = shape;
   const lanes = 32 / laneRows;
   return {
     name: `split ${laneRows * rows}`,
     rows: laneRows * rows,
-    outputs: lanes * outputs,
-    gatedOutputs: lanes * outputs,
+    outputs: lanes * shape.outputs,
+    gatedOutputs: lanes * shape.gatedOutputs,
     maxRows,
-    text: (gated) =>
-      enumOf({
+    text: (gated) => {
+      const outputs = gated ? shape.gatedOutputs : shape.outputs;
+      const sizes = {
         ...{ LANE_ROWS: laneRows, LANE_OUTPUTS: lanes, ROWS: rows, OUTPUTS: outputs, AHEAD: ahead },
         ...{
           WEIGHTS: gated ? 2 * outputs : outputs,
           TILE_ROWS: laneRows * rows,
           TILE_OUTPUTS: lanes * outputs,
         },
-      }) + MATMUL_SPLIT_TEXT,
+      };
+      return enumOf(sizes) + MATMUL_SPLIT_TEXT;
+    },
   };
 }
 
@@ -71,9 +77,9 @@ const STAGED: Tile = {
 
 /** Smallest first. Threadgroup memory of a split tile is 32 bytes for each row and weight of it, at most 32 KiB. */
 export const TILES: readonly Tile[] = [
-  splitTile({ maxRows: 1, laneRows: 1, rows: 1, outputs: 1, ahead: 4 }),
-  splitTile({ maxRows: 8, laneRows: 1, rows: 4, outputs: 1, ahead: 2 }),
-  splitTile({ maxRows: 256, laneRows: 4, rows: 4, outputs: 4, ahead: 1 }),
+  splitTile({ maxRows: 1, laneRows: 1, rows: 1, outputs: 1, gatedOutputs: 1, ahead: 4 }),
+  splitTile({ maxRows: 8, laneRows: 1, rows: 4, outputs: 1, gatedOutputs: 1, ahead: 2 }),
+  splitTile({ maxRows: 256, laneRows: 4, rows: 4, outputs: 4, gatedOutputs: 2, ahead: 1 }),
   STAGED,
 ];
 
