@@ -12,6 +12,7 @@
  *                                         have fewer
  *     HR_SHARED(type, name, length);      an array that the threadgroup shares, at the top of the body
  *     HR_BARRIER();                       all threads of the threadgroup have come here, and see each other's writes
+ *     HR_SIMD_BARRIER();                  all threads of the simdgroup have come here, and see each other's HR_SHARED
  *     hr_simd_sum(value)                  the sum over the simdgroup's threads, added in the same order everywhere
  *     hr_simd_max(value)                  the largest of the simdgroup's values
  *   HR_ATOMIC_ADD(pointer, value);        adds to a uint32_t of a buffer, which other threads may add to at the same time
@@ -63,6 +64,7 @@ using namespace metal;
 #define HR_FUNCTION_CONSTANT(index, type, name) constant type name [[function_constant(index)]]
 #define HR_SHARED(type, name, length) threadgroup type name[length]
 #define HR_BARRIER() threadgroup_barrier(mem_flags::mem_device | mem_flags::mem_threadgroup)
+#define HR_SIMD_BARRIER() simdgroup_barrier(mem_flags::mem_threadgroup)
 #define HR_ATOMIC_ADD(pointer, value) \
   ((void)atomic_fetch_add_explicit((device atomic_uint *)(pointer), uint(value), memory_order_relaxed))
 #define HR_ADDRESS(pointer) reinterpret_cast<uint64_t>(pointer)
@@ -111,6 +113,7 @@ typedef unsigned long long uint64_t;
 #define HR_FUNCTION_CONSTANT(index, type, name) constexpr type name = type(HR_FUNCTION_CONSTANT_##index)
 #define HR_SHARED(type, name, length) __shared__ type name[length]
 #define HR_BARRIER() __syncthreads()
+#define HR_SIMD_BARRIER() __syncwarp()
 #define HR_ATOMIC_ADD(pointer, value) ((void)atomicAdd(pointer, value))
 #define HR_ADDRESS(pointer) reinterpret_cast<uint64_t>(pointer)
 #define HR_POINTER(type, address) reinterpret_cast<type *>(address)
@@ -158,6 +161,7 @@ struct alignas(16) hr_float4 {
 #define HR_FUNCTION_CONSTANT(index, type, name) constexpr type name = type(HR_FUNCTION_CONSTANT_##index)
 #define HR_SHARED(type, name, length) type name[length]
 #define HR_BARRIER() ((void)0)
+#define HR_SIMD_BARRIER() ((void)0)
 #define HR_ATOMIC_ADD(pointer, value) ((void)__atomic_fetch_add(pointer, value, __ATOMIC_RELAXED))
 #define HR_ADDRESS(pointer) reinterpret_cast<uint64_t>(pointer)
 #define HR_POINTER(type, address) reinterpret_cast<type *>(address)
