@@ -24,7 +24,7 @@ LLAMA3 = {
     "factor": 4.0,
     "low_freq_factor": 1.0,
     "high_freq_factor": 4.0,
-    "original_max_position_embeddings": 32,
+    "original_max_position_embeddings": 64,
 }
 SHARED = {"max_position_embeddings": 256, "bos_token_id": 0, "eos_token_id": 1, "initializer_range": 0.3}
 
@@ -32,8 +32,8 @@ MODELS = {
     # Every bias, a head of its own, nine query heads for three of keys, scaled rotation.
     "llama-biased": (
         LlamaConfig(
-            vocab_size=32, hidden_size=72, intermediate_size=24, num_hidden_layers=2, num_attention_heads=9,
-            num_key_value_heads=3, attention_bias=True, mlp_bias=True, tie_word_embeddings=False,
+            vocab_size=32, hidden_size=45, intermediate_size=24, num_hidden_layers=2, num_attention_heads=9,
+            num_key_value_heads=3, head_dim=16, attention_bias=True, mlp_bias=True, tie_word_embeddings=False,
             rope_parameters=LLAMA3, **SHARED,
         ),
         torch.float16,
@@ -42,8 +42,8 @@ MODELS = {
     # Biases of queries, keys and values alone; several files.
     "llama-qwen2": (
         Qwen2Config(
-            vocab_size=40, hidden_size=32, intermediate_size=44, num_hidden_layers=2, num_attention_heads=4,
-            num_key_value_heads=2, tie_word_embeddings=True, **SHARED,
+            vocab_size=40, hidden_size=32, intermediate_size=44, num_hidden_layers=2, num_attention_heads=2,
+            num_key_value_heads=1, tie_word_embeddings=True, **SHARED,
         ),
         torch.float32,
         "20KB",
@@ -132,7 +132,7 @@ def main():
     far = [0, 1, 2, 100, 8191, 131071]
     real = LLAMA3 | {"factor": 32.0, "original_max_position_embeddings": 8192}
     plain = {"rope_type": "default", "rope_theta": 10000.0}
-    tables = [rope_table(plain, 32, far), rope_table(real, 64, far), rope_table(LLAMA3, 8, far)]
+    tables = [rope_table(plain, 32, far), rope_table(real, 64, far), rope_table(LLAMA3, 16, far)]
     (FILES / "llama-rope.json").write_text(json.dumps(tables, separators=(",", ":")) + "\n")
 
 

@@ -6,6 +6,7 @@
  */
 import * as v from "valibot";
 import { HeadraceError } from "../../errors.ts";
+import { MAX_HEAD_SIZE } from "../../kernels/attention-text.ts";
 
 /** The scaling of `rope_type` `llama3`. */
 export interface Llama3Scaling {
@@ -33,7 +34,7 @@ export interface LlamaConfig {
   readonly numHeads: number;
   /** Divides `numHeads`. */
   readonly numKvHeads: number;
-  /** Elements of one head; even. */
+  /** Elements of one head: a multiple of 8 from 16 to 256. */
   readonly headSize: number;
   readonly vocabSize: number;
   /** Positions that the model knows. */
@@ -52,7 +53,6 @@ export interface LlamaConfig {
 /** Bounds that keep sizes exact and tables small. */
 const MAX_COUNT = 2 ** 24;
 const MAX_LAYERS = 4096;
-const MAX_HEAD_SIZE = 1024;
 
 const count = (most = MAX_COUNT) => v.pipe(v.number(), v.safeInteger(), v.minValue(1), v.maxValue(most));
 const positive = v.pipe(v.number(), v.finite(), v.gtValue(0));
@@ -78,7 +78,7 @@ const fields = v.looseObject({
   num_hidden_layers: count(MAX_LAYERS),
   num_attention_heads: count(),
   num_key_value_heads: v.nullish(count()),
-  head_dim: v.nullish(count(MAX_HEAD_SIZE)),
+  head_dim: v.nullish(count()),
   vocab_size: count(),
   max_position_embeddings: count(2 ** 31),
   rms_norm_eps: v.pipe(v.number(), v.finite(), v.minValue(0)),
@@ -135,7 +135,9 @@ export function parseLlamaConfig(config: string, generation?: string): LlamaConf
     const text = `hidden_size ${read.hidden_size} is no multiple of num_attention_heads ${numHeads}, and head_dim is absent`;
     throw bad("config.json", text);
   }
-  if (headSize % 2 !== 0) throw unsupported("head_dim", headSize, "an even number");
+  if (headSize % 8 !== 0 || headSize < 16 || headSize > MAX_HEAD_SIZE) {
+    throw unsupported("head_dim", headSize, `a multiple of 8 from 16 to ${MAX_HEAD_SIZE}`);
+  }
   const ends =
     generation === undefined ? undefined : parsed(generationFields, "generation_config.json", generation);
   const bias = read.attention_bias ?? false;

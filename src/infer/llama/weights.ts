@@ -5,16 +5,13 @@
 import type { Device, DeviceBuffer } from "../../device/device.ts";
 import { HeadraceError } from "../../errors.ts";
 import { didYouMean } from "../../format/suggest.ts";
+import { WEIGHT_TYPES, type WeightType } from "../../kernels/weights.ts";
 import type { Batch, Column } from "../../loader/batch.ts";
 import type { Dataset } from "../../loader/dataset.ts";
 import { Loader } from "../../loader/loader.ts";
 import { openDataset } from "../../loader/open.ts";
 import type { Strategy } from "../../types.ts";
 import type { LlamaConfig } from "./config.ts";
-
-/** Types of weights that kernels read. */
-export const WEIGHT_TYPES = ["F32", "F16", "BF16"] as const;
-export type WeightType = (typeof WEIGHT_TYPES)[number];
 
 /** Bytes of whose multiples a tensor must start at for the kernels' wide loads. */
 const TENSOR_ALIGNMENT = 16;
