@@ -43,7 +43,7 @@ export async function openLlama(
 ): Promise<LlamaEngine> {
   const { weights: path, config } = findModel(source);
   if (config.headless) {
-    const text = `${source}: ${config.architecture} has no output head, so it generates nothing; use openLlamaEmbedder`;
+    const text = `${source}: ${config.architecture} has no output head, so it generates nothing; use openEmbedder`;
     throw new HeadraceError("UNSUPPORTED", text);
   }
   // Refuses options before anything is loaded.
