@@ -33,6 +33,10 @@ export {
 } from "./device/requests.ts";
 export { ERROR_CODES, type ErrorCode, HeadraceError } from "./errors.ts";
 export { encodeManifest, type Manifest, type ManifestShard, parseManifest } from "./format/manifest.ts";
+export { EmbedEngine, type EmbedOptions, openEmbedder } from "./infer/embed.ts";
+export { type LlamaConfig, parseLlamaConfig } from "./infer/llama/config.ts";
+export { LlamaEngine, type LlamaModel, openLlama } from "./infer/llama/engine.ts";
+export type { LlamaOptions } from "./infer/llama/options.ts";
 export {
   addChecksum,
   CHECKSUM_BLOCK,
