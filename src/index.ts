@@ -46,14 +46,9 @@ export { type GenerateOptions, type Generation, generate } from "./infer/generat
 export type { Latency, MetricsSnapshot } from "./infer/metrics.ts";
 export type { Finish, InferOutput } from "./infer/output.ts";
 export { Quantiles } from "./infer/quantiles.ts";
-export {
-  Scheduler,
-  type SchedulerCounts,
-  type SchedulerOptions,
-  type SlotMemory,
-  type StepOutcome,
-  type StepPlan,
-} from "./infer/scheduler.ts";
+export { Scheduler, type SchedulerCounts } from "./infer/scheduler.ts";
+export type { SchedulerOptions } from "./infer/scheduling.ts";
+export type { SlotMemory, StepOutcome, StepPlan } from "./infer/step.ts";
 export type { Decode } from "./infer/stops.ts";
 export type { AdmissionOrder } from "./infer/waiting.ts";
 export {
