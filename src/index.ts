@@ -43,6 +43,8 @@ export type {
   SlotResult,
 } from "./infer/engine.ts";
 export { type GenerateOptions, type Generation, generate } from "./infer/generate.ts";
+export { HttpEngine, openHttpEngine } from "./infer/http/engine.ts";
+export type { HttpEngineOptions, HttpMode } from "./infer/http/options.ts";
 export type { Latency, MetricsSnapshot } from "./infer/metrics.ts";
 export type { Finish, InferOutput } from "./infer/output.ts";
 export { Quantiles } from "./infer/quantiles.ts";
