@@ -1,12 +1,8 @@
-/** CUDA streams with someone who waits for them: a Worker that sleeps in the driver until the next event, and says so. */
+/** CUDA streams, and their events that someone waits for. */
 import { HeadraceError } from "../../errors.ts";
 import type { CudaContext } from "./context.ts";
 import { EVENT_BLOCKING, STREAM_NON_BLOCKING } from "./flags.ts";
-import { WAIT_CONTROL } from "./wait-control.ts";
-import type { WaiterAnswer, WaiterStart } from "./waiter-worker.ts";
-
-/** Events that the Worker knows of at once; later ones are told when there is room. */
-const RING = 1024;
+import type { Waiter, Waiters } from "./waiters.ts";
 
 /** Called once; `error` where the work did not end well. */
 export type Reached = (error: HeadraceError | undefined) => void;
@@ -36,19 +32,22 @@ export class Events {
 export interface StreamParts {
   readonly context: CudaContext;
   readonly events: Events;
+  readonly waiters: Waiters;
 }
 
 /** One CUDA stream: what is put into it runs in order. */
 export class Stream {
   readonly #context: CudaContext;
   readonly #events: Events;
+  readonly #waiters: Waiters;
   readonly #waiting: { readonly event: number; readonly reached: Reached }[] = [];
   #handle = 0;
   #waiter: Waiter | undefined;
 
-  constructor({ context, events }: StreamParts) {
+  constructor({ context, events, waiters }: StreamParts) {
     this.#context = context;
     this.#events = events;
+    this.#waiters = waiters;
   }
 
   /** The CUstream, made when first needed. Owned by this object. */
@@ -86,11 +85,10 @@ export class Stream {
       throw this.#context.failure("cuEventRecord", result);
     }
     this.#waiting.push({ event, reached });
-    this.#waiter ??= new Waiter(
-      { library: driver.path, context: this.#context.handle },
-      (result) => this.#reached(result),
-      (message) => this.#died(message),
-    );
+    this.#waiter ??= this.#waiters.take({
+      reached: (answer) => this.#reached(answer),
+      died: (message) => this.#died(message),
+    });
     this.#waiter.add(event);
   }
 
@@ -104,8 +102,9 @@ export class Stream {
   }
 
   /** After all that was put in has ended. */
-  async close(): Promise<void> {
-    await this.#waiter?.close();
+  close(): void {
+    if (this.#waiter !== undefined) this.#waiters.give(this.#waiter);
+    this.#waiter = undefined;
     if (this.#handle !== 0 && !this.#context.destroyed) {
       const { symbols } = this.#context.driver;
       symbols.cuCtxSetCurrent(this.#context.handle);
@@ -137,63 +136,6 @@ export class Stream {
   }
 }
 
-/** The Worker of one stream, seen from the JavaScript thread. */
-class Waiter {
-  readonly #control = new Int32Array(new SharedArrayBuffer(WAIT_CONTROL.words * 4));
-  readonly #ring = new Float64Array(new SharedArrayBuffer(RING * 8));
-  readonly #worker: Worker & { unref(): void };
-  readonly #gone: Promise<void>;
-  /** Events that have no room in the ring yet. */
-  readonly #later: number[] = [];
-  #head = 0;
-  #inRing = 0;
-
-  constructor(
-    start: Pick<WaiterStart, "library" | "context">,
-    reached: (result: number) => void,
-    died: (message: string) => void,
-  ) {
-    this.#worker = new Worker(new URL("./waiter-worker.ts", import.meta.url)) as Worker & { unref(): void };
-    this.#worker.unref();
-    this.#worker.onmessage = (event: MessageEvent<WaiterAnswer>) => {
-      this.#inRing--;
-      this.#feed();
-      reached(event.data);
-    };
-    this.#worker.onerror = (event) => died(event.message);
-    this.#gone = new Promise((resolve) =>
-      this.#worker.addEventListener("close", () => resolve(), { once: true }),
-    );
-    this.#worker.postMessage({ ...start, control: this.#control, ring: this.#ring } satisfies WaiterStart);
-  }
-
-  add(event: number): void {
-    this.#later.push(event);
-    this.#feed();
-  }
-
-  async close(): Promise<void> {
-    Atomics.store(this.#control, WAIT_CONTROL.stop, 1);
-    Atomics.add(this.#control, WAIT_CONTROL.head, 1);
-    Atomics.notify(this.#control, WAIT_CONTROL.head);
-    this.#worker.terminate();
-    await this.#gone;
-  }
-
-  #feed(): void {
-    let added = false;
-    while (this.#inRing < RING && this.#later.length > 0) {
-      this.#ring[this.#head % RING] = this.#later.shift()!;
-      this.#head++;
-      this.#inRing++;
-      added = true;
-    }
-    if (!added) return;
-    Atomics.store(this.#control, WAIT_CONTROL.head, this.#head | 0);
-    Atomics.notify(this.#control, WAIT_CONTROL.head);
-  }
-}
-
 /** The streams of one queue, each made when first used: copies run beside kernels. */
 export class Streams {
   readonly upload: Stream;
@@ -212,7 +154,7 @@ export class Streams {
   }
 
   /** After all that was put in has ended. */
-  async close(): Promise<void> {
-    await Promise.all([this.upload.close(), this.download.close(), this.compute.close()]);
+  close(): void {
+    for (const stream of [this.upload, this.download, this.compute]) stream.close();
   }
 }
