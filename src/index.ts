@@ -12,6 +12,7 @@ export type {
   FileMode,
   FunctionConstant,
   KernelSource,
+  MatmulOptions,
   Pipeline,
   PreparedStream,
   PrepareStreamOptions,

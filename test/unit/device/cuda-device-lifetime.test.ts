@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { OutCell } from "../../../src/device/cuda/cells.ts";
 import { CudaContext } from "../../../src/device/cuda/context.ts";
 import { initDriver, openDriver } from "../../../src/device/cuda/driver.ts";
+import { Poll } from "../../../src/device/cuda/poll.ts";
 import { Registrar } from "../../../src/device/cuda/registrar.ts";
 import { Events, Streams } from "../../../src/device/cuda/streams.ts";
 import { Syscalls } from "../../../src/device/host/syscalls.ts";
@@ -224,7 +225,7 @@ describeOverMock("lives of CUDA devices", () => {
     // What the Workers cannot load.
     const parts = { deviceName: "mock", syscalls: context.syscalls, handle: context.handle };
     const broken = new CudaContext({ ...parts, driver: { ...driver, path: "/nowhere/libcuda.so" } });
-    const streams = new Streams({ context: broken, events: new Events(broken) });
+    const streams = new Streams({ context: broken, events: new Events(broken), poll: new Poll(broken) });
     const made = new OutCell();
     expect(driver.symbols.cuMemAlloc_v2(made.clear(), 4096)).toBe(0);
     for (let round = 0; round < 2; round++) {

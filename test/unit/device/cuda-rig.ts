@@ -114,7 +114,10 @@ export function expectNothingLive(mock: CudaMock): void {
 function expectNoMisuse(mock: CudaMock, numLanes: number): void {
   const others: string[] = [];
   for (const line of mock.reports()) {
-    const left = /destroyed with (\d+) streams, \d+ events, (\d+) modules, (\d+) graphs, (\d+) cuBLAS handles, (\d+) allocations/.exec(line);
+    const left =
+      /destroyed with (\d+) streams, \d+ events, (\d+) modules, (\d+) graphs, (\d+) cuBLAS handles, (\d+) allocations/.exec(
+        line,
+      );
     if (left === null) others.push(line);
     else {
       const [, streams, modules, graphs, handles, registrations] = left.map(Number);
