@@ -27,7 +27,7 @@ export class Graphs {
   readonly #live = new Set<Graph>();
   readonly #out = new OutCell();
   #functions: GraphFunctions | undefined;
-  /** A CUstream that launches are recorded in, and nothing ever runs. The context's. */
+  /** A CUstream that launches are recorded in, and nothing ever runs. */
   #stream = 0;
 
   constructor(parts: GraphParts) {
@@ -81,6 +81,7 @@ export class Graphs {
   /** Destroys the graphs that are left. None of them runs any more. */
   close(): void {
     for (const graph of [...this.#live]) graph.close();
+    this.#forgetStream();
   }
 
   /** The CUgraph of what `launch` puts into the stream that it gets; undefined where the machine cannot. */
@@ -95,15 +96,17 @@ export class Graphs {
       return undefined;
     }
     context.check("cuStreamBeginCapture", begun);
-    let ended = false;
     try {
       launch(stream);
-      ended = true;
-      context.check("cuStreamEndCapture", functions.cuStreamEndCapture(stream, this.#out.clear()));
-      return this.#out.u64;
-    } finally {
-      if (!ended) this.#abandon(functions, stream);
+    } catch (error) {
+      this.#abandon(functions, stream);
+      throw error;
     }
+    const ended = functions.cuStreamEndCapture(stream, this.#out.clear());
+    // It may still record, or be good for nothing.
+    if (ended !== 0) this.#forgetStream();
+    context.check("cuStreamEndCapture", ended);
+    return this.#out.u64;
   }
 
   /** Ends a recording in which a launch failed, so that the next one can begin. */
@@ -111,6 +114,14 @@ export class Graphs {
     const result = functions.cuStreamEndCapture(stream, this.#out.clear());
     const graph = this.#out.u64;
     if (result === 0 && graph !== 0) functions.cuGraphDestroy(graph);
+    if (result !== 0) this.#forgetStream();
+  }
+
+  #forgetStream(): void {
+    const { driver, lost, destroyed } = this.#parts.context;
+    if (this.#stream !== 0 && !destroyed && lost === undefined)
+      driver.symbols.cuStreamDestroy_v2(this.#stream);
+    this.#stream = 0;
   }
 }
 
