@@ -3,9 +3,11 @@ import { describe, expect, test } from "bun:test";
 import { compileKernel } from "../../../src/device/cuda/compile.ts";
 import { openNvrtc } from "../../../src/device/cuda/nvrtc.ts";
 import type { KernelSource } from "../../../src/device/device.ts";
+import { attentionKernel } from "../../../src/kernels/attention.ts";
 import { checksumKernel } from "../../../src/kernels/checksum.ts";
 import { convertKernel } from "../../../src/kernels/convert.ts";
 import { gatherKernel } from "../../../src/kernels/gather.ts";
+import { matmulKernel } from "../../../src/kernels/matmul.ts";
 import { moveKernel } from "../../../src/kernels/move.ts";
 import { padAndMaskKernel } from "../../../src/kernels/pad.ts";
 import { ADD, BLOCK_SUMS } from "../../conformance/kernels.ts";
@@ -36,6 +38,17 @@ const KERNELS = {
   "convert F32 to BF16": convertKernel({ from: "F32", to: "BF16", scaled: true }),
   "convert F32 to U8": convertKernel({ from: "F32", to: "U8", scaled: true }),
   "convert I8 to F16": convertKernel({ from: "I8", to: "F16" }),
+  "attention over F32": attentionKernel({ cacheType: "F32" }),
+  "attention over F16": attentionKernel({ cacheType: "F16" }),
+  ...Object.fromEntries(
+    [1, 8, 256, 257].flatMap((maxRows) => [
+      [`matmul of ${maxRows} rows, F32`, matmulKernel({ type: "F32", maxRows, parts: 3, bias: true })],
+      [
+        `matmul of ${maxRows} rows, gated BF16`,
+        matmulKernel({ type: "BF16", maxRows, parts: 2, gated: true }),
+      ],
+    ]),
+  ),
 };
 
 describe.skipIf(search.nvrtc === undefined)(`NVRTC${reason}`, () => {
@@ -55,6 +68,20 @@ describe.skipIf(search.nvrtc === undefined)(`NVRTC${reason}`, () => {
     expect(wide(moveKernel, "st")).toBeGreaterThanOrEqual(4);
     expect(wide(gatherKernel, "ld")).toBeGreaterThanOrEqual(4);
     expect(wide(convertKernel({ from: "F16", to: "F32" }), "st")).toBe(1);
+  });
+
+  test("sums of products are in registers, and fused", () => {
+    for (const maxRows of [1, 8, 256, 257]) {
+      for (const gated of [false, true]) {
+        const kernel = matmulKernel({ type: "BF16", maxRows, parts: gated ? 2 : 1, gated });
+        const ptx = ptxOf(kernel);
+        expect(ptx).not.toContain(".local ");
+        expect(ptx).toMatch(/\bfma\.rn\.f32/);
+        const source = maxRows > 256 ? /\bld\.shared\.v4\.[uf]32/ : /\bld(\.global)?\.v4\.[uf]32/;
+        expect(ptx).toMatch(source);
+      }
+    }
+    expect(ptxOf(attentionKernel({ cacheType: "BF16" }))).not.toContain(".local ");
   });
 
   test("loads four windows before it stores the first", () => {
