@@ -12,6 +12,7 @@ export type {
   FileMode,
   FunctionConstant,
   KernelSource,
+  MatmulOptions,
   Pipeline,
   PreparedStream,
   PrepareStreamOptions,
@@ -96,13 +97,9 @@ export { columnText } from "./loader/schema.ts";
 export type { LoaderState } from "./loader/state.ts";
 export {
   DEVICE_TRACKS,
-  DEVICE_TRACKS,
   INFER_TRACKS,
   TRACKS,
-  TRACKS,
   TraceRecorder,
-  TraceRecorder,
-  type Tracer,
   type Tracer,
 } from "./loader/trace.ts";
 export type { SampleRange } from "./plan/select.ts";

@@ -4,7 +4,8 @@
  */
 import { HeadraceError } from "../../errors.ts";
 import { moveKernel } from "../../kernels/move.ts";
-import type { Device, KernelSource } from "../device.ts";
+import { resolveMatmul } from "../common/matmul.ts";
+import type { Device, KernelSource, MatmulOptions, Pipeline } from "../device.ts";
 import { EngineDevice } from "../host/engine.ts";
 import type { Executor } from "../host/execute.ts";
 import { createFaultCounters } from "../host/faults.ts";
@@ -12,11 +13,15 @@ import { InlineCopies } from "../host/inline.ts";
 import { Lanes } from "../host/lanes.ts";
 import { HostQueue } from "../host/queue.ts";
 import { type FaultPlan, Syscalls } from "../host/syscalls.ts";
+import type { DispatchCall } from "../requests.ts";
 import { CudaContext } from "./context.ts";
+import { type CublasSearch, openCublas } from "./cublas.ts";
 import { initDriver, openDriver } from "./driver.ts";
 import { CudaExecutor } from "./execute.ts";
 import { FileWays } from "./file-ways.ts";
 import { STREAM_NON_BLOCKING } from "./flags.ts";
+import { bindGraphs } from "./graph-symbols.ts";
+import { Graphs } from "./graphs.ts";
 import {
   type CudaInfo,
   capabilitiesOf,
@@ -28,15 +33,19 @@ import {
 } from "./info.ts";
 import { type CudaLaneExtra, SCRATCH_BYTES, slicesLength } from "./lane-ops.ts";
 import { Launcher } from "./launch.ts";
+import { Blas, CudaMatmul } from "./matmul.ts";
 import { CudaMemory } from "./memory.ts";
 import { assertNamedNvrtc } from "./nvrtc.ts";
 import { type CudaOptions, type CudaSettings, resolveOptions } from "./options.ts";
 import { CudaCompiler, type CudaPipeline } from "./pipeline.ts";
+import { Poll } from "./poll.ts";
 import { CudaProgram } from "./program.ts";
 import { Registrar } from "./registrar.ts";
+import { CudaSequence } from "./sequence.ts";
 import { Events, Streams } from "./streams.ts";
 import { Tables } from "./tables.ts";
 import { Waiters } from "./waiters.ts";
+import { Workspaces } from "./workspaces.ts";
 
 /** Jobs that lanes know of at once; more wait. */
 const NUM_SLOTS = 256;
@@ -68,10 +77,15 @@ export class CudaDevice extends EngineDevice {
   readonly #context: CudaContext;
   readonly #compiler: CudaCompiler;
   readonly #launcher: Launcher;
+  readonly #workspaces: Workspaces;
+  readonly #graphs: Graphs;
+  readonly #poll: Poll;
   readonly #events: Events;
   readonly #tables: Tables;
   readonly #inline: InlineCopies;
   readonly #queues = new Set<HostQueue>();
+  #cublas: CublasSearch | undefined;
+  #blas: Blas | undefined;
   /** The kernel of small copies; null where it cannot be compiled. */
   #move: CudaPipeline | null | undefined;
   /** Copies that could have used it. */
@@ -95,7 +109,12 @@ export class CudaDevice extends EngineDevice {
       driverVersion: info.driverVersion,
       makeCurrent: () => context.use(),
     });
-    this.#launcher = new Launcher(context);
+    this.#workspaces = new Workspaces(context, info.computeCapability);
+    this.#launcher = new Launcher(context, this.#workspaces);
+    const launcher = this.#launcher;
+    const functions = settings.graphs ? bindGraphs(driver.path) : undefined;
+    this.#graphs = new Graphs({ context, launcher, workspaces: this.#workspaces, functions });
+    this.#poll = new Poll(context);
     this.#events = new Events(context);
     this.#tables = new Tables(memory);
     context.whenLost = (error) => {
@@ -111,9 +130,17 @@ export class CudaDevice extends EngineDevice {
       lanes: settings.lanes,
       pieceBytes: settings.pieceBytes,
       registeredBytes: registrar.registeredBytes,
+      graphs: this.#graphs.available,
+      ...(this.#cublas === undefined ? {} : { cublas: cublasText(this.#cublas) }),
       ...this.#context.fileWays?.facts,
       ...(registrar.broken === undefined ? {} : { registrationBroken: registrar.broken }),
     };
+  }
+
+  get createMatmul(): Device["createMatmul"] {
+    const search = this.#findCublas();
+    if (search.cublas === undefined && !search.named) return undefined;
+    return (options) => this.#createMatmul(options);
   }
 
   async ready(): Promise<void> {
@@ -141,7 +168,7 @@ export class CudaDevice extends EngineDevice {
         aheadBytes: Math.max(4 * settings.windowBytes, 2 * settings.lanes * settings.pieceBytes),
         pieceBytes: settings.pieceBytes,
       },
-      new Streams({ context, events: this.#events, waiters }),
+      new Streams({ context, events: this.#events, waiters, poll: this.#poll }),
     );
   }
 
@@ -152,6 +179,11 @@ export class CudaDevice extends EngineDevice {
     });
     this.#queues.add(queue);
     return queue;
+  }
+
+  protected override newSequence(calls: readonly DispatchCall[]): CudaSequence {
+    const context = this.#context;
+    return new CudaSequence({ context, launcher: this.#launcher, graphs: this.#graphs }, calls);
   }
 
   protected override compile(source: KernelSource): CudaPipeline {
@@ -167,6 +199,9 @@ export class CudaDevice extends EngineDevice {
       await queuesClosed;
       await Promise.all([lanes.close(), registrar.close(), waiters.close()]);
       this.#tables.close();
+      this.#graphs.close();
+      this.#blas?.close();
+      this.#workspaces.close();
       if (context.lost === undefined) {
         this.#compiler.close();
         context.fileWays?.close();
@@ -177,6 +212,25 @@ export class CudaDevice extends EngineDevice {
       syscalls.unmap(slices, slicesBytes);
       clearInterval(alive);
     }
+  }
+
+  /** Looks for it when this is first asked, as loading it takes long. */
+  #findCublas(): CublasSearch {
+    const { settings, info } = this.#opened;
+    const { driverVersion } = info;
+    this.#cublas ??= openCublas({ library: settings.cublas, driverVersion });
+    return this.#cublas;
+  }
+
+  #createMatmul(options: MatmulOptions): Pipeline {
+    this.#context.assertOpen();
+    const matmul = resolveMatmul(options);
+    const search = this.#findCublas();
+    if (search.cublas === undefined) {
+      throw new HeadraceError("UNSUPPORTED", `${this.#context.deviceName}: cuBLAS: ${search.reason}`);
+    }
+    this.#blas ??= new Blas(this.#context, search.cublas);
+    return new CudaMatmul(this.#context, this.#blas, matmul);
   }
 
   #moreFacts(): MoreFacts {
@@ -283,4 +337,9 @@ function laneExtra(context: CudaContext, settings: CudaSettings, slices: number)
     download: createStream(),
     scratch: context.make("cuMemAlloc", (out) => symbols.cuMemAlloc_v2(out, SCRATCH_BYTES)),
   };
+}
+
+function cublasText(search: CublasSearch): string {
+  const { cublas } = search;
+  return cublas === undefined ? `none: ${search.reason}` : `${cublas.version}, ${cublas.path}`;
 }

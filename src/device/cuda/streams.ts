@@ -2,7 +2,11 @@
 import { HeadraceError } from "../../errors.ts";
 import type { CudaContext } from "./context.ts";
 import { EVENT_BLOCKING, STREAM_NON_BLOCKING } from "./flags.ts";
+import type { Poll } from "./poll.ts";
 import type { Waiter, Waiters } from "./waiters.ts";
+
+/** Work that is awaited eagerly is asked after for so long, unless the work before it took longer. */
+const EAGER_MS = 2;
 
 /** Called once; `error` where the work did not end well. */
 export type Reached = (error: HeadraceError | undefined) => void;
@@ -33,6 +37,7 @@ export interface StreamParts {
   readonly context: CudaContext;
   readonly events: Events;
   readonly waiters: Waiters;
+  readonly poll: Poll;
 }
 
 /** One CUDA stream: what is put into it runs in order. */
@@ -40,14 +45,18 @@ export class Stream {
   readonly #context: CudaContext;
   readonly #events: Events;
   readonly #waiters: Waiters;
+  readonly #poll: Poll;
   readonly #waiting: { readonly event: number; readonly reached: Reached }[] = [];
   #handle = 0;
   #waiter: Waiter | undefined;
+  /** How long the last work took that was awaited eagerly. */
+  #eagerMs = 0;
 
-  constructor({ context, events, waiters }: StreamParts) {
+  constructor({ context, events, waiters, poll }: StreamParts) {
     this.#context = context;
     this.#events = events;
     this.#waiters = waiters;
+    this.#poll = poll;
   }
 
   /** The CUstream, made when first needed. Owned by this object. */
@@ -73,9 +82,9 @@ export class Stream {
     }
   }
 
-  /** Calls `reached` when all that is in the stream now has ended. Throws where the driver takes no event; then
-   * {@link Stream.drain} is what is left. */
-  whenDone(reached: Reached): void {
+  /** Calls `reached` when all that is in the stream now has ended; `eager` takes a core for a sooner answer, where that
+   * is soon. Throws where the driver takes no event; then {@link Stream.drain} is what is left. */
+  whenDone(reached: Reached, eager = false): void {
     const { driver } = this.#context;
     const stream = this.handle;
     const event = this.#events.take();
@@ -84,6 +93,27 @@ export class Stream {
       this.#events.give(event);
       throw this.#context.failure("cuEventRecord", result);
     }
+    if (eager) this.#await(event, reached);
+    else this.#wait(event, reached);
+  }
+
+  #await(event: number, reached: Reached): void {
+    const startedMs = performance.now();
+    const timed: Reached = (error) => {
+      this.#eagerMs = performance.now() - startedMs;
+      reached(error);
+    };
+    if (this.#eagerMs > EAGER_MS) {
+      this.#wait(event, timed);
+      return;
+    }
+    this.#poll.add(event, startedMs + EAGER_MS, (result) => {
+      if (result === undefined) this.#wait(event, timed);
+      else this.#ended(event, timed, result);
+    });
+  }
+
+  #wait(event: number, reached: Reached): void {
     this.#waiting.push({ event, reached });
     this.#waiter ??= this.#waiters.take({
       reached: (answer) => this.#reached(answer),
@@ -115,11 +145,14 @@ export class Stream {
 
   #reached(result: number): void {
     const next = this.#waiting.shift();
-    if (next === undefined) return;
-    this.#events.give(next.event);
+    if (next !== undefined) this.#ended(next.event, next.reached, result);
+  }
+
+  #ended(event: number, reached: Reached, result: number): void {
+    this.#events.give(event);
     const error = result === 0 ? undefined : this.#context.failure("waiting for a stream", result);
     if (error !== undefined) this.drain();
-    next.reached(error);
+    reached(error);
   }
 
   #died(message: string): void {

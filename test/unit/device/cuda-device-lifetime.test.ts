@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { OutCell } from "../../../src/device/cuda/cells.ts";
 import { CudaContext } from "../../../src/device/cuda/context.ts";
 import { initDriver, openDriver } from "../../../src/device/cuda/driver.ts";
+import { Poll } from "../../../src/device/cuda/poll.ts";
 import { Registrar } from "../../../src/device/cuda/registrar.ts";
 import { Events, Streams } from "../../../src/device/cuda/streams.ts";
 import { Waiters } from "../../../src/device/cuda/waiters.ts";
@@ -226,7 +227,12 @@ describeOverMock("lives of CUDA devices", () => {
     const parts = { deviceName: "mock", syscalls: context.syscalls, handle: context.handle };
     const broken = new CudaContext({ ...parts, driver: { ...driver, path: "/nowhere/libcuda.so" } });
     const waiters = new Waiters({ library: broken.driver.path, context: broken.handle });
-    const streams = new Streams({ context: broken, events: new Events(broken), waiters });
+    const streams = new Streams({
+      context: broken,
+      events: new Events(broken),
+      waiters,
+      poll: new Poll(broken),
+    });
     const made = new OutCell();
     expect(driver.symbols.cuMemAlloc_v2(made.clear(), 4096)).toBe(0);
     for (let round = 0; round < 2; round++) {
