@@ -5,9 +5,15 @@ import { openNvrtc } from "../../../src/device/cuda/nvrtc.ts";
 import type { KernelSource } from "../../../src/device/device.ts";
 import { checksumKernel } from "../../../src/kernels/checksum.ts";
 import { convertKernel } from "../../../src/kernels/convert.ts";
+import { embedRowsKernel } from "../../../src/kernels/embed.ts";
 import { gatherKernel } from "../../../src/kernels/gather.ts";
 import { moveKernel } from "../../../src/kernels/move.ts";
+import { rmsNormKernel } from "../../../src/kernels/norm.ts";
 import { padAndMaskKernel } from "../../../src/kernels/pad.ts";
+import { poolFinishKernel, poolRowsKernel } from "../../../src/kernels/pool.ts";
+import { ropeCacheKernel } from "../../../src/kernels/rope.ts";
+import { sampleKernel } from "../../../src/kernels/sample.ts";
+import { markSeenKernel } from "../../../src/kernels/seen.ts";
 import { ADD, BLOCK_SUMS } from "../../conformance/kernels.ts";
 
 const search = openNvrtc();
@@ -36,6 +42,14 @@ const KERNELS = {
   "convert F32 to BF16": convertKernel({ from: "F32", to: "BF16", scaled: true }),
   "convert F32 to U8": convertKernel({ from: "F32", to: "U8", scaled: true }),
   "convert I8 to F16": convertKernel({ from: "I8", to: "F16" }),
+  "embed_rows of BF16": embedRowsKernel("BF16"),
+  "rms_norm of F16": rmsNormKernel({ type: "F16" }),
+  "rms_norm_rows of F32": rmsNormKernel({ type: "F32", indexed: true }),
+  "rope_cache of F16": ropeCacheKernel({ cacheType: "F16" }),
+  mark_seen: markSeenKernel,
+  "pool_rows by mean": poolRowsKernel("mean"),
+  "pool_finish by mean": poolFinishKernel({ pooling: "mean", normalize: true }),
+  sample: sampleKernel(),
 };
 
 describe.skipIf(search.nvrtc === undefined)(`NVRTC${reason}`, () => {
@@ -55,6 +69,9 @@ describe.skipIf(search.nvrtc === undefined)(`NVRTC${reason}`, () => {
     expect(wide(moveKernel, "st")).toBeGreaterThanOrEqual(4);
     expect(wide(gatherKernel, "ld")).toBeGreaterThanOrEqual(4);
     expect(wide(convertKernel({ from: "F16", to: "F32" }), "st")).toBe(1);
+    expect(wide(embedRowsKernel("F32"), "st")).toBe(1);
+    expect(wide(rmsNormKernel({ type: "BF16" }), "ld")).toBeGreaterThanOrEqual(1);
+    expect(wide(sampleKernel(), "ld")).toBeGreaterThanOrEqual(4);
   });
 
   test("loads four windows before it stores the first", () => {
@@ -65,8 +82,18 @@ describe.skipIf(search.nvrtc === undefined)(`NVRTC${reason}`, () => {
   });
 
   test("contracts nothing", () => {
-    const ptx = ptxOf(convertKernel({ from: "F32", to: "F32", scaled: true }));
-    expect(ptx).toMatch(/\bmul(\.rn)?\.f32/);
-    expect(ptx).not.toMatch(/\bfma\b/);
+    const scale = convertKernel({ from: "F32", to: "F32", scaled: true });
+    const exact = [
+      scale,
+      rmsNormKernel({ type: "F32" }),
+      ropeCacheKernel({ cacheType: "F32" }),
+      sampleKernel(),
+    ];
+    for (const kernel of exact) {
+      const ptx = ptxOf(kernel);
+      expect(ptx).toMatch(/\bmul(\.rn)?\.f32/);
+      expect(ptx).not.toMatch(/\bfma\b/);
+      expect(ptx).not.toMatch(/\b(approx|ftz)\b/);
+    }
   });
 });
