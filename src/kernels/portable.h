@@ -16,6 +16,9 @@
  *     hr_simd_sum(value)                  the sum over the simdgroup's threads, added in the same order everywhere
  *     hr_simd_max(value)                  the largest of the simdgroup's values
  *   HR_ATOMIC_ADD(pointer, value);        adds to a uint32_t of a buffer, which other threads may add to at the same time
+ *   HR_ATOMIC_OR(pointer, value);         sets bits of such a uint32_t
+ *   HR_GROUP_ATOMIC_ADD(pointer, value);  adds to a uint32_t of an HR_SHARED array in the same way
+ *   HR_SQRT(value)                        the square root of a float, rounded to the nearest
  *   HR_FUNCTION_CONSTANT(index, type, name);   outside of functions: a value that the pipeline is made with; type is bool,
  *                                         int32_t, uint32_t or float
  *   HR_FN                                 before a function that kernels call
@@ -67,6 +70,11 @@ using namespace metal;
 #define HR_SIMD_BARRIER() simdgroup_barrier(mem_flags::mem_threadgroup)
 #define HR_ATOMIC_ADD(pointer, value) \
   ((void)atomic_fetch_add_explicit((device atomic_uint *)(pointer), uint(value), memory_order_relaxed))
+#define HR_ATOMIC_OR(pointer, value) \
+  ((void)atomic_fetch_or_explicit((device atomic_uint *)(pointer), uint(value), memory_order_relaxed))
+#define HR_GROUP_ATOMIC_ADD(pointer, value) \
+  ((void)atomic_fetch_add_explicit((threadgroup atomic_uint *)(pointer), uint(value), memory_order_relaxed))
+#define HR_SQRT(value) precise::sqrt(value)
 #define HR_ADDRESS(pointer) reinterpret_cast<uint64_t>(pointer)
 #define HR_POINTER(type, address) reinterpret_cast<device type *>(uint64_t(address))
 #define HR_SHUFFLE_DOWN(value, by) simd_shuffle_down(value, ushort(by))
@@ -115,6 +123,9 @@ typedef unsigned long long uint64_t;
 #define HR_BARRIER() __syncthreads()
 #define HR_SIMD_BARRIER() __syncwarp()
 #define HR_ATOMIC_ADD(pointer, value) ((void)atomicAdd(pointer, value))
+#define HR_ATOMIC_OR(pointer, value) ((void)atomicOr(pointer, value))
+#define HR_GROUP_ATOMIC_ADD(pointer, value) ((void)atomicAdd(pointer, value))
+#define HR_SQRT(value) sqrtf(value)
 #define HR_ADDRESS(pointer) reinterpret_cast<uint64_t>(pointer)
 #define HR_POINTER(type, address) reinterpret_cast<type *>(address)
 #define HR_SHUFFLE_DOWN(value, by) __shfl_down_sync(0xffffffffu, value, by)
@@ -163,6 +174,9 @@ struct alignas(16) hr_float4 {
 #define HR_BARRIER() ((void)0)
 #define HR_SIMD_BARRIER() ((void)0)
 #define HR_ATOMIC_ADD(pointer, value) ((void)__atomic_fetch_add(pointer, value, __ATOMIC_RELAXED))
+#define HR_ATOMIC_OR(pointer, value) ((void)__atomic_fetch_or(pointer, value, __ATOMIC_RELAXED))
+#define HR_GROUP_ATOMIC_ADD(pointer, value) ((void)__atomic_fetch_add(pointer, value, __ATOMIC_RELAXED))
+#define HR_SQRT(value) __builtin_sqrtf(value)
 #define HR_ADDRESS(pointer) reinterpret_cast<uint64_t>(pointer)
 #define HR_POINTER(type, address) reinterpret_cast<type *>(address)
 #define HR_SHUFFLE_DOWN(value, by) (value)

@@ -19,8 +19,8 @@ export abstract class EnginePipeline implements Pipeline {
     this.name = name;
   }
 
-  /** Throws `BAD_OPTION` where the kernel cannot take these buffers and constants. */
-  checkCall(_buffers: ResolvedDispatch["buffers"], _constants: Uint8Array): void {}
+  /** Throws `BAD_OPTION` where the kernel cannot take these buffers and constants for so many threads. */
+  checkCall(_buffers: ResolvedDispatch["buffers"], _constants: Uint8Array, _threads: number): void {}
 
   close(): void {
     this.closed = true;
