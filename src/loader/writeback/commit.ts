@@ -1,13 +1,14 @@
 /** Turns attempts that hold all rows into output shards, one after another, and the manifest to match. */
 import { join } from "node:path";
 import type { Schema } from "../../types.ts";
-import { type AssembleOptions, assembleOutput } from "./assemble.ts";
+import { assembleOutput } from "./assemble.ts";
 import { type OpenedFile, writeError } from "./files.ts";
 import { attemptPath } from "./journal.ts";
 import { LetterFile, type Letters } from "./letters.ts";
 import { type CommittedShard, schemaOf, WORK_FOLDER, writeManifest } from "./manifest.ts";
 import type { ResolvedWriterOptions } from "./options.ts";
 import type { OpenOutput } from "./output.ts";
+import type { AssembleOptions } from "./survey.ts";
 
 /** Shards that one manifest adds at most, so that none waits for many. */
 const MAX_TOGETHER = 64;

@@ -5,10 +5,10 @@
  * what a crash in between has left: they are taken out when the folder is opened again, and come again with the shard.
  */
 import { join } from "node:path";
-import type { FailedRow } from "./assemble.ts";
 import { type FileOps, readWhole, replaceFile } from "./files.ts";
 import { LETTERS_FILE, WORK_FOLDER } from "./manifest.ts";
 import type { InputShard } from "./output.ts";
+import type { FailedRow } from "./survey.ts";
 
 /** Lines of one shard, as they are added. */
 export interface Letters {

@@ -162,15 +162,3 @@ export class OpenOutput {
     return position;
   }
 }
-
-/** Joins ranges, sorted by their starts, that touch. */
-export function mergedRanges(ranges: Iterable<SampleRange>): SampleRange[] {
-  const merged: [number, number][] = [];
-  for (const [start, end] of ranges) {
-    if (start === end) continue;
-    const last = merged.at(-1);
-    if (last !== undefined && last[1] === start) last[1] = end;
-    else merged.push([start, end]);
-  }
-  return merged;
-}

@@ -8,8 +8,9 @@ import { Committer, partPath } from "./commit.ts";
 import { Journal } from "./journal.ts";
 import type { CommittedShard } from "./manifest.ts";
 import type { ResolvedWriterOptions } from "./options.ts";
-import { mergedRanges, OpenOutput, type OutputName } from "./output.ts";
+import type { OpenOutput } from "./output.ts";
 import { type DeviceValues, type Placement, Placer } from "./placing.ts";
+import { Roster } from "./roster.ts";
 
 /** One row's output. Its other properties are values, by the names of the columns: text as a string or UTF-8 bytes, lists
  * and values of fixed size as typed arrays of the column's dtype, scalars also as numbers; values of fixed size also
@@ -66,9 +67,7 @@ export interface WriterStart {
 export class Writer implements AsyncDisposable {
   readonly #folder: string;
   readonly #options: ResolvedWriterOptions;
-  readonly #starts: Float64Array;
-  readonly #open = new Map<number, OpenOutput>();
-  readonly #isCommitted: Uint8Array;
+  readonly #roster: Roster;
   readonly #cells: CellReader;
   readonly #scratch = new RecordSink();
   readonly #journal: Journal;
@@ -83,15 +82,13 @@ export class Writer implements AsyncDisposable {
   #told = false;
   #closing: Promise<void> | undefined;
   #timer: ReturnType<typeof setTimeout> | undefined;
-  #lastIndex = 0;
 
   /** @internal */
   constructor(folder: string, options: ResolvedWriterOptions, start: WriterStart) {
     this.#folder = folder;
     this.#options = options;
     const { names, fields, errorField, device, ops, job, syncBytes, stageBytes } = options;
-    this.#starts = Float64Array.from(names, ({ shard }) => shard.start);
-    this.#isCommitted = new Uint8Array(names.length);
+    this.#roster = new Roster(names, options.inInputOrder);
     this.#cells = new CellReader(fields, errorField);
     this.#leave = start.leave;
     const onFailure = (error: unknown) => this.#fail(error);
@@ -111,22 +108,13 @@ export class Writer implements AsyncDisposable {
         this.#placer?.closeFile(partPath(folder, output.name.fileName));
         await this.#journal.forget(output);
       },
-      onCommitted: ({ name }) => {
-        this.#open.delete(name.index);
-        this.#isCommitted[name.index] = 1;
-      },
+      onCommitted: ({ name }) => this.#roster.commit(name),
       onFailure,
     });
     this.#placer = device && new Placer({ device, stageBytes, syncBytes, onFailure });
-    let rows = 0;
-    for (const { name } of start.committed) {
-      this.#isCommitted[name.index] = 1;
-      rows += name.shard.end - name.shard.start;
-    }
-    for (const output of start.begun) {
-      this.#open.set(output.name.index, output);
-      rows += output.numJournaled;
-    }
+    for (const { name } of start.committed) this.#roster.commit(name);
+    for (const output of start.begun) this.#roster.resume(output);
+    const rows = this.#roster.numRows;
     this.#rows = rows;
     this.#resumedRows = rows;
     this.#failedRows = start.failedRows;
@@ -135,17 +123,8 @@ export class Writer implements AsyncDisposable {
   /** @internal Looks at the dead letters, and commits what is whole already: shards without rows, and those that a crash
    * has kept from it. */
   async begin(): Promise<void> {
-    const { names, inInputOrder } = this.#options;
-    await this.#committer.letters.recover((row) => {
-      const name = this.#nameOf(row);
-      return name !== undefined && this.#isCommitted[name.index] === 1;
-    });
-    for (const name of names) {
-      if (this.#isCommitted[name.index] === 1) continue;
-      if (name.shard.start === name.shard.end) this.#open.set(name.index, new OpenOutput(name, inInputOrder));
-      const output = this.#open.get(name.index);
-      if (output?.complete) this.#committer.add(output);
-    }
+    await this.#committer.letters.recover((row) => this.#roster.isCommitted(row));
+    for (const output of this.#roster.complete()) this.#committer.add(output);
   }
 
   get summary(): WriterSummary {
@@ -164,12 +143,12 @@ export class Writer implements AsyncDisposable {
 
   /** Rows that have their output, or were added: ranges of the dataset, in order. They need not run again. */
   finished(): readonly SampleRange[] {
-    return mergedRanges(this.#finished());
+    return this.#roster.finished();
   }
 
   /** The other rows of the job: what a loader is to be given as its `ranges`. */
   remaining(): readonly SampleRange[] {
-    return mergedRanges(this.#remaining());
+    return this.#roster.remaining();
   }
 
   /**
@@ -192,8 +171,7 @@ export class Writer implements AsyncDisposable {
     output: T,
   ): Promise<void> | undefined {
     this.#assertUsable();
-    const open = this.#outputOf(row, count);
-    open.assertNew(row, count);
+    const open = this.#roster.outputOf(row, count);
     const cells = this.#cells;
     cells.read(output as Readonly<Record<string, unknown>>, row, count);
     const { attempts = 1 } = output;
@@ -327,60 +305,6 @@ export class Writer implements AsyncDisposable {
 
   #written(output: OpenOutput): void {
     if (output.complete) this.#committer.add(output);
-  }
-
-  #outputOf(row: number, count: number): OpenOutput {
-    const name = this.#nameOf(row);
-    if (name === undefined || !Number.isSafeInteger(count) || count < 1 || row + count > name.shard.end) {
-      const rows = count === 1 ? `row ${row} does` : `rows [${row}, ${row + count}) do`;
-      throw new HeadraceError("OUT_OF_RANGE", `${rows} not lie in one shard of this job`);
-    }
-    if (this.#isCommitted[name.index] === 1) {
-      throw new HeadraceError("BAD_OPTION", `row ${row} of ${name.shard.name} has its output already`);
-    }
-    let open = this.#open.get(name.index);
-    if (open === undefined) {
-      open = new OpenOutput(name, this.#options.inInputOrder);
-      this.#open.set(name.index, open);
-    }
-    return open;
-  }
-
-  /** The output that `row` belongs to. */
-  #nameOf(row: number): OutputName | undefined {
-    const { names } = this.#options;
-    const holds = (name: OutputName | undefined) =>
-      name !== undefined && row >= name.shard.start && row < name.shard.end;
-    if (!Number.isSafeInteger(row)) return undefined;
-    if (holds(names[this.#lastIndex])) return names[this.#lastIndex];
-    let low = 0;
-    let high = names.length;
-    while (high - low > 1) {
-      const middle = (low + high) >>> 1;
-      if (row < this.#starts[middle]!) high = middle;
-      else low = middle;
-    }
-    this.#lastIndex = low;
-    return holds(names[low]) ? names[low] : undefined;
-  }
-
-  *#finished(): Generator<SampleRange> {
-    for (const { index, shard } of this.#options.names) {
-      if (this.#isCommitted[index] === 1) yield [shard.start, shard.end];
-      else yield* this.#open.get(index)?.takenRanges() ?? [];
-    }
-  }
-
-  *#remaining(): Generator<SampleRange> {
-    for (const { index, shard } of this.#options.names) {
-      let at = shard.start;
-      const taken = this.#isCommitted[index] === 1 ? [[shard.start, shard.end] as const] : undefined;
-      for (const [start, end] of taken ?? this.#open.get(index)?.takenRanges() ?? []) {
-        yield [at, start];
-        at = end;
-      }
-      yield [at, shard.end];
-    }
   }
 
   /** Has what was added made durable in a while. Does not keep the process. */
