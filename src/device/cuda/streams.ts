@@ -1,13 +1,10 @@
-/** CUDA streams with someone who waits for them: a Worker that sleeps in the driver until the next event, and says so. */
+/** CUDA streams, and their events that someone waits for. */
 import { HeadraceError } from "../../errors.ts";
 import type { CudaContext } from "./context.ts";
 import { EVENT_BLOCKING, STREAM_NON_BLOCKING } from "./flags.ts";
 import type { Poll } from "./poll.ts";
-import { WAIT_CONTROL } from "./wait-control.ts";
-import type { WaiterAnswer, WaiterStart } from "./waiter-worker.ts";
+import type { Waiter, Waiters } from "./waiters.ts";
 
-/** Events that the Worker knows of at once; later ones are told when there is room. */
-const RING = 1024;
 /** Work that is awaited eagerly is asked after for so long, unless the work before it took longer. */
 const EAGER_MS = 2;
 
@@ -39,6 +36,7 @@ export class Events {
 export interface StreamParts {
   readonly context: CudaContext;
   readonly events: Events;
+  readonly waiters: Waiters;
   readonly poll: Poll;
 }
 
@@ -46,6 +44,7 @@ export interface StreamParts {
 export class Stream {
   readonly #context: CudaContext;
   readonly #events: Events;
+  readonly #waiters: Waiters;
   readonly #poll: Poll;
   readonly #waiting: { readonly event: number; readonly reached: Reached }[] = [];
   #handle = 0;
@@ -53,9 +52,10 @@ export class Stream {
   /** How long the last work took that was awaited eagerly. */
   #eagerMs = 0;
 
-  constructor({ context, events, poll }: StreamParts) {
+  constructor({ context, events, waiters, poll }: StreamParts) {
     this.#context = context;
     this.#events = events;
+    this.#waiters = waiters;
     this.#poll = poll;
   }
 
@@ -115,11 +115,10 @@ export class Stream {
 
   #wait(event: number, reached: Reached): void {
     this.#waiting.push({ event, reached });
-    this.#waiter ??= new Waiter(
-      { library: this.#context.driver.path, context: this.#context.handle },
-      (result) => this.#reached(result),
-      (message) => this.#died(message),
-    );
+    this.#waiter ??= this.#waiters.take({
+      reached: (answer) => this.#reached(answer),
+      died: (message) => this.#died(message),
+    });
     this.#waiter.add(event);
   }
 
@@ -133,8 +132,9 @@ export class Stream {
   }
 
   /** After all that was put in has ended. */
-  async close(): Promise<void> {
-    await this.#waiter?.close();
+  close(): void {
+    if (this.#waiter !== undefined) this.#waiters.give(this.#waiter);
+    this.#waiter = undefined;
     if (this.#handle !== 0 && !this.#context.destroyed) {
       const { symbols } = this.#context.driver;
       symbols.cuCtxSetCurrent(this.#context.handle);
@@ -169,63 +169,6 @@ export class Stream {
   }
 }
 
-/** The Worker of one stream, seen from the JavaScript thread. */
-class Waiter {
-  readonly #control = new Int32Array(new SharedArrayBuffer(WAIT_CONTROL.words * 4));
-  readonly #ring = new Float64Array(new SharedArrayBuffer(RING * 8));
-  readonly #worker: Worker & { unref(): void };
-  readonly #gone: Promise<void>;
-  /** Events that have no room in the ring yet. */
-  readonly #later: number[] = [];
-  #head = 0;
-  #inRing = 0;
-
-  constructor(
-    start: Pick<WaiterStart, "library" | "context">,
-    reached: (result: number) => void,
-    died: (message: string) => void,
-  ) {
-    this.#worker = new Worker(new URL("./waiter-worker.ts", import.meta.url)) as Worker & { unref(): void };
-    this.#worker.unref();
-    this.#worker.onmessage = (event: MessageEvent<WaiterAnswer>) => {
-      this.#inRing--;
-      this.#feed();
-      reached(event.data);
-    };
-    this.#worker.onerror = (event) => died(event.message);
-    this.#gone = new Promise((resolve) =>
-      this.#worker.addEventListener("close", () => resolve(), { once: true }),
-    );
-    this.#worker.postMessage({ ...start, control: this.#control, ring: this.#ring } satisfies WaiterStart);
-  }
-
-  add(event: number): void {
-    this.#later.push(event);
-    this.#feed();
-  }
-
-  async close(): Promise<void> {
-    Atomics.store(this.#control, WAIT_CONTROL.stop, 1);
-    Atomics.add(this.#control, WAIT_CONTROL.head, 1);
-    Atomics.notify(this.#control, WAIT_CONTROL.head);
-    this.#worker.terminate();
-    await this.#gone;
-  }
-
-  #feed(): void {
-    let added = false;
-    while (this.#inRing < RING && this.#later.length > 0) {
-      this.#ring[this.#head % RING] = this.#later.shift()!;
-      this.#head++;
-      this.#inRing++;
-      added = true;
-    }
-    if (!added) return;
-    Atomics.store(this.#control, WAIT_CONTROL.head, this.#head | 0);
-    Atomics.notify(this.#control, WAIT_CONTROL.head);
-  }
-}
-
 /** The streams of one queue, each made when first used: copies run beside kernels. */
 export class Streams {
   readonly upload: Stream;
@@ -244,7 +187,7 @@ export class Streams {
   }
 
   /** After all that was put in has ended. */
-  async close(): Promise<void> {
-    await Promise.all([this.upload.close(), this.download.close(), this.compute.close()]);
+  close(): void {
+    for (const stream of [this.upload, this.download, this.compute]) stream.close();
   }
 }

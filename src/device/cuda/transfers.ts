@@ -18,8 +18,8 @@ export interface TransferParts {
   readonly context: CudaContext;
   readonly launcher: Launcher;
   readonly tables: Tables;
-  /** The kernel of small copies; undefined where there is no compiler. Made when first needed. */
-  readonly moveKernel: () => CudaPipeline | undefined;
+  /** The kernel of small copies, of which there are up to `count` more; undefined where they go one by one. */
+  readonly moveKernel: (count: number) => CudaPipeline | undefined;
 }
 
 /** Where copies go. */
@@ -44,7 +44,7 @@ export class Transfers {
   /** `count` copies are about to be added. Tables that they need until they have ended are put into `taken`. */
   constructor(parts: TransferParts, streams: CopyStreams, tail: Tail, taken: Table[], count: number) {
     this.#parts = parts;
-    this.#kernel = count < FEW ? undefined : parts.moveKernel();
+    this.#kernel = count < FEW ? undefined : parts.moveKernel(count);
     this.#streams = streams;
     this.#tail = tail;
     this.#taken = taken;
