@@ -22,6 +22,13 @@ export interface LlamaOptions {
   readonly kvBytes?: number | undefined;
   /** What keys and values are rounded to; default F32. */
   readonly kvType?: WeightType | undefined;
+  /** Whether the vendor's library makes the matrix products, where they have no biases: cuBLAS on CUDA. Then a row's last
+   * digits, and so its tokens, may differ with the rows that run beside it; default false. Throws `UNSUPPORTED` on a
+   * device without such a library. */
+  readonly fast?: boolean | undefined;
+  /** Whether the GPU's matrix units multiply, where it has some and weights are BF16; default where they do. Their sums are
+   * as exact and as independent of other rows as those without, in another order. */
+  readonly matrixUnits?: boolean | undefined;
   /** How the model's files are reached; default `auto`. */
   readonly strategy?: Strategy | "auto" | undefined;
   /** Ends loading. */
@@ -37,6 +44,10 @@ export interface Geometry {
   readonly numBlocks: number;
   readonly maxBlocksPerSlot: number;
   readonly kvType: WeightType;
+  /** Whether the vendor's library makes the matrix products. */
+  readonly fast: boolean;
+  /** Whether matrix units are used for BF16 weights. */
+  readonly matrixUnits: boolean;
   /** Rows of one pass whose logits can be had. */
   readonly logitRows: number;
 }
@@ -92,6 +103,8 @@ export function resolveGeometry(
     numBlocks,
     maxBlocksPerSlot: Math.ceil(contextLength / blockTokens),
     kvType,
+    fast: options.fast ?? false,
+    matrixUnits: options.matrixUnits ?? device.matrixUnits ?? false,
     logitRows: Math.min(tokensPerStep, Math.max(slots, LEAST_LOGIT_ROWS)),
   };
 }

@@ -19,6 +19,27 @@ const CASES: readonly MatmulCase[] = [
   { type: "BF16", inner: 72, outputs: [34, 34], parts: 2, gated: true, rows: 70, maxRows: 300 },
   { type: "F32", inner: 88, outputs: [66, 3], parts: 2, rows: 130, maxRows: 257, shift: 1 },
   { type: "F16", inner: 1, outputs: [1], rows: 1, maxRows: 1 },
+  {
+    type: "BF16",
+    matrixUnits: true,
+    inner: 136,
+    outputs: [37, 9, 3],
+    parts: 3,
+    rows: 18,
+    maxRows: 32,
+    bias: true,
+  },
+  {
+    type: "BF16",
+    matrixUnits: true,
+    inner: 77,
+    outputs: [20, 20],
+    parts: 2,
+    gated: true,
+    rows: 1,
+    maxRows: 1,
+  },
+  { type: "BF16", matrixUnits: true, inner: 24, outputs: [70], accumulate: true, rows: 40, maxRows: 257 },
 ];
 const nameOf = (one: MatmulCase) => JSON.stringify(one).replaceAll(/[{}"]/g, "");
 
@@ -104,6 +125,7 @@ test("what is of no use is refused", () => {
     expectCode(code, () => matmulCall(PIPELINE, { ...options, ...change }));
   refused("BAD_OPTION", { type: "I8" as "F32" });
   refused("BAD_OPTION", { parts: 4 as 3 });
+  refused("BAD_OPTION", { matrixUnits: true });
   refused("BAD_OPTION", { parts: 2 });
   refused("BAD_OPTION", { gated: true });
   refused("BAD_OPTION", { gated: true, parts: 2, weights: [place, place], outputs: [4, 3] });
@@ -140,21 +162,34 @@ describeOverMock("as CUDA", () => {
     "all tiles give the same bits",
     () =>
       withCudaRun(async (run) => {
-        for (const options of [
-          { type: "BF16", outputs: [37, 37], parts: 2, gated: true, bias: true, inner: 136 },
-          { type: "F32", outputs: [40, 9], parts: 2, inner: 203 },
-        ] as const) {
-          const tiles = [1, 4, 16, 300].map((maxRows) => ({ maxRows, name: matmulTile(maxRows) }));
-          expect(new Set(tiles.map(({ name }) => name)).size).toBe(4);
+        const gated = {
+          type: "BF16",
+          outputs: [37, 37],
+          parts: 2,
+          gated: true,
+          bias: true,
+          inner: 136,
+        } as const;
+        const sides = { type: "F32", outputs: [40, 9], parts: 2, inner: 203 } as const;
+        for (const { options, maxRows } of [
+          { options: gated, maxRows: [1, 4, 16, 300] },
+          { options: sides, maxRows: [1, 4, 16, 300] },
+          { options: { ...gated, matrixUnits: true }, maxRows: [16, 6144] },
+          { options: { ...gated, matrixUnits: true, inner: 576 }, maxRows: [16, 6144] },
+        ]) {
+          expect(new Set(maxRows.map((most) => matmulTile({ ...options, maxRows: most }))).size).toBe(
+            maxRows.length,
+          );
           const results: Uint8Array[] = [];
-          for (const { maxRows } of tiles) {
-            const y = await productOf(run, { ...options, rows: Math.min(maxRows, 21), maxRows });
+          for (const most of maxRows) {
+            const y = await productOf(run, { ...options, rows: Math.min(most, 21), maxRows: most });
             results.push(new Uint8Array(y.buffer, y.byteOffset, y.byteLength));
           }
-          const width = options.parts === 2 && "gated" in options ? 37 : 49;
-          for (const [i, { maxRows }] of tiles.entries()) {
-            const bytes = Math.min(maxRows, 16) * width * 4;
-            expect(Buffer.compare(results[i]!.subarray(0, bytes), results[3]!.subarray(0, bytes))).toBe(0);
+          const width = "gated" in options ? 37 : 49;
+          for (const [i, most] of maxRows.entries()) {
+            const bytes = Math.min(most, 16) * width * 4;
+            const last = results.at(-1)!.subarray(0, bytes);
+            expect(Buffer.compare(results[i]!.subarray(0, bytes), last)).toBe(0);
           }
         }
       }),
