@@ -31,9 +31,9 @@ interface Golden {
   readonly pooled: Readonly<Record<"mean" | "last" | "first" | "normalized", readonly number[]>>;
 }
 
-/** The mock and the stand-in run a kernel's threads one after the other. */
-const TINY_SAMPLES = { host: 48, slow: 1 } as const;
-const TINY_TOKENS = { host: 160, slow: 4 } as const;
+/** How much of tiny-llama's is run. */
+const TINY_SAMPLES = { fast: 48, slow: 1 } as const;
+const TINY_TOKENS = { fast: 160, slow: 4 } as const;
 /** What float32 in another order may change. */
 const NEAR = 1e-3;
 
@@ -77,72 +77,85 @@ function requestsOf(samples: readonly Sample[], maxNewTokens: number): InferRequ
   return samples.map(({ prompt }, row) => requestOf(row, prompt, { maxNewTokens }));
 }
 
-const slow = [
+interface Runs {
+  readonly name: string;
+  readonly open: () => Device;
+  /** Whether a kernel's threads run one after the other: on the mock of CUDA, and on Metal's stand-in. */
+  readonly isSlow: boolean;
+  /** Whether the larger model runs there. */
+  readonly runsTiny: boolean;
+}
+
+const SUBJECTS: readonly Runs[] = [
+  { name: "host", open: () => openDevice("host") },
   ...cudaSubjects().filter(
-    ({ name, runsKernels = true }) => runsKernels && !/lane|second|registration/.test(name),
+    (subject) => subject.runsKernels !== false && !/lane|second|registration/.test(subject.name),
   ),
-  ...metalSubjects().filter(({ name }) => !/lane|Worker/.test(name)),
-].map(({ name, open }) => ({ name, open, isHost: false }));
+  ...metalSubjects().filter((subject) => !/lane|Worker/.test(subject.name)),
+].map(({ name, open }) => {
+  const isSlow = /mock|stand-in/.test(name);
+  return { name, open, isSlow, runsTiny: !isSlow || !/with/.test(name) };
+});
 
-describe.each([{ name: "host", open: () => openDevice("host"), isHost: true }, ...slow])(
-  "over $name",
-  ({ open, isHost }) => {
-    let device: Device;
-    beforeAll(() => {
-      device = open();
-    });
-    afterAll(async () => {
-      const left = device.openResources;
-      await device.close();
-      expect(left).toBe(0);
-    });
+describe.each([...SUBJECTS])("over $name", ({ open, isSlow, runsTiny }) => {
+  let device: Device;
+  beforeAll(() => {
+    device = open();
+  });
+  afterAll(async () => {
+    const left = device.openResources;
+    await device.close();
+    expect(left).toBe(0);
+  });
 
-    describe.each([...SMALL_MODELS])("%s", (name) => {
+  describe.each([...SMALL_MODELS])("%s", (name) => {
+    const folder = join(FILES, name);
+    const golden = goldenOf(name);
+
+    test("gives the greedy tokens of transformers, all rows at once", async () => {
+      await using engine = await openLlama(folder, device, { slots: 3, tokensPerStep: 32 });
+      const { length } = golden.samples[0]!.output;
+      const rows = await runRows(engine, requestsOf(golden.samples, isSlow ? 6 : length));
+      for (const [row, sample] of golden.samples.entries()) expectGreedy(rows.get(row)!.tokens, sample);
+    }, 60_000);
+
+    test("gives the logits of transformers, and of the reference", async () => {
+      await using engine = await openLlama(folder, device, { slots: 2 });
+      const { prompt } = golden.samples[1]!;
+      const logits = await engine.logits(Int32Array.from(prompt));
+      expectNear(logits, golden.logits.flat(), 1e-4);
+      const reference = new LlamaReference(folder).logits(prompt);
+      expectNear(
+        logits,
+        reference.flatMap((row) => [...row]),
+        1e-4,
+      );
+    }, 60_000);
+
+    test("gives the pooled hidden states of transformers", async () => {
+      const request = requestOf(0, golden.samples[1]!.prompt);
+      const cases = [
+        { options: {}, expected: golden.pooled.mean },
+        { options: { pooling: "last" }, expected: golden.pooled.last },
+        { options: { pooling: "first" }, expected: golden.pooled.first },
+        { options: { normalize: true }, expected: golden.pooled.normalized },
+      ] as const;
+      for (const { options, expected } of cases) {
+        await using engine = await openEmbedder(folder, device, { slots: 2, ...options });
+        const [result] = await engine.prefill([chunkOf(1, request)]);
+        expect(result).toMatchObject({ slot: 1, finish: "stop" });
+        const { buffer, byteOffset, length, release } = result!.embedding!;
+        expectNear(new Float32Array(buffer.view(byteOffset, length * 4)), expected, 1e-5);
+        release();
+      }
+    }, 60_000);
+  });
+
+  test.each(["llama-biased", "llama-mistral"])(
+    "%s: gives a row the same bits whatever is beside it",
+    async (name) => {
       const folder = join(FILES, name);
-      const golden = goldenOf(name);
-
-      test("gives the greedy tokens of transformers, all rows at once", async () => {
-        await using engine = await openLlama(folder, device, { slots: 3, tokensPerStep: 32 });
-        const { length } = golden.samples[0]!.output;
-        const rows = await runRows(engine, requestsOf(golden.samples, isHost ? length : 6));
-        for (const [row, sample] of golden.samples.entries()) expectGreedy(rows.get(row)!.tokens, sample);
-      }, 60_000);
-
-      test("gives the logits of transformers, and of the reference", async () => {
-        await using engine = await openLlama(folder, device, { slots: 2 });
-        const { prompt } = golden.samples[1]!;
-        const logits = await engine.logits(Int32Array.from(prompt));
-        expectNear(logits, golden.logits.flat(), 1e-4);
-        const reference = new LlamaReference(folder).logits(prompt);
-        expectNear(
-          logits,
-          reference.flatMap((row) => [...row]),
-          1e-4,
-        );
-      }, 60_000);
-
-      test("gives the pooled hidden states of transformers", async () => {
-        const request = requestOf(0, golden.samples[1]!.prompt);
-        const cases = [
-          { options: {}, expected: golden.pooled.mean },
-          { options: { pooling: "last" }, expected: golden.pooled.last },
-          { options: { pooling: "first" }, expected: golden.pooled.first },
-          { options: { normalize: true }, expected: golden.pooled.normalized },
-        ] as const;
-        for (const { options, expected } of cases) {
-          await using engine = await openEmbedder(folder, device, { slots: 2, ...options });
-          const [result] = await engine.prefill([chunkOf(1, request)]);
-          expect(result).toMatchObject({ slot: 1, finish: "stop" });
-          const { buffer, byteOffset, length, release } = result!.embedding!;
-          expectNear(new Float32Array(buffer.view(byteOffset, length * 4)), expected, 1e-5);
-          release();
-        }
-      }, 60_000);
-    });
-
-    test("gives a row the same bits whatever is beside it", async () => {
-      const folder = join(FILES, "llama-biased");
-      const rows = goldenOf("llama-biased").samples.map(({ prompt }, row) =>
+      const rows = goldenOf(name).samples.map(({ prompt }, row) =>
         requestOf(row, prompt.slice(0, 40), {
           maxNewTokens: 5,
           logprobs: true,
@@ -153,26 +166,30 @@ describe.each([{ name: "host", open: () => openDevice("host"), isHost: true }, .
       await using among = await openLlama(folder, device, { slots: 4, tokensPerStep: 64, blockTokens: 5 });
       const expected = await runRows(alone, rows, { logits: true });
       expect(await runRows(among, rows, { seed: 9, putBack: 0.1, logits: true })).toEqual(expected);
-    }, 60_000);
+    },
+    60_000,
+  );
 
-    describe("tiny-llama", () => {
-      test("gives the greedy tokens of transformers", async () => {
-        const { samples } = goldenOf("tiny-llama");
-        const some = samples.slice(0, isHost ? TINY_SAMPLES.host : TINY_SAMPLES.slow);
-        const count = isHost ? TINY_TOKENS.host : TINY_TOKENS.slow;
-        await using engine = await openLlama(TINY, device, { slots: isHost ? 48 : 1 });
-        const rows = await runRows(engine, requestsOf(some, count));
-        for (const [row, sample] of some.entries()) expectGreedy(rows.get(row)!.tokens, sample);
-        expect([...rows.values()].every(({ tokens }) => tokens.length === count)).toBe(true);
-      }, 120_000);
+  describe.if(runsTiny)("tiny-llama", () => {
+    // Emulated, they take minutes.
+    const units = isSlow ? { matrixUnits: false } : {};
 
-      test("gives the logits of transformers", async () => {
-        await using engine = await openLlama(TINY, device, { slots: 64 });
-        for (const { tokens, logits } of tinyLogits()) {
-          const some = isHost ? tokens : tokens.slice(0, 8);
-          expectNear(await engine.logits(some), logits.subarray(0, some.length * 264));
-        }
-      }, 120_000);
-    });
-  },
-);
+    test("gives the greedy tokens of transformers", async () => {
+      const { samples } = goldenOf("tiny-llama");
+      const some = samples.slice(0, isSlow ? TINY_SAMPLES.slow : TINY_SAMPLES.fast);
+      const count = isSlow ? TINY_TOKENS.slow : TINY_TOKENS.fast;
+      await using engine = await openLlama(TINY, device, { slots: some.length, ...units });
+      const rows = await runRows(engine, requestsOf(some, count));
+      for (const [row, sample] of some.entries()) expectGreedy(rows.get(row)!.tokens, sample);
+      expect([...rows.values()].every(({ tokens }) => tokens.length === count)).toBe(true);
+    }, 120_000);
+
+    test("gives the logits of transformers", async () => {
+      await using engine = await openLlama(TINY, device, { slots: 64, ...units });
+      for (const { tokens, logits } of tinyLogits()) {
+        const some = isSlow ? tokens.slice(0, 8) : tokens;
+        expectNear(await engine.logits(some), logits.subarray(0, some.length * 264));
+      }
+    }, 120_000);
+  });
+});
