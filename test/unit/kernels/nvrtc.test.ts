@@ -10,6 +10,7 @@ import { gatherKernel } from "../../../src/kernels/gather.ts";
 import { matmulKernel } from "../../../src/kernels/matmul.ts";
 import { moveKernel } from "../../../src/kernels/move.ts";
 import { padAndMaskKernel } from "../../../src/kernels/pad.ts";
+import { withoutComments } from "../../../src/kernels/signature.ts";
 import { ADD, BLOCK_SUMS } from "../../conformance/kernels.ts";
 
 const search = openNvrtc();
@@ -52,6 +53,25 @@ const KERNELS = {
     ]),
   ),
 };
+
+/** Names that are types or address spaces to Metal, and would be good names for a variable to the other compilers. */
+const METAL_WORDS = [
+  "half",
+  "bfloat",
+  "uint",
+  "ushort",
+  "uchar",
+  "ulong",
+  "device",
+  "constant",
+  "thread",
+  "threadgroup",
+];
+
+test.each(Object.entries(KERNELS))("%s has no name that Metal takes for itself", (_, { text = "" }) => {
+  const words = new Set(withoutComments(text).match(/\b\w+\b/g));
+  expect(METAL_WORDS.filter((word) => words.has(word))).toEqual([]);
+});
 
 describe.skipIf(search.nvrtc === undefined)(`NVRTC${reason}`, () => {
   const cases = Object.entries(KERNELS).flatMap(([name, kernel]) =>
