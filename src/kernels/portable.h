@@ -19,6 +19,9 @@
  *     hr_multiply_tiles(sums, a, b, lane) sums += a b by the whole simdgroup, which has matrix units for it on CUDA from 8.0 on;
  *                                         see there for what a thread holds, and the order of additions is the unit's own
  *   HR_ATOMIC_ADD(pointer, value);        adds to a uint32_t of a buffer, which other threads may add to at the same time
+ *   HR_ATOMIC_OR(pointer, value);         sets bits of such a uint32_t
+ *   HR_GROUP_ATOMIC_ADD(pointer, value);  adds to a uint32_t of an HR_SHARED array in the same way
+ *   HR_SQRT(value)                        the square root of a float, rounded to the nearest
  *   HR_FUNCTION_CONSTANT(index, type, name);   outside of functions: a value that the pipeline is made with; type is bool,
  *                                         int32_t, uint32_t or float
  *   HR_FN                                 before a function that kernels call
@@ -33,7 +36,7 @@
  *   hr_float4                             x, y, z, w of float each, at multiples of 16 bytes
  *   HR_UNROLL                             before a loop whose number of rounds is known: as many copies of its body
  *   HR_HALF_BITS(bits)                    the float that equals the 2 bytes of a half; NaNs stay some NaN
- *   hr_bfloats_of(low, high)              the nearest bfloats to two floats, ties to even, as the halves of a uint32_t
+ *   hr_upper_halves(low, high)            the upper halves of two floats, bfloats both, as the halves of a uint32_t
  *   hr_half, hr_bfloat                    stored as 2 bytes; hr_float(v) gives a float, hr_to_half(f), hr_to_bfloat(f) the
  *                                         nearest, ties to even
  *   int8_t to uint64_t; sizes in structs as these, and no bool, size_t or vector
@@ -71,6 +74,11 @@ using namespace metal;
 #define HR_SIMD_BARRIER() simdgroup_barrier(mem_flags::mem_threadgroup)
 #define HR_ATOMIC_ADD(pointer, value) \
   ((void)atomic_fetch_add_explicit((device atomic_uint *)(pointer), uint(value), memory_order_relaxed))
+#define HR_ATOMIC_OR(pointer, value) \
+  ((void)atomic_fetch_or_explicit((device atomic_uint *)(pointer), uint(value), memory_order_relaxed))
+#define HR_GROUP_ATOMIC_ADD(pointer, value) \
+  ((void)atomic_fetch_add_explicit((threadgroup atomic_uint *)(pointer), uint(value), memory_order_relaxed))
+#define HR_SQRT(value) precise::sqrt(value)
 #define HR_ADDRESS(pointer) reinterpret_cast<uint64_t>(pointer)
 #define HR_POINTER(type, address) reinterpret_cast<device type *>(uint64_t(address))
 #define HR_SHUFFLE(value, lane) simd_shuffle(value, ushort(lane))
@@ -120,6 +128,9 @@ typedef unsigned long long uint64_t;
 #define HR_BARRIER() __syncthreads()
 #define HR_SIMD_BARRIER() __syncwarp()
 #define HR_ATOMIC_ADD(pointer, value) ((void)atomicAdd(pointer, value))
+#define HR_ATOMIC_OR(pointer, value) ((void)atomicOr(pointer, value))
+#define HR_GROUP_ATOMIC_ADD(pointer, value) ((void)atomicAdd(pointer, value))
+#define HR_SQRT(value) sqrtf(value)
 #define HR_ADDRESS(pointer) reinterpret_cast<uint64_t>(pointer)
 #define HR_POINTER(type, address) reinterpret_cast<type *>(address)
 #define HR_SHUFFLE(value, lane) __shfl_sync(0xffffffffu, value, lane)
@@ -172,6 +183,9 @@ struct alignas(16) hr_float4 {
 #define HR_BARRIER() ((void)0)
 #define HR_SIMD_BARRIER() ((void)0)
 #define HR_ATOMIC_ADD(pointer, value) ((void)__atomic_fetch_add(pointer, value, __ATOMIC_RELAXED))
+#define HR_ATOMIC_OR(pointer, value) ((void)__atomic_fetch_or(pointer, value, __ATOMIC_RELAXED))
+#define HR_GROUP_ATOMIC_ADD(pointer, value) ((void)__atomic_fetch_add(pointer, value, __ATOMIC_RELAXED))
+#define HR_SQRT(value) __builtin_sqrtf(value)
 #define HR_ADDRESS(pointer) reinterpret_cast<uint64_t>(pointer)
 #define HR_POINTER(type, address) reinterpret_cast<type *>(address)
 #define HR_SHUFFLE(value, lane) ((void)(lane), value)
@@ -259,14 +273,12 @@ HR_FN hr_bfloat hr_to_bfloat(float value) {
 }
 
 #if defined(HR_MATRIX_UNITS)
-HR_FN uint32_t hr_bfloats_of(float low, float high) {
-  uint32_t both;
-  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(high), "f"(low));
-  return both;
+HR_FN uint32_t hr_upper_halves(float low, float high) {
+  return __byte_perm(HR_BITS_OF(low), HR_BITS_OF(high), 0x7632);
 }
 #else
-HR_FN uint32_t hr_bfloats_of(float low, float high) {
-  return uint32_t(hr_to_bfloat(low).bits) | uint32_t(hr_to_bfloat(high).bits) << 16;
+HR_FN uint32_t hr_upper_halves(float low, float high) {
+  return HR_BITS_OF(low) >> 16 | (HR_BITS_OF(high) & 0xffff0000u);
 }
 #endif
 

@@ -6,10 +6,16 @@ import type { KernelSource } from "../../../src/device/device.ts";
 import { attentionKernel } from "../../../src/kernels/attention.ts";
 import { checksumKernel } from "../../../src/kernels/checksum.ts";
 import { convertKernel } from "../../../src/kernels/convert.ts";
+import { embedRowsKernel } from "../../../src/kernels/embed.ts";
 import { gatherKernel } from "../../../src/kernels/gather.ts";
 import { matmulKernel } from "../../../src/kernels/matmul.ts";
 import { moveKernel } from "../../../src/kernels/move.ts";
+import { rmsNormKernel } from "../../../src/kernels/norm.ts";
 import { padAndMaskKernel } from "../../../src/kernels/pad.ts";
+import { poolFinishKernel, poolRowsKernel } from "../../../src/kernels/pool.ts";
+import { ropeCacheKernel } from "../../../src/kernels/rope.ts";
+import { sampleKernel } from "../../../src/kernels/sample.ts";
+import { markSeenKernel } from "../../../src/kernels/seen.ts";
 import { withoutComments } from "../../../src/kernels/signature.ts";
 import { ADD, BLOCK_SUMS } from "../../conformance/kernels.ts";
 
@@ -52,6 +58,14 @@ const KERNELS = {
       ],
     ]),
   ),
+  "embed_rows of BF16": embedRowsKernel("BF16"),
+  "rms_norm of F16": rmsNormKernel({ type: "F16" }),
+  "rms_norm_rows of F32": rmsNormKernel({ type: "F32", indexed: true }),
+  "rope_cache of F16": ropeCacheKernel({ cacheType: "F16" }),
+  mark_seen: markSeenKernel,
+  "pool_rows by mean": poolRowsKernel("mean"),
+  "pool_finish by mean": poolFinishKernel({ pooling: "mean", normalize: true }),
+  sample: sampleKernel(),
 };
 
 /** Names that are types or address spaces to Metal, and would be good names for a variable to the other compilers. */
@@ -73,6 +87,9 @@ test.each(Object.entries(KERNELS))("%s has no name that Metal takes for itself",
   expect(METAL_WORDS.filter((word) => words.has(word))).toEqual([]);
 });
 
+/** A busy machine compiles slowly. */
+const SLOW = 60_000;
+
 describe.skipIf(search.nvrtc === undefined)(`NVRTC${reason}`, () => {
   const cases = Object.entries(KERNELS).flatMap(([name, kernel]) =>
     ARCHITECTURES.map((architecture) => ({ name, kernel, architecture })),
@@ -82,15 +99,22 @@ describe.skipIf(search.nvrtc === undefined)(`NVRTC${reason}`, () => {
     expect(ptxOf(kernel, architecture)).toContain(`.visible .entry ${kernel.name}(`);
   });
 
-  test("loads and stores 16 bytes at once where it matters", () => {
-    const wide = (kernel: KernelSource, what: string) =>
-      ptxOf(kernel).match(new RegExp(`\\b${what}(\\.global)?\\.v4\\.[uf]32`, "g"))?.length ?? 0;
-    expect(wide(checksumKernel, "ld")).toBeGreaterThanOrEqual(4);
-    expect(wide(moveKernel, "ld")).toBeGreaterThanOrEqual(4);
-    expect(wide(moveKernel, "st")).toBeGreaterThanOrEqual(4);
-    expect(wide(gatherKernel, "ld")).toBeGreaterThanOrEqual(4);
-    expect(wide(convertKernel({ from: "F16", to: "F32" }), "st")).toBe(1);
-  });
+  test(
+    "loads and stores 16 bytes at once where it matters",
+    () => {
+      const wide = (kernel: KernelSource, what: string) =>
+        ptxOf(kernel).match(new RegExp(`\\b${what}(\\.global)?\\.v4\\.[uf]32`, "g"))?.length ?? 0;
+      expect(wide(checksumKernel, "ld")).toBeGreaterThanOrEqual(4);
+      expect(wide(moveKernel, "ld")).toBeGreaterThanOrEqual(4);
+      expect(wide(moveKernel, "st")).toBeGreaterThanOrEqual(4);
+      expect(wide(gatherKernel, "ld")).toBeGreaterThanOrEqual(4);
+      expect(wide(convertKernel({ from: "F16", to: "F32" }), "st")).toBe(1);
+      expect(wide(embedRowsKernel("F32"), "st")).toBe(1);
+      expect(wide(rmsNormKernel({ type: "BF16" }), "ld")).toBeGreaterThanOrEqual(1);
+      expect(wide(sampleKernel(), "ld")).toBeGreaterThanOrEqual(4);
+    },
+    SLOW,
+  );
 
   test("sums of products are in registers, and fused", () => {
     for (const maxRows of [1, 8, 256, 257]) {
@@ -120,9 +144,23 @@ describe.skipIf(search.nvrtc === undefined)(`NVRTC${reason}`, () => {
     expect(loads.filter((at) => at < firstStore).length).toBe(4);
   });
 
-  test("contracts nothing", () => {
-    const ptx = ptxOf(convertKernel({ from: "F32", to: "F32", scaled: true }));
-    expect(ptx).toMatch(/\bmul(\.rn)?\.f32/);
-    expect(ptx).not.toMatch(/\bfma\b/);
-  });
+  test(
+    "contracts nothing",
+    () => {
+      const scale = convertKernel({ from: "F32", to: "F32", scaled: true });
+      const exact = [
+        scale,
+        rmsNormKernel({ type: "F32" }),
+        ropeCacheKernel({ cacheType: "F32" }),
+        sampleKernel(),
+      ];
+      for (const kernel of exact) {
+        const ptx = ptxOf(kernel);
+        expect(ptx).toMatch(/\bmul(\.rn)?\.f32/);
+        expect(ptx).not.toMatch(/\bfma\b/);
+        expect(ptx).not.toMatch(/\b(approx|ftz)\b/);
+      }
+    },
+    SLOW,
+  );
 });
