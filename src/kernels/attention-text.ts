@@ -134,7 +134,7 @@ HR_FN void attend(Shared shared, const HR_DEVICE uint8_t *keys, const HR_DEVICE 
       higher = higher > most[head] ? higher : most[head];
       keep[head] = hr_exp(most[head] - higher);
       most[head] = higher;
-      float part = lane < here ? hr_exp(score - higher) : 0.0f;
+      float part = hr_exp(score - higher);
       total[head] = HR_FMA(total[head], keep[head], hr_simd_sum_of(part, lane, uint32_t(HR_SIMD_WIDTH)));
       reinterpret_cast<HR_GROUP float *>(shared.parts + lane)[head] = part;
     }

@@ -15,7 +15,7 @@ const COMMON = `
  * Of 32 columns thread q of four has those from 8q on, so that its loads are wide: at first the four from 8q on, which
  * the unit takes for columns 2q, 2q + 1, 2q + 8 and 2q + 9, and then the four behind them. */
 struct Parts { uint32_t of[3][4]; };
-struct Eight { hr_float4 half[2]; };
+struct Eight { hr_float4 four[2]; };
 struct Rows { Eight first; Eight second; };
 
 HR_FN Eight eight_of(const HR_DEVICE float *at) {
@@ -60,16 +60,16 @@ HR_FN Loaded load_step(HR_THREAD const Sources &from, uint32_t k) {
 
 HR_FN void add_step(HR_THREAD Sums &sums, HR_THREAD const Loaded &loaded, uint32_t lane) {
   HR_UNROLL
-  for (uint32_t half = 0; half < 2u; half++) {
+  for (uint32_t second = 0; second < 2u; second++) {
     HR_UNROLL
     for (uint32_t row = 0; row < ROW_TILES; row++) {
-      Parts parts = parts_of(loaded.x[row].first.half[half], loaded.x[row].second.half[half]);
+      Parts parts = parts_of(loaded.x[row].first.four[second], loaded.x[row].second.four[second]);
       HR_UNROLL
       for (uint32_t part = 3u; part > 0u; part--) {
         HR_UNROLL
         for (uint32_t i = 0; i < WEIGHT_TILES; i++) {
           hr_uint4 all = loaded.w[i];
-          uint32_t w[2] = {half == 0u ? all.x : all.z, half == 0u ? all.y : all.w};
+          uint32_t w[2] = {second == 0u ? all.x : all.z, second == 0u ? all.y : all.w};
           hr_multiply_tiles(sums.of[row][i], parts.of[part - 1u], w, lane);
         }
       }

@@ -11,11 +11,11 @@ import { onHost, type Run, withCudaRun } from "./runners.ts";
 
 const CASES: readonly MatmulCase[] = [
   { type: "F32", inner: 8, outputs: [5, 7, 3], parts: 3, bias: true, rows: 3, maxRows: 4 },
-  { type: "BF16", inner: 136, outputs: [70], rows: 1, maxRows: 1 },
+  { type: "BF16", inner: 136, outputs: [70], rows: 1, maxRows: 1, claimed: 9 },
   { type: "F16", inner: 64, outputs: [33, 40], parts: 2, bias: true, rows: 5, maxRows: 8 },
   { type: "BF16", inner: 200, outputs: [37, 37], parts: 2, gated: true, bias: true, rows: 19, maxRows: 32 },
-  { type: "F32", inner: 131, outputs: [50], accumulate: true, rows: 17, maxRows: 17 },
-  { type: "F16", inner: 77, outputs: [65], rows: 2, maxRows: 2, shift: 1 },
+  { type: "F32", inner: 131, outputs: [50], accumulate: true, rows: 17, maxRows: 17, claimed: 2 ** 32 - 1 },
+  { type: "F16", inner: 77, outputs: [65], rows: 0, maxRows: 2, shift: 1 },
   { type: "BF16", inner: 72, outputs: [34, 34], parts: 2, gated: true, rows: 70, maxRows: 300 },
   { type: "F32", inner: 88, outputs: [66, 3], parts: 2, rows: 130, maxRows: 257, shift: 1 },
   { type: "F16", inner: 1, outputs: [1], rows: 1, maxRows: 1 },
