@@ -13,6 +13,7 @@ import { moveCases } from "./moves.ts";
 import { orderCases } from "./order.ts";
 import { sequenceCases } from "./sequences.ts";
 import { streamCases } from "./streams.ts";
+import { vendorCases } from "./vendor-products.ts";
 
 /** Declares all cases for one device. */
 export function deviceSuite(subject: Subject): void {
@@ -24,6 +25,7 @@ export function deviceSuite(subject: Subject): void {
       describe("replays sequences", () => sequenceCases(subject));
       describe("runs kernels", () => kernelCases(subject));
     }
+    if (subject.multiplies) describe("multiplies matrices", () => vendorCases(subject));
     describe("streams files", () => streamCases(subject));
     describe("cuts memory", () => heapCases(subject));
     describe("ends lives", () => lifetimeCases(subject));
