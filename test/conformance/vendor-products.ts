@@ -124,7 +124,7 @@ export function vendorCases(subject: Subject): void {
     }
     expectBytes(bytesOf(copied), new Uint8Array(expected.buffer));
     expectCode("OUT_OF_RANGE", () =>
-      queue.submit(listOf((list) => list.replay(sequence, [{ slot: 1, offset: rows * inner * 4 + 4 }]))),
+      queue.submit(listOf((list) => list.replay(sequence, [{ slot: 1, offset: inputs.byteLength }]))),
     );
     for (const buffer of [inputs, weights, target, copied]) buffer.close();
   });
