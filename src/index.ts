@@ -53,6 +53,15 @@ export type { LlamaOptions } from "./infer/llama/options.ts";
 export type { Latency, MetricsSnapshot } from "./infer/metrics.ts";
 export type { Finish, InferOutput } from "./infer/output.ts";
 export { Quantiles } from "./infer/quantiles.ts";
+export {
+  needsSeen,
+  resolveSampling,
+  type SampledRow,
+  type SampleParamsView,
+  type Sampling,
+  sampleParamsView,
+  writeSampleParams,
+} from "./infer/sampling.ts";
 export { Scheduler, type SchedulerCounts } from "./infer/scheduler.ts";
 export type { SchedulerOptions } from "./infer/scheduling.ts";
 export type { SlotMemory, StepOutcome, StepPlan } from "./infer/step.ts";
@@ -83,6 +92,14 @@ export {
   padAndMaskCall,
   padAndMaskKernel,
 } from "./kernels/pad.ts";
+export {
+  SAMPLE_PARAMS_BYTES,
+  type SampleOptions,
+  sampleCall,
+  sampleKernel,
+} from "./kernels/sample.ts";
+export { type MarkSeenOptions, markSeenCall, markSeenKernel, seenWords } from "./kernels/seen.ts";
+export type { StepRows } from "./kernels/step.ts";
 export { Batch, Column, type ColumnParts, Part } from "./loader/batch.ts";
 export { Dataset, type DatasetOptions, type DatasetShard } from "./loader/dataset.ts";
 export type { DatasetDictionary } from "./loader/dictionary.ts";
@@ -95,12 +112,13 @@ export { HostReader, type HostReaderOptions } from "./loader/reader.ts";
 export { type SaveOptions, saveSafetensors, saveText, type TensorData } from "./loader/save.ts";
 export { columnText } from "./loader/schema.ts";
 export type { LoaderState } from "./loader/state.ts";
-export {
-  DEVICE_TRACKS,
-  INFER_TRACKS,
-  TRACKS,
-  TraceRecorder,
-  type Tracer,
-} from "./loader/trace.ts";
+export { DEVICE_TRACKS, INFER_TRACKS, TRACKS, TraceRecorder, type Tracer } from "./loader/trace.ts";
+export type { OutputColumn } from "./loader/writeback/columns.ts";
+export type { JobIdentity, Json } from "./loader/writeback/job.ts";
+export { openWriter } from "./loader/writeback/open.ts";
+export type { WriterOptions } from "./loader/writeback/options.ts";
+export type { InputShard } from "./loader/writeback/output.ts";
+export type { DeviceValues } from "./loader/writeback/placing.ts";
+export { type OutputRow, Writer, type WriterSummary } from "./loader/writeback/writer.ts";
 export type { SampleRange } from "./plan/select.ts";
 export type * from "./types.ts";

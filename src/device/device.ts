@@ -46,6 +46,8 @@ export interface Capabilities {
   readonly codecs: readonly string[];
   /** Whether files can be opened in mode `stream`. */
   readonly canStream: boolean;
+  /** Whether the GPU has units that multiply tiles of bfloats, and kernels reach them; absent where not. */
+  readonly matrixUnits?: boolean;
 }
 
 /** A device could not, or should not, map: the caller reads instead. */
@@ -188,7 +190,8 @@ export interface DeviceQueue extends Disposable {
 /** The sources of one kernel; a device compiles the one it understands and throws `UNSUPPORTED` without. */
 export interface KernelSource {
   readonly name: string;
-  /** Runs all threads of a dispatch on host views, in the order of the dispatch's buffers. */
+  /** Runs all threads of a dispatch on host views, in the order of the dispatch's buffers. A view need not begin where its
+   * ArrayBuffer does, and must not be used once the dispatch has ended. */
   readonly host?: (buffers: readonly Uint8Array[], constants: Uint8Array, threads: number) => void;
   /** The portable kernel text for Metal and CUDA. */
   readonly text?: string;
