@@ -33,6 +33,7 @@ export {
 } from "./device/requests.ts";
 export { ERROR_CODES, type ErrorCode, HeadraceError } from "./errors.ts";
 export { encodeManifest, type Manifest, type ManifestShard, parseManifest } from "./format/manifest.ts";
+export { openTokenizer, type Tokenizer } from "./infer/tokenizer.ts";
 export {
   addChecksum,
   CHECKSUM_BLOCK,
