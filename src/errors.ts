@@ -45,6 +45,8 @@ export const ERROR_CODES = [
   "ARROW_TRUNCATED",
   "UNSUPPORTED_TYPE",
   "UNSUPPORTED_COMPRESSION",
+  // Models
+  "BAD_MODEL",
   // Values that lie
   "BAD_OFFSETS",
   "BAD_DICTIONARY",

@@ -7,17 +7,21 @@
  *     HR_CONSTANTS(index, type, name)     a plain struct by value; its size is that of the dispatch's constants
  *   In its body:
  *     hr_thread, hr_threads               this thread, and how many were asked for. There may be more threads than that:
- *                                         use nothing beyond hr_threads, but come to every HR_BARRIER and hr_simd_sum.
+ *                                         use nothing beyond hr_threads, but come to every HR_BARRIER and hr_simd_...
  *     hr_group, hr_local, hr_group_threads  this threadgroup, the thread in it, its threads: HR_GROUP_SIZE, the last may
  *                                         have fewer
  *     HR_SHARED(type, name, length);      an array that the threadgroup shares, at the top of the body
  *     HR_BARRIER();                       all threads of the threadgroup have come here, and see each other's writes
  *     hr_simd_sum(value)                  the sum over the simdgroup's threads, added in the same order everywhere
+ *     hr_simd_max(value)                  the largest of the simdgroup's values
  *   HR_ATOMIC_ADD(pointer, value);        adds to a uint32_t of a buffer, which other threads may add to at the same time
  *   HR_FUNCTION_CONSTANT(index, type, name);   outside of functions: a value that the pipeline is made with; type is bool,
  *                                         int32_t, uint32_t or float
  *   HR_FN                                 before a function that kernels call
  *   HR_DEVICE, HR_CONSTANT, HR_GROUP, HR_THREAD   before what a pointer of such a function points to
+ *   HR_FMA(a, b, c)                       a * b + c, rounded once
+ *   hr_exp(value)                         e to that power, to 2 units in the last place, the same everywhere; results below
+ *                                         the smallest normal float are 0
  *   HR_ADDRESS(pointer)                   where an HR_DEVICE pointer points to, as uint64_t
  *   HR_POINTER(type, address)             the HR_DEVICE pointer to what lies there; from Metal 3 on
  *   hr_load<T>(pointer), hr_store<T>(pointer, value)   a T at a pointer to bytes, which must be a multiple of T's size;
@@ -62,6 +66,7 @@ using namespace metal;
 #define HR_POINTER(type, address) reinterpret_cast<device type *>(uint64_t(address))
 #define HR_SHUFFLE_DOWN(value, by) simd_shuffle_down(value, ushort(by))
 #define HR_BROADCAST(value) simd_broadcast(value, ushort(0))
+#define HR_FMA(a, b, c) fma(float(a), float(b), float(c))
 #define HR_BITS_OF(value) as_type<uint32_t>(value)
 #define HR_FLOAT_OF(bits) as_type<float>(bits)
 typedef uint4 hr_uint4;
@@ -105,6 +110,7 @@ typedef unsigned long long uint64_t;
 #define HR_POINTER(type, address) reinterpret_cast<type *>(address)
 #define HR_SHUFFLE_DOWN(value, by) __shfl_down_sync(0xffffffffu, value, by)
 #define HR_BROADCAST(value) __shfl_sync(0xffffffffu, value, 0)
+#define HR_FMA(a, b, c) fmaf(a, b, c)
 #define HR_BITS_OF(value) __float_as_uint(value)
 #define HR_FLOAT_OF(bits) __uint_as_float(bits)
 /* As one load or store of 16 bytes. */
@@ -148,6 +154,7 @@ static inline float hr_float_of(uint32_t bits) {
   memcpy(&value, &bits, 4);
   return value;
 }
+#define HR_FMA(a, b, c) __builtin_fmaf(a, b, c)
 #define HR_BITS_OF(value) hr_bits_of(value)
 #define HR_FLOAT_OF(bits) hr_float_of(bits)
 struct alignas(16) hr_uint4 {
@@ -226,6 +233,26 @@ HR_FN hr_half hr_to_half(float value) {
   return made;
 }
 
+/* 2^n * e^r with |r| <= log(2) / 2: the rest of a division by log(2) in two parts, and Taylor's series to r^7 / 7!. */
+HR_FN float hr_exp(float value) {
+  if (value != value) return value;
+  if (value > 88.72283172607421875f) return HR_FLOAT_OF(0x7f800000u);
+  if (value < -87.3365447998046875f) return 0.0f;
+  /* The sum has no fraction bits left: the nearest integer. */
+  float n = HR_FMA(value, 1.44269502162933349609375f, 12582912.0f) - 12582912.0f;
+  float r = HR_FMA(n, -0.693145751953125f, value);
+  r = HR_FMA(n, -1.42860676533018704503775e-6f, r);
+  float sum = HR_FMA(r, 1.98412701e-4f, 1.38888892e-3f);
+  sum = HR_FMA(sum, r, 8.33333377e-3f);
+  sum = HR_FMA(sum, r, 4.16666679e-2f);
+  sum = HR_FMA(sum, r, 1.66666672e-1f);
+  sum = HR_FMA(sum, r, 0.5f);
+  sum = HR_FMA(sum * r, r, r) + 1.0f;
+  /* In two steps: 2^128 is no float. */
+  int32_t half = int32_t(n) / 2, rest = int32_t(n) - half;
+  return sum * HR_FLOAT_OF(uint32_t(half + 127) << 23) * HR_FLOAT_OF(uint32_t(rest + 127) << 23);
+}
+
 /* `active` threads of the simdgroup take part, the first ones. A tree, the same on every device. */
 template <typename T> HR_FN T hr_simd_sum_of(T value, uint32_t lane, uint32_t active) {
   for (uint32_t by = HR_SIMD_WIDTH / 2; by > 0; by /= 2) {
@@ -234,8 +261,18 @@ template <typename T> HR_FN T hr_simd_sum_of(T value, uint32_t lane, uint32_t ac
   }
   return HR_BROADCAST(value);
 }
+template <typename T> HR_FN T hr_simd_max_of(T value, uint32_t lane, uint32_t active) {
+  for (uint32_t by = HR_SIMD_WIDTH / 2; by > 0; by /= 2) {
+    T other = HR_SHUFFLE_DOWN(value, by);
+    if (lane + by < active && other > value) value = other;
+  }
+  return HR_BROADCAST(value);
+}
 #define hr_simd_sum(value)                           \
   hr_simd_sum_of(value, hr_local % HR_SIMD_WIDTH,     \
+                 hr_group_threads - hr_local / HR_SIMD_WIDTH * HR_SIMD_WIDTH)
+#define hr_simd_max(value)                           \
+  hr_simd_max_of(value, hr_local % HR_SIMD_WIDTH,     \
                  hr_group_threads - hr_local / HR_SIMD_WIDTH * HR_SIMD_WIDTH)
 
 #line 1 "kernel"
