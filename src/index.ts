@@ -60,7 +60,7 @@ export {
   padAndMaskKernel,
 } from "./kernels/pad.ts";
 export { Batch, Column, type ColumnParts, Part } from "./loader/batch.ts";
-export { Dataset, type DatasetOptions } from "./loader/dataset.ts";
+export { Dataset, type DatasetOptions, type DatasetShard } from "./loader/dataset.ts";
 export type { DatasetDictionary } from "./loader/dictionary.ts";
 export { Loader, type LoaderStats } from "./loader/loader.ts";
 export { type ManifestOptions, makeManifest } from "./loader/manifest.ts";
@@ -72,4 +72,5 @@ export { type SaveOptions, saveSafetensors, saveText, type TensorData } from "./
 export { columnText } from "./loader/schema.ts";
 export type { LoaderState } from "./loader/state.ts";
 export { DEVICE_TRACKS, TRACKS, TraceRecorder, type Tracer } from "./loader/trace.ts";
+export type { SampleRange } from "./plan/select.ts";
 export type * from "./types.ts";

@@ -3,8 +3,8 @@ import type { Device } from "../device/device.ts";
 import { RequestList } from "../device/requests.ts";
 import { itemAlignment } from "../format/dtype.ts";
 import { SegmentLayout } from "../plan/collate.ts";
+import type { SampleOrder } from "../plan/select.ts";
 import { RunList, runsOf, runsOfRange } from "../plan/shard.ts";
-import type { Order } from "../plan/shuffle.ts";
 import type { TensorLayout } from "../types.ts";
 import type { Arena, Segment } from "./arena.ts";
 import { assemblerOf } from "./assemblers.ts";
@@ -42,7 +42,7 @@ export interface Assembled {
 
 /** Which samples a batch is made of. */
 export interface BatchRequest {
-  readonly order: Order;
+  readonly order: SampleOrder;
   /** Position of the first sample in the order. */
   readonly start: number;
   readonly count: number;
@@ -120,7 +120,7 @@ export class Assembler {
 
   /** What each of `count` samples from `start` of the order counts toward a batch's limit: its bytes, or its
    * elements in the column of index `elementsOf`. */
-  costs(order: Order, start: number, count: number, elementsOf?: number): Float64Array {
+  costs(order: SampleOrder, start: number, count: number, elementsOf?: number): Float64Array {
     this.#occasion = {};
     const out = new Float64Array(count);
     const pins = new Pins();

@@ -27,6 +27,16 @@ export interface DatasetOptions {
   readonly maxOpenShards?: number | undefined;
 }
 
+/** One shard of a dataset, and the samples `[start, end)` that it holds. */
+export interface DatasetShard {
+  /** Unique in the dataset and free of machine-specific parts. */
+  readonly name: string;
+  readonly path: string;
+  /** Index of the shard's first sample in the dataset. */
+  readonly start: number;
+  readonly end: number;
+}
+
 /** An open dataset. Owns its shards, not its device. */
 export class Dataset implements Disposable {
   /** As the user named it. */
@@ -99,6 +109,17 @@ export class Dataset implements Disposable {
   /** Paths of all shards, in order. */
   get shardPaths(): readonly string[] {
     return this.#source.shards.map((shard) => shard.path);
+  }
+
+  /** Which samples lie in which shard, in order; opens none. */
+  get shards(): readonly DatasetShard[] {
+    const { starts } = this.index;
+    return this.#source.shards.map(({ name, path }, i) => ({
+      name,
+      path,
+      start: starts[i]!,
+      end: starts[i + 1]!,
+    }));
   }
 
   /** @internal The shard, open; borrowed until the next call unless pinned. */

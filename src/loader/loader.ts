@@ -2,6 +2,7 @@
 import type { Device, DeviceQueue } from "../device/device.ts";
 import { HeadraceError } from "../errors.ts";
 import { type SamplerOptions, stepsPerEpoch } from "../plan/sampler.ts";
+import { Selection } from "../plan/select.ts";
 import { Ahead, type Arrived } from "./ahead.ts";
 import { Arena } from "./arena.ts";
 import { Assembler } from "./assemble.ts";
@@ -72,8 +73,11 @@ export class Loader implements AsyncIterable<Batch>, AsyncDisposable {
     this.#options = resolveOptions(options, dataset.view);
     const { maxSamples, rank, worldSize, lastBatch, pad } = this.#options;
     const maxCost = costLimitOf(dataset, this.#options);
+    const { ranges } = this.#options;
+    const samples = ranges === undefined ? dataset.numSamples : new Selection(ranges, dataset.numSamples);
+    const numSamples = typeof samples === "number" ? samples : samples.numSamples;
     this.#sampler = {
-      numSamples: Math.min(dataset.numSamples, this.#options.limit),
+      numSamples: Math.min(numSamples, this.#options.limit),
       rank,
       worldSize,
       lastBatch,
@@ -83,7 +87,7 @@ export class Loader implements AsyncIterable<Batch>, AsyncDisposable {
     const start =
       state === undefined
         ? { epoch: 0, position: 0 }
-        : checkState(state, dataset.fingerprint, dataset.numSamples, this.#options);
+        : checkState(state, dataset.fingerprint, numSamples, this.#options);
     this.#delivered = { epoch: start.epoch, position: start.position };
     this.#residency = new Residency(this.#options.memoryBytes);
     this.#arena = new Arena(device, this.#options.prefetch + 1, this.#options.memoryBytes);
@@ -91,7 +95,7 @@ export class Loader implements AsyncIterable<Batch>, AsyncDisposable {
     const elementsOf = lengthColumnOf(dataset, this.#options);
     const costs: CostsOf = (order, at, count) => assembler.costs(order, at, count, elementsOf);
     const used = maxCost === undefined ? undefined : costs;
-    const walk = new Walk(this.#delivered, this.#sampler, dataset.numSamples, this.#options, used);
+    const walk = new Walk(this.#delivered, this.#sampler, samples, this.#options, used);
     this.#queue = device.createQueue();
     this.#ahead = new Ahead({
       dataset,

@@ -1,6 +1,7 @@
 /** What a loader can be asked for, and the checks of it. */
 import { totalmem } from "node:os";
 import { HeadraceError } from "../errors.ts";
+import type { SampleRange } from "../plan/select.ts";
 import type { Tracer } from "./trace.ts";
 
 /** All of it is optional. */
@@ -31,6 +32,10 @@ export interface LoaderOptions {
   readonly epochs?: number | undefined;
   /** Only the first `limit` samples of each epoch's order. */
   readonly limit?: number | undefined;
+  /** Only samples whose indices lie in these ranges `[start, end)`, which are sorted and do not overlap: the order is
+   * over them, whatever else the dataset holds. Default all. Shards without any of them are not opened where a
+   * manifest tells what they hold. */
+  readonly ranges?: readonly SampleRange[] | undefined;
   /** This process among `worldSize`, from 0. */
   readonly rank?: number | undefined;
   readonly worldSize?: number | undefined;
@@ -62,6 +67,7 @@ export interface ResolvedOptions {
   readonly windowBlocks: number | undefined;
   readonly epochs: number;
   readonly limit: number;
+  readonly ranges: readonly SampleRange[] | undefined;
   readonly rank: number;
   readonly worldSize: number;
   readonly prefetch: number;
@@ -115,6 +121,7 @@ export function resolveOptions(options: LoaderOptions, view: "rows" | "tensors")
     windowBlocks: options.windowBlocks,
     epochs: options.epochs ?? 1,
     limit: options.limit ?? Number.POSITIVE_INFINITY,
+    ranges: options.ranges,
     rank,
     worldSize,
     prefetch: options.prefetch ?? 2,

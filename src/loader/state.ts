@@ -1,5 +1,6 @@
 /** Where a loader stands, as a small JSON of integers. */
 import { HeadraceError } from "../errors.ts";
+import type { SampleRange } from "../plan/select.ts";
 import type { ResolvedOptions } from "./options.ts";
 
 /**
@@ -16,14 +17,20 @@ export interface LoaderState {
   readonly seed: number | null;
   readonly blockSize: number | null;
   readonly windowBlocks: number | null;
+  /** sha256 in hex of the ranges that the order is over; null, or absent, where it is over all samples. */
+  readonly ranges?: string | null;
 }
 
 /** What of the options a state fixes. */
-export function orderOf(options: ResolvedOptions): Pick<LoaderState, "seed" | "blockSize" | "windowBlocks"> {
+export function orderOf(
+  options: ResolvedOptions,
+): Pick<LoaderState, "seed" | "blockSize" | "windowBlocks" | "ranges"> {
+  const { ranges } = options;
   return {
     seed: options.seed ?? null,
     blockSize: options.blockSize ?? null,
     windowBlocks: options.windowBlocks ?? null,
+    ...(ranges === undefined ? {} : { ranges: digestOf(ranges) }),
   };
 }
 
@@ -59,6 +66,13 @@ export function checkState(
       );
     }
   }
+  if ((state.ranges ?? null) !== (order.ranges ?? null)) {
+    const which = (digest: unknown) => (digest == null ? "all samples" : `ranges ${short(digest)}`);
+    throw new HeadraceError(
+      "STATE_MISMATCH",
+      `the state was saved over ${which(state.ranges)}, this loader is over ${which(order.ranges)}; give the same ranges`,
+    );
+  }
   const { epoch, position } = state;
   if (!Number.isSafeInteger(epoch) || epoch < 0 || !Number.isSafeInteger(position) || position < 0) {
     throw new HeadraceError(
@@ -74,6 +88,18 @@ export function checkState(
     );
   }
   return state;
+}
+
+/** The same for ranges that hold the same samples, however they are cut. */
+function digestOf(ranges: readonly SampleRange[]): string {
+  const merged: [number, number][] = [];
+  for (const [start, end] of ranges) {
+    const last = merged.at(-1);
+    if (start === end) continue;
+    if (last !== undefined && last[1] === start) last[1] = end;
+    else merged.push([start, end]);
+  }
+  return new Bun.CryptoHasher("sha256").update(JSON.stringify(merged)).digest("hex");
 }
 
 function short(fingerprint: unknown): string {

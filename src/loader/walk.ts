@@ -1,6 +1,7 @@
 /** Walks through the epochs: which samples this rank's next batch is made of. */
 import type { Costs } from "../plan/cost.ts";
 import { planStep, type SamplerOptions, type Step } from "../plan/sampler.ts";
+import { type SampleOrder, SelectedOrder, type Selection } from "../plan/select.ts";
 import { Order } from "../plan/shuffle.ts";
 import type { ResolvedOptions } from "./options.ts";
 
@@ -13,34 +14,36 @@ export interface Cursor {
 /** One batch of this rank, and where the walk stands after it. */
 export interface WalkStep {
   readonly epoch: number;
-  readonly order: Order;
+  readonly order: SampleOrder;
   readonly step: Step;
   readonly after: Cursor;
 }
 
 /** Gives the costs of positions in `order`, as {@link Costs} does. */
-export type CostsOf = (order: Order, start: number, count: number) => ArrayLike<number>;
+export type CostsOf = (order: SampleOrder, start: number, count: number) => ArrayLike<number>;
 
 /** Stands between two batches. Whoever makes the batch that {@link Walk.next} names moves {@link Walk.at}. */
 export class Walk {
   at: Cursor;
   readonly #sampler: SamplerOptions;
-  /** Of the dataset, whatever the sampler's limit. */
+  /** Of the dataset or its selection, whatever the sampler's limit. */
   readonly #numSamples: number;
+  readonly #selection: Selection | undefined;
   readonly #options: ResolvedOptions;
   readonly #costs: CostsOf | undefined;
-  #order: { readonly epoch: number; readonly order: Order } | undefined;
+  #order: { readonly epoch: number; readonly order: SampleOrder } | undefined;
 
   constructor(
     start: Cursor,
     sampler: SamplerOptions,
-    numSamples: number,
+    samples: number | Selection,
     options: ResolvedOptions,
     costs?: CostsOf,
   ) {
     this.at = start;
     this.#sampler = sampler;
-    this.#numSamples = numSamples;
+    this.#numSamples = typeof samples === "number" ? samples : samples.numSamples;
+    this.#selection = typeof samples === "number" ? undefined : samples;
     this.#options = options;
     this.#costs = costs;
   }
@@ -66,16 +69,17 @@ export class Walk {
     return over ? { epoch: epoch + 1, position: 0 } : { epoch, position: step.nextPosition };
   }
 
-  #costsIn(order: Order): Costs | undefined {
+  #costsIn(order: SampleOrder): Costs | undefined {
     const costs = this.#costs;
     return costs === undefined ? undefined : (start, count) => costs(order, start, count);
   }
 
-  #orderOf(epoch: number): Order {
+  #orderOf(epoch: number): SampleOrder {
     if (this.#order?.epoch !== epoch) {
       const { seed, blockSize, windowBlocks } = this.#options;
       const order = new Order({ numSamples: this.#numSamples, seed, epoch, blockSize, windowBlocks });
-      this.#order = { epoch, order };
+      const selected = this.#selection === undefined ? order : new SelectedOrder(order, this.#selection);
+      this.#order = { epoch, order: selected };
     }
     return this.#order!.order;
   }
