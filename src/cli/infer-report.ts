@@ -107,17 +107,18 @@ export function printReport(report: InferReport): void {
     ["slots in use", percent(report.occupancy)],
     ["waited for data", percent(report.dataWaitShare)],
   );
-  if (report.firstTokenMsP50 !== undefined) {
-    pairs.push([
-      "first token after",
-      `${timeText(report.firstTokenMsP50)} median, ${timeText(report.firstTokenMsP99!)} p99`,
-    ]);
-  }
-  if (report.stepMsP50 !== undefined) {
-    pairs.push(["a step takes", `${timeText(report.stepMsP50)} median, ${timeText(report.stepMsP99!)} p99`]);
+  if (report.steps > 0) {
+    pairs.push(
+      ["first token after", durationsText(report.firstTokenMs)],
+      ["a step takes", durationsText(report.stepMs)],
+    );
   }
   pairs.push(["written to", report.out]);
   printPairs(pairs);
+}
+
+function durationsText({ p50, p99 }: InferReport["stepMs"]): string {
+  return `${timeText(p50)} median, ${timeText(p99)} p99`;
 }
 
 function failedText(count: number): string {

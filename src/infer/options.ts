@@ -3,6 +3,7 @@ import type { Device } from "../device/device.ts";
 import { HeadraceError } from "../errors.ts";
 import type { Tracer } from "../loader/trace.ts";
 import type { Engine, SamplingOptions } from "./engine.ts";
+import type { InferProgress } from "./report.ts";
 
 /** An engine of the caller's own, which stays the caller's. */
 export interface OwnEngine {
@@ -36,6 +37,8 @@ export interface InferOptions extends SamplingOptions {
   readonly maxNewTokens?: number | undefined;
   /** Texts that end a row with `stop`. */
   readonly stop?: readonly string[] | undefined;
+  /** Token ids that end a row with `stop`; default those that the model's configuration names. */
+  readonly stopIds?: readonly number[] | undefined;
   /** Whether each token's log probability is put out; default false. */
   readonly logprobs?: boolean | undefined;
   /** Rows of an output shard in the order of the source (default), or in that of their completion. */
@@ -79,18 +82,6 @@ export interface InferOptions extends SamplingOptions {
   /** Called about once a second, and at the end. */
   readonly onProgress?: ((progress: InferProgress) => void) | undefined;
   readonly tracer?: Tracer | undefined;
-}
-
-/** Where a job stands. */
-export interface InferProgress {
-  /** Rows that this run has finished. */
-  readonly rows: number;
-  /** Rows of the whole job, those of earlier runs included. */
-  readonly totalRows: number;
-  readonly resumedRows: number;
-  readonly outputTokensPerSecond: number;
-  /** Share of slots in use, 0 to 1. */
-  readonly occupancy: number;
 }
 
 /** Options with their defaults. */
