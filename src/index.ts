@@ -33,7 +33,30 @@ export {
 } from "./device/requests.ts";
 export { ERROR_CODES, type ErrorCode, HeadraceError } from "./errors.ts";
 export { encodeManifest, type Manifest, type ManifestShard, parseManifest } from "./format/manifest.ts";
+export type {
+  DeviceVector,
+  Engine,
+  EngineCapacity,
+  InferRequest,
+  PrefillChunk,
+  SamplingOptions,
+  SlotResult,
+} from "./infer/engine.ts";
+export { type GenerateOptions, type Generation, generate } from "./infer/generate.ts";
+export type { Latency, MetricsSnapshot } from "./infer/metrics.ts";
+export type { Finish, InferOutput } from "./infer/output.ts";
+export { Quantiles } from "./infer/quantiles.ts";
+export {
+  Scheduler,
+  type SchedulerCounts,
+  type SchedulerOptions,
+  type SlotMemory,
+  type StepOutcome,
+  type StepPlan,
+} from "./infer/scheduler.ts";
+export type { Decode } from "./infer/stops.ts";
 export { openTokenizer, type Tokenizer } from "./infer/tokenizer.ts";
+export type { AdmissionOrder } from "./infer/waiting.ts";
 export {
   addChecksum,
   CHECKSUM_BLOCK,
@@ -71,6 +94,16 @@ export { HostReader, type HostReaderOptions } from "./loader/reader.ts";
 export { type SaveOptions, saveSafetensors, saveText, type TensorData } from "./loader/save.ts";
 export { columnText } from "./loader/schema.ts";
 export type { LoaderState } from "./loader/state.ts";
-export { DEVICE_TRACKS, TRACKS, TraceRecorder, type Tracer } from "./loader/trace.ts";
+export {
+  DEVICE_TRACKS,
+  DEVICE_TRACKS,
+  INFER_TRACKS,
+  TRACKS,
+  TRACKS,
+  TraceRecorder,
+  TraceRecorder,
+  type Tracer,
+  type Tracer,
+} from "./loader/trace.ts";
 export type { SampleRange } from "./plan/select.ts";
 export type * from "./types.ts";
