@@ -94,16 +94,6 @@ export { HostReader, type HostReaderOptions } from "./loader/reader.ts";
 export { type SaveOptions, saveSafetensors, saveText, type TensorData } from "./loader/save.ts";
 export { columnText } from "./loader/schema.ts";
 export type { LoaderState } from "./loader/state.ts";
-export {
-  DEVICE_TRACKS,
-  DEVICE_TRACKS,
-  INFER_TRACKS,
-  TRACKS,
-  TRACKS,
-  TraceRecorder,
-  TraceRecorder,
-  type Tracer,
-  type Tracer,
-} from "./loader/trace.ts";
+export { DEVICE_TRACKS, INFER_TRACKS, TRACKS, TraceRecorder, type Tracer } from "./loader/trace.ts";
 export type { SampleRange } from "./plan/select.ts";
 export type * from "./types.ts";

@@ -78,7 +78,7 @@ async function runRows(run: Run, left: readonly SampleRange[]): Promise<MetricsS
   await using reader = new HostReader(device);
   const { tokenizer } = model;
   const results = generate(requestsOf(run, loader, reader), engine.engine, {
-    slots: Math.min(job.slots, engine.engine.capacity.slots),
+    slots: Math.min(job.slots ?? Number.POSITIVE_INFINITY, engine.engine.capacity.slots),
     mode: job.scheduler,
     order: job.admit,
     maxRetries: job.retries,

@@ -31,7 +31,8 @@ export interface InferOptions extends SamplingOptions {
   readonly column?: string | undefined;
   /** Only the first rows of the dataset. */
   readonly limit?: number | undefined;
-  /** Sequences that run at once (`http`: requests in flight), 1 to 4096; default 16. */
+  /** Sequences that run at once (`http`: requests in flight), 1 to 4096; default the engine's: 16, and 256 on devices with
+   * memory of their own. An engine of one's own is used for so many at most. */
   readonly slots?: number | undefined;
   /** Tokens after which a row ends with `length`; default 64. */
   readonly maxNewTokens?: number | undefined;
@@ -89,11 +90,10 @@ export type ResolvedInferOptions = InferOptions &
   Required<
     Pick<
       InferOptions,
-      "engine" | "slots" | "maxNewTokens" | "order" | "scheduler" | "admit" | "retries" | "resume"
+      "engine" | "maxNewTokens" | "order" | "scheduler" | "admit" | "retries" | "resume"
     >
   >;
 
-const DEFAULT_SLOTS = 16;
 const MOST_SLOTS = 4096;
 const DEFAULT_NEW_TOKENS = 64;
 const DEFAULT_RETRIES = 3;
@@ -151,7 +151,6 @@ export function resolveInferOptions(options: InferOptions): ResolvedInferOptions
   return {
     ...options,
     engine,
-    slots: options.slots ?? DEFAULT_SLOTS,
     maxNewTokens: options.maxNewTokens ?? DEFAULT_NEW_TOKENS,
     order: options.order ?? "input",
     scheduler: options.scheduler ?? "continuous",
