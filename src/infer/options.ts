@@ -10,6 +10,8 @@ export interface OwnEngine {
   readonly engine: Engine;
   /** Names what decides its answers (model, version, settings): part of the job's identity. */
   readonly name: string;
+  /** Elements of the vectors that it gives as embeddings; absent where it gives none. */
+  readonly vectorLength?: number | undefined;
 }
 
 /** Options of `infer`. What decides outputs is part of the job's identity: source, model, column, limit, engine, all of
