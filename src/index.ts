@@ -43,17 +43,14 @@ export type {
   SlotResult,
 } from "./infer/engine.ts";
 export { type GenerateOptions, type Generation, generate } from "./infer/generate.ts";
+export { HttpEngine, openHttpEngine } from "./infer/http/engine.ts";
+export type { HttpEngineOptions, HttpMode } from "./infer/http/options.ts";
 export type { Latency, MetricsSnapshot } from "./infer/metrics.ts";
 export type { Finish, InferOutput } from "./infer/output.ts";
 export { Quantiles } from "./infer/quantiles.ts";
-export {
-  Scheduler,
-  type SchedulerCounts,
-  type SchedulerOptions,
-  type SlotMemory,
-  type StepOutcome,
-  type StepPlan,
-} from "./infer/scheduler.ts";
+export { Scheduler, type SchedulerCounts } from "./infer/scheduler.ts";
+export type { SchedulerOptions } from "./infer/scheduling.ts";
+export type { SlotMemory, StepOutcome, StepPlan } from "./infer/step.ts";
 export type { Decode } from "./infer/stops.ts";
 export { openTokenizer, type Tokenizer } from "./infer/tokenizer.ts";
 export type { AdmissionOrder } from "./infer/waiting.ts";

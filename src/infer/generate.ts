@@ -6,7 +6,7 @@ import type { Engine, InferRequest } from "./engine.ts";
 import type { MetricsSnapshot } from "./metrics.ts";
 import type { InferOutput } from "./output.ts";
 import { Run } from "./run.ts";
-import type { SchedulerOptions } from "./scheduler.ts";
+import type { SchedulerOptions } from "./scheduling.ts";
 
 /** All of it is optional. */
 export interface GenerateOptions extends SchedulerOptions {

@@ -6,7 +6,8 @@ import type { GenerateOptions } from "./generate.ts";
 import { Metrics, type MetricsSnapshot } from "./metrics.ts";
 import { Outlet } from "./outlet.ts";
 import type { InferOutput } from "./output.ts";
-import { Scheduler, type StepPlan } from "./scheduler.ts";
+import { Scheduler } from "./scheduler.ts";
+import type { StepPlan } from "./step.ts";
 
 /** How long steps may follow one another without a wait, ms, before timers, signals and other connections of the process
  * get their turn: an engine on the host never waits for anything. */

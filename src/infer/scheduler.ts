@@ -4,58 +4,16 @@ import { checkInteger } from "../plan/check.ts";
 import { whyImpossible } from "./check.ts";
 import type { EngineCapacity, InferRequest, PrefillChunk, SlotResult } from "./engine.ts";
 import type { InferOutput } from "./output.ts";
+import {
+  type ResolvedScheduling,
+  resolveScheduling,
+  retryDelayMs,
+  type SchedulerOptions,
+} from "./scheduling.ts";
 import { Sequence } from "./sequence.ts";
 import { Slots } from "./slots.ts";
-import type { Decode } from "./stops.ts";
-import { type AdmissionOrder, WaitingRows } from "./waiting.ts";
-
-/** The longest time that a failed row waits for its next try where the engine does not say, ms. */
-const MOST_DELAY_MS = 30_000;
-
-/** All of it is optional. */
-export interface SchedulerOptions {
-  /** `continuous`, the default, admits a row as soon as another ends; `static` admits a whole batch, and the next when
-   * all of it has ended. */
-  readonly mode?: "continuous" | "static" | undefined;
-  /** Which of the waiting rows is admitted next; default `fifo`. */
-  readonly order?: AdmissionOrder | undefined;
-  /** Slots that are used; default and at most the engine's. */
-  readonly slots?: number | undefined;
-  /** Most tokens of one step; at least the slots that are used, default and at most the engine's. */
-  readonly tokensPerStep?: number | undefined;
-  /** Rows that may wait for a slot; default four times the slots. */
-  readonly maxWaiting?: number | undefined;
-  /** Tries after the first of a row whose engine says that another may help; default 3. */
-  readonly maxRetries?: number | undefined;
-  /** Time before the first of these where the engine does not say it, ms; it doubles with each, up to 30 s. Default
-   * 500. */
-  readonly retryDelayMs?: number | undefined;
-  /** Needed for stop strings, unless the engine takes text; with it outputs have their `text`. */
-  readonly decode?: Decode | undefined;
-}
-
-/** The part of an engine that knows how much memory there is. */
-export interface SlotMemory {
-  reserve?(slot: number, tokens: number): boolean;
-  release(slot: number): void;
-}
-
-/** What a step is to do. It does nothing where both lists are empty. */
-export interface StepPlan {
-  readonly chunks: readonly PrefillChunk[];
-  /** Those that decode. */
-  readonly slots: readonly number[];
-  /** Of all chunks. */
-  readonly prefillTokens: number;
-  /** Slots in use, those that wait for their turn to be prefilled too. */
-  readonly numRunning: number;
-}
-
-/** What came of a step. */
-export interface StepOutcome {
-  /** For each row that made its first token: the time since it was first admitted, ms. */
-  readonly firstTokenMs: readonly number[];
-}
+import type { SlotMemory, StepOutcome, StepPlan } from "./step.ts";
+import { WaitingRows } from "./waiting.ts";
 
 /** What has happened so far. */
 export interface SchedulerCounts {
@@ -78,12 +36,7 @@ export interface SchedulerCounts {
 export class Scheduler {
   readonly #capacity: EngineCapacity;
   readonly #memory: SlotMemory;
-  readonly #static: boolean;
-  readonly #tokensPerStep: number;
-  readonly #maxWaiting: number;
-  readonly #maxRetries: number;
-  readonly #retryDelayMs: number;
-  readonly #decode: Decode | undefined;
+  readonly #options: ResolvedScheduling;
   readonly #slots: Slots;
   readonly #waiting: WaitingRows;
   readonly #counts = { promptTokens: 0, outputTokens: 0, putBacks: 0, retries: 0 };
@@ -99,26 +52,11 @@ export class Scheduler {
 
   /** Borrows `memory`, which is the engine. Throws `BAD_OPTION`. */
   constructor(capacity: EngineCapacity, memory: SlotMemory, options: SchedulerOptions = {}) {
-    checkCapacity(capacity);
-    const { mode = "continuous", order = "fifo" } = options;
-    oneOf("mode", mode, ["continuous", "static"]);
-    oneOf("order", order, ["fifo", "longest-first"]);
-    const slots = options.slots ?? capacity.slots;
-    checkInteger("slots", slots, 1, capacity.slots);
-    this.#tokensPerStep = options.tokensPerStep ?? capacity.tokensPerStep;
-    checkInteger("tokensPerStep", this.#tokensPerStep, slots, capacity.tokensPerStep);
-    this.#maxWaiting = options.maxWaiting ?? 4 * slots;
-    checkInteger("maxWaiting", this.#maxWaiting, 1);
-    this.#maxRetries = options.maxRetries ?? 3;
-    checkInteger("maxRetries", this.#maxRetries, 0);
-    this.#retryDelayMs = options.retryDelayMs ?? 500;
-    checkInteger("retryDelayMs", this.#retryDelayMs, 0);
     this.#capacity = capacity;
     this.#memory = memory;
-    this.#static = mode === "static";
-    this.#decode = options.decode;
-    this.#slots = new Slots(slots);
-    this.#waiting = new WaitingRows(order);
+    this.#options = resolveScheduling(capacity, options);
+    this.#slots = new Slots(this.#options.slots);
+    this.#waiting = new WaitingRows(this.#options.order);
   }
 
   get counts(): SchedulerCounts {
@@ -141,12 +79,15 @@ export class Scheduler {
 
   /** Rows for which there is room now; outputs that nobody has taken count as if they waited. */
   get room(): number {
-    return this.#ended ? 0 : Math.max(0, this.#maxWaiting - this.#waiting.length - this.#finished.length);
+    return this.#ended
+      ? 0
+      : Math.max(0, this.#options.maxWaiting - this.#waiting.length - this.#finished.length);
   }
 
   /** Whether rows could be begun, if only they were there. */
   get starved(): boolean {
-    if (this.#ended || this.#slots.numFree === 0 || (this.#static && this.numRunning > 0)) return false;
+    if (this.#ended || this.#slots.numFree === 0 || (this.#options.static && this.numRunning > 0))
+      return false;
     return this.#waiting.numReady < this.#wanted;
   }
 
@@ -171,11 +112,11 @@ export class Scheduler {
       throw new HeadraceError("BAD_OPTION", `row ${request.row} was added after the end`);
     }
     const needsText = this.#capacity.takesText !== true && (request.stopStrings?.length ?? 0) > 0;
-    if (needsText && this.#decode === undefined) {
+    if (needsText && this.#options.decode === undefined) {
       const text = `row ${request.row} has stop strings, and there is no decode to look for them with`;
       throw new HeadraceError("BAD_OPTION", text);
     }
-    const sequence = new Sequence(request, this.#arrivals++, this.#capacity, this.#decode);
+    const sequence = new Sequence(request, this.#arrivals++, this.#capacity, this.#options.decode);
     const why = whyImpossible(request, this.#capacity);
     if (why !== undefined) {
       this.#finished.push(sequence.fail(why));
@@ -217,13 +158,13 @@ export class Scheduler {
     this.#waiting.wake(nowMs);
     const slots = this.#planDecode();
     const chunks: PrefillChunk[] = [];
-    let left = this.#tokensPerStep - slots.length;
+    let left = this.#options.tokensPerStep - slots.length;
     for (const sequence of this.#slots.running) {
       if (left <= 0) break;
       if (sequence.prefilling) left -= this.#planChunk(sequence, left, chunks);
     }
     if (this.#mayAdmit()) left = this.#admit(left, chunks, nowMs);
-    const prefillTokens = this.#tokensPerStep - slots.length - left;
+    const prefillTokens = this.#options.tokensPerStep - slots.length - left;
     return { chunks, slots, prefillTokens, numRunning: this.numRunning };
   }
 
@@ -315,20 +256,20 @@ export class Scheduler {
   #mayAdmit(): boolean {
     if (this.numRunning === 0) this.#full = false;
     if (this.#full) return false;
-    return !this.#static || (this.numRunning === 0 && this.#waiting.numReady >= this.#wanted);
+    return !this.#options.static || (this.numRunning === 0 && this.#waiting.numReady >= this.#wanted);
   }
 
   /** Rows that have to be there before any is begun: a whole batch, if as many can come. */
   get #wanted(): number {
-    if (this.#ended || !this.#static) return 1;
-    return Math.max(1, Math.min(this.#slots.count, this.#maxWaiting - this.#waiting.numDelayed));
+    if (this.#ended || !this.#options.static) return 1;
+    return Math.max(1, Math.min(this.#slots.count, this.#options.maxWaiting - this.#waiting.numDelayed));
   }
 
   /** Begins rows while there are slots, tokens and memory; what is left of the tokens. A static batch is admitted whole,
    * though its last rows be prefilled at later steps. */
   #admit(tokens: number, chunks: PrefillChunk[], nowMs: number): number {
     let left = tokens;
-    while (this.#slots.numFree > 0 && (left > 0 || this.#static)) {
+    while (this.#slots.numFree > 0 && (left > 0 || this.#options.static)) {
       const sequence = this.#waiting.peek();
       if (sequence === undefined) break;
       // The first token that is made takes room too, unless it is the last.
@@ -357,16 +298,16 @@ export class Scheduler {
   }
 
   #failOrRetry(sequence: Sequence, error: NonNullable<SlotResult["error"]>, nowMs: number): void {
-    if (!error.retry || sequence.failures >= this.#maxRetries) {
+    if (!error.retry || sequence.failures >= this.#options.maxRetries) {
       this.#fail(sequence, error.message);
       return;
     }
     this.#counts.retries++;
     this.#counts.outputTokens -= sequence.numTokens;
     this.#leave(sequence);
-    const delayMs = Math.min(MOST_DELAY_MS, this.#retryDelayMs * 2 ** sequence.failures);
+    const delayMs = error.retryAfterMs ?? retryDelayMs(this.#options, sequence.failures);
     sequence.startOver();
-    sequence.notBeforeMs = nowMs + Math.max(0, error.retryAfterMs ?? delayMs);
+    sequence.notBeforeMs = nowMs + Math.max(0, delayMs);
     this.#waiting.delay(sequence);
   }
 
@@ -402,15 +343,4 @@ function whyOverdue({ request, admittedMs, numTokens }: Sequence, nowMs: number)
 
 function badEngine(slot: number, why: string): HeadraceError {
   return new HeadraceError("BAD_ENGINE", `the engine's slot ${slot} ${why}`);
-}
-
-function checkCapacity({ slots, contextLength, tokensPerStep }: EngineCapacity): void {
-  checkInteger("the engine's slots", slots, 1);
-  checkInteger("the engine's contextLength", contextLength, 1);
-  checkInteger("the engine's tokensPerStep", tokensPerStep, slots);
-}
-
-function oneOf(name: string, value: string, allowed: readonly string[]): void {
-  if (allowed.includes(value)) return;
-  throw new HeadraceError("BAD_OPTION", `${name} is ${value}; it must be one of ${allowed.join(", ")}`);
 }
