@@ -33,6 +33,7 @@ export {
 } from "./device/requests.ts";
 export { ERROR_CODES, type ErrorCode, HeadraceError } from "./errors.ts";
 export { encodeManifest, type Manifest, type ManifestShard, parseManifest } from "./format/manifest.ts";
+export { EmbedEngine, type EmbedOptions, openEmbedder } from "./infer/embed.ts";
 export type {
   DeviceVector,
   Engine,
@@ -45,6 +46,9 @@ export type {
 export { type GenerateOptions, type Generation, generate } from "./infer/generate.ts";
 export { HttpEngine, openHttpEngine } from "./infer/http/engine.ts";
 export type { HttpEngineOptions, HttpMode } from "./infer/http/options.ts";
+export { type LlamaConfig, parseLlamaConfig } from "./infer/llama/config.ts";
+export { LlamaEngine, type LlamaModel, openLlama } from "./infer/llama/engine.ts";
+export type { LlamaOptions } from "./infer/llama/options.ts";
 export type { Latency, MetricsSnapshot } from "./infer/metrics.ts";
 export type { Finish, InferOutput } from "./infer/output.ts";
 export { Quantiles } from "./infer/quantiles.ts";

@@ -2,7 +2,7 @@
 import type { Engine } from "./engine.ts";
 import { openHttpEngine } from "./http/engine.ts";
 import { openLlama } from "./llama/engine.ts";
-import { openLlamaEmbedder } from "./embed.ts";
+import { openEmbedder } from "./embed.ts";
 import type { ResolvedInferOptions } from "./options.ts";
 
 /** An engine for as long as a job runs. */
@@ -27,5 +27,5 @@ function openNamed(job: ResolvedInferOptions, name: "llama" | "embed" | "http"):
   const options = { slots, contextLength, tokensPerStep, kvBytes, kvType, fast, signal };
   if (name === "llama") return openLlama(job.model!, device, options);
   const { pooling, normalize } = job;
-  return openLlamaEmbedder(job.model!, device, { ...options, pooling, normalize });
+  return openEmbedder(job.model!, device, { ...options, pooling, normalize });
 }

@@ -1,27 +1,113 @@
-/** The matrix product's kernel text. */
+/**
+ * The matrix product's kernel text, and how its work is cut up.
+ *
+ * **Order of a sum.** All tiles add the products of an output in one order. The inner length is cut into 8 sections of
+ * `8 * ceil(inner / 64)` products, of which the last may be shorter or empty. A section is added up from 0 by fused
+ * multiply-adds in order, as if padded with zeros to a multiple of 8; then the sections are added in order, from 0; then
+ * comes the bias. So tiles differ in speed alone.
+ *
+ * - *Split* tiles give each simdgroup of the threadgroup one section of all of the tile's outputs: there are enough
+ *   threads where there are few rows, and then it is the loads of weights that count.
+ * - The *staged* tile goes through the sections one after another, with x and weights in threadgroup memory that all
+ *   simdgroups read: more arithmetic for each load, where there are many rows.
+ */
+import { MATMUL_SPLIT_TEXT } from "./matmul-split.ts";
+import { MATMUL_STAGED_TEXT } from "./matmul-staged.ts";
 
-/** How a dispatch is cut up. */
+/** How a dispatch is cut up: rows and outputs of a threadgroup. */
 export interface Tile {
   readonly name: string;
-  /** Threadgroups for so many rows, and the outputs of each part. */
-  groups(rows: number, outputs: readonly number[]): number;
+  readonly rows: number;
+  readonly outputs: number;
+  /** Of a gated product, which multiplies two weights for each. */
+  readonly gatedOutputs: number;
+  /** Dispatches of up to so many rows use it. */
+  readonly maxRows: number;
+  /** The sizes as fields of an enum, and the text. */
+  text(gated: boolean): string;
 }
 
-/** One thread an output. */
-const PLAIN: Tile = {
-  name: "plain",
-  groups: (rows, outputs) => Math.ceil((rows * outputs.reduce((sum, one) => sum + one, 0)) / 256),
+interface SplitShape {
+  readonly maxRows: number;
+  /** Lanes of a simdgroup that take different rows; the others take different outputs. */
+  readonly laneRows: number;
+  /** Rows of one lane, and its outputs. */
+  readonly rows: number;
+  readonly outputs: number;
+  /** Where gated. */
+  readonly gatedOutputs: number;
+  /** Loads of 8 weights of a row that are under way at once. */
+  readonly ahead: number;
+}
+
+function splitTile(shape: SplitShape): Tile {
+  const { maxRows, laneRows, rows, ahead } = shape;
+  const lanes = 32 / laneRows;
+  return {
+    name: `split ${laneRows * rows}`,
+    rows: laneRows * rows,
+    outputs: lanes * shape.outputs,
+    gatedOutputs: lanes * shape.gatedOutputs,
+    maxRows,
+    text: (gated) => {
+      const outputs = gated ? shape.gatedOutputs : shape.outputs;
+      const sizes = {
+        ...{ LANE_ROWS: laneRows, LANE_OUTPUTS: lanes, ROWS: rows, OUTPUTS: outputs, AHEAD: ahead },
+        ...{
+          WEIGHTS: gated ? 2 * outputs : outputs,
+          TILE_ROWS: laneRows * rows,
+          TILE_OUTPUTS: lanes * outputs,
+        },
+      };
+      return enumOf(sizes) + MATMUL_SPLIT_TEXT;
+    },
+  };
+}
+
+/** 16 by 16 threads of 4 rows and 4 weights each. */
+const STAGED: Tile = {
+  name: "staged",
+  rows: 64,
+  outputs: 64,
+  gatedOutputs: 32,
+  maxRows: Number.POSITIVE_INFINITY,
+  text: (gated) =>
+    enumOf({ TILE_ROWS: 64, TILE_OUTPUTS: gated ? 32 : 64, OUTPUTS: gated ? 2 : 4 }) + MATMUL_STAGED_TEXT,
 };
 
-export function tileOf(_maxRows: number): Tile {
-  return PLAIN;
+/** Smallest first. Threadgroup memory of a split tile is 32 bytes for each row and weight of it, at most 32 KiB. */
+export const TILES: readonly Tile[] = [
+  splitTile({ maxRows: 1, laneRows: 1, rows: 1, outputs: 1, gatedOutputs: 1, ahead: 4 }),
+  splitTile({ maxRows: 8, laneRows: 1, rows: 4, outputs: 1, gatedOutputs: 1, ahead: 2 }),
+  splitTile({ maxRows: 256, laneRows: 4, rows: 4, outputs: 4, gatedOutputs: 2, ahead: 1 }),
+  STAGED,
+];
+
+function enumOf(sizes: Readonly<Record<string, number>>): string {
+  const fields = Object.entries(sizes).map(([name, value]) => `${name} = ${value}`);
+  return `enum Sizes : uint32_t { SECTIONS = 8, ${fields.join(", ")} };\n`;
 }
 
-export function matmulText(_tile: Tile): string {
-  return TEXT;
+/** The tile for dispatches of up to `maxRows` rows. */
+export function tileOf(maxRows: number): Tile {
+  return TILES.find((tile) => maxRows <= tile.maxRows)!;
 }
 
-const TEXT = `
+/** Threadgroups that cover `rows` rows of parts with so many outputs. */
+export function matmulGroups(tile: Tile, rows: number, outputs: readonly number[], gated: boolean): number {
+  const width = gated ? tile.gatedOutputs : tile.outputs;
+  const across = (gated ? outputs.slice(0, 1) : outputs).reduce(
+    (sum, one) => sum + Math.ceil(one / width),
+    0,
+  );
+  return Math.ceil(rows / tile.rows) * across;
+}
+
+export function matmulText(tile: Tile, gated: boolean): string {
+  return COMMON + tile.text(gated);
+}
+
+const COMMON = `
 enum Type : uint32_t { F32, F16, BF16 };
 
 HR_FUNCTION_CONSTANT(0, uint32_t, TYPE);
@@ -31,42 +117,48 @@ HR_FUNCTION_CONSTANT(3, bool, ACCUMULATE);
 
 struct MatmulConstants { uint32_t inner; uint32_t n0; uint32_t n1; uint32_t n2; uint32_t countAt; uint32_t maxRows; };
 
+/* Outputs from \`first\` on of a part, which has \`outputs\`; they stand behind \`before\` others in a row of y. */
+struct Part { uint32_t number; uint32_t first; uint32_t outputs; uint32_t before; };
+
+/* Without outputs where the tile is none. */
+HR_FN Part part_of(uint32_t tile, uint32_t tileOutputs, HR_CONSTANT MatmulConstants &c) {
+  uint32_t counts[3] = {c.n0, GATED ? 0u : c.n1, GATED ? 0u : c.n2};
+  Part part = {0u, 0u, 0u, 0u};
+  uint32_t before = 0u;
+  for (uint32_t number = 0; number < 3u; number++) {
+    uint32_t tiles = (counts[number] + tileOutputs - 1u) / tileOutputs;
+    if (part.outputs == 0u && tile < tiles) part = {number, tile * tileOutputs, counts[number], before};
+    tile -= part.outputs == 0u ? tiles : 0u;
+    before += counts[number];
+  }
+  return part;
+}
+
 HR_FN float element(const HR_DEVICE uint8_t *at, uint64_t index) {
   if (TYPE == F32) return HR_FLOAT_OF(hr_load<uint32_t>(at + 4u * index));
-  uint16_t bits = hr_load<uint16_t>(at + 2u * index);
-  if (TYPE == BF16) return HR_FLOAT_OF(uint32_t(bits) << 16);
-  hr_half value;
-  value.bits = bits;
-  return hr_float(value);
+  uint32_t bits = hr_load<uint16_t>(at + 2u * index);
+  return TYPE == BF16 ? HR_FLOAT_OF(bits << 16) : HR_HALF_BITS(bits);
 }
 
-HR_FN float dot(const HR_DEVICE float *x, const HR_DEVICE uint8_t *w, uint32_t n, uint32_t inner) {
-  float sum = 0.0f;
-  for (uint32_t k = 0; k < inner; k++) sum = HR_FMA(x[k], element(w, uint64_t(n) * inner + k), sum);
-  return sum;
+HR_FN float low_of(uint32_t word) { return TYPE == BF16 ? HR_FLOAT_OF(word << 16) : HR_HALF_BITS(word & 0xffffu); }
+HR_FN float high_of(uint32_t word) { return TYPE == BF16 ? HR_FLOAT_OF(word & 0xffff0000u) : HR_HALF_BITS(word >> 16); }
+
+HR_FN bool is_wide(const HR_DEVICE float *x, const HR_DEVICE uint8_t *w, uint32_t inner) {
+  return inner % 8u == 0u && ((HR_ADDRESS(x) | HR_ADDRESS(w)) & 15u) == 0u;
 }
 
-HR_KERNEL(matmul, HR_IN(0, float, x), HR_IN(1, uint8_t, w0), HR_IN(2, uint8_t, w1), HR_IN(3, uint8_t, w2),
-          HR_IN(4, uint8_t, b0), HR_IN(5, uint8_t, b1), HR_IN(6, uint8_t, b2), HR_IN(7, uint32_t, info),
-          HR_OUT(8, float, y), HR_CONSTANTS(9, MatmulConstants, c)) {
-  uint32_t count = info[c.countAt] < c.maxRows ? info[c.countAt] : c.maxRows;
-  uint32_t width = GATED ? c.n0 : c.n0 + c.n1 + c.n2;
-  uint32_t row = hr_thread / width, n = hr_thread % width;
-  if (row >= count) return;
-  const HR_DEVICE float *from = x + uint64_t(row) * c.inner;
-  HR_DEVICE float *to = y + uint64_t(row) * width + n;
+HR_FN float silu(float value) { return value / (1.0f + hr_exp(-value)); }
+
+/* Writes one output from its sum, or from the sums of its gate and of what that opens. */
+HR_FN void finish(HR_DEVICE float *to, float sum, float opened, const HR_DEVICE uint8_t *bias,
+                  const HR_DEVICE uint8_t *openedBias, uint32_t n) {
+  if (BIAS) sum += element(bias, n);
   if (GATED) {
-    float gate = dot(from, w0, n, c.inner), up = dot(from, w1, n, c.inner);
-    if (BIAS) gate += element(b0, n);
-    if (BIAS) up += element(b1, n);
-    *to = gate / (1.0f + hr_exp(-gate)) * up;
-    return;
+    if (BIAS) opened += element(openedBias, n);
+    *to = silu(sum) * opened;
+  } else {
+    *to = ACCUMULATE ? *to + sum : sum;
   }
-  const HR_DEVICE uint8_t *w = n < c.n0 ? w0 : n < c.n0 + c.n1 ? w1 : w2;
-  const HR_DEVICE uint8_t *b = n < c.n0 ? b0 : n < c.n0 + c.n1 ? b1 : b2;
-  uint32_t at = n < c.n0 ? n : n < c.n0 + c.n1 ? n - c.n0 : n - c.n0 - c.n1;
-  float sum = dot(from, w, at, c.inner);
-  if (BIAS) sum += element(b, at);
-  *to = ACCUMULATE ? *to + sum : sum;
 }
+
 `;

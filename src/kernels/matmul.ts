@@ -9,7 +9,7 @@ import type { DispatchCall } from "../device/requests.ts";
 import { HeadraceError } from "../errors.ts";
 import { bindPlace, checkInteger, MAX_THREADS, type Place, packConstants } from "./constants.ts";
 import { type MatmulForm, matmulOnHost } from "./matmul-host.ts";
-import { matmulText, tileOf } from "./matmul-text.ts";
+import { matmulGroups, matmulText, tileOf } from "./matmul-text.ts";
 import { GROUP_SIZE } from "./portable.ts";
 import { WEIGHT_BYTES, WEIGHT_TYPES, type WeightType } from "./weights.ts";
 
@@ -46,7 +46,7 @@ export function matmulKernel(options: MatmulKernelOptions): KernelSource {
   return {
     name: "matmul",
     host: matmulOnHost(form),
-    text: matmulText(tile),
+    text: matmulText(tile, form.gated),
     functionConstants: [
       { index: 0, type: "uint", value: WEIGHT_TYPES.indexOf(form.type) },
       { index: 1, type: "bool", value: form.gated },
@@ -113,8 +113,7 @@ export function matmulCall(pipeline: Pipeline, options: MatmulOptions): Dispatch
   const total = outputs.reduce((sum, one) => sum + one, 0);
   const width = form.gated ? outputs[0]! : total;
   checkInteger("matmul: elements of y", maxRows * width);
-  const tile = tileOf(maxRows);
-  const groups = tile.groups(maxRows, form.gated ? [outputs[0]!] : outputs);
+  const groups = matmulGroups(tileOf(maxRows), maxRows, outputs, form.gated);
   checkInteger(`matmul: threads for ${maxRows} rows`, groups * GROUP_SIZE, 0, MAX_THREADS);
   return {
     pipeline,

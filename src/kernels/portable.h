@@ -12,9 +12,13 @@
  *                                         have fewer
  *     HR_SHARED(type, name, length);      an array that the threadgroup shares, at the top of the body
  *     HR_BARRIER();                       all threads of the threadgroup have come here, and see each other's writes
+ *     HR_SIMD_BARRIER();                  all threads of the simdgroup have come here, and see each other's HR_SHARED
  *     hr_simd_sum(value)                  the sum over the simdgroup's threads, added in the same order everywhere
  *     hr_simd_max(value)                  the largest of the simdgroup's values
  *   HR_ATOMIC_ADD(pointer, value);        adds to a uint32_t of a buffer, which other threads may add to at the same time
+ *   HR_ATOMIC_OR(pointer, value);         sets bits of such a uint32_t
+ *   HR_GROUP_ATOMIC_ADD(pointer, value);  adds to a uint32_t of an HR_SHARED array in the same way
+ *   HR_SQRT(value)                        the square root of a float, rounded to the nearest
  *   HR_FUNCTION_CONSTANT(index, type, name);   outside of functions: a value that the pipeline is made with; type is bool,
  *                                         int32_t, uint32_t or float
  *   HR_FN                                 before a function that kernels call
@@ -26,6 +30,9 @@
  *   HR_POINTER(type, address)             the HR_DEVICE pointer to what lies there; from Metal 3 on
  *   hr_load<T>(pointer), hr_store<T>(pointer, value)   a T at a pointer to bytes, which must be a multiple of T's size;
  *                                         T is an unsigned integer or hr_uint4, the 16 bytes x, y, z, w of uint32_t each
+ *   hr_float4                             x, y, z, w of float each, at multiples of 16 bytes
+ *   HR_UNROLL                             before a loop whose number of rounds is known: as many copies of its body
+ *   HR_HALF_BITS(bits)                    the float that equals the 2 bytes of a half; NaNs stay some NaN
  *   hr_half, hr_bfloat                    stored as 2 bytes; hr_float(v) gives a float, hr_to_half(f), hr_to_bfloat(f) the
  *                                         nearest, ties to even
  *   int8_t to uint64_t; sizes in structs as these, and no bool, size_t or vector
@@ -60,8 +67,14 @@ using namespace metal;
 #define HR_FUNCTION_CONSTANT(index, type, name) constant type name [[function_constant(index)]]
 #define HR_SHARED(type, name, length) threadgroup type name[length]
 #define HR_BARRIER() threadgroup_barrier(mem_flags::mem_device | mem_flags::mem_threadgroup)
+#define HR_SIMD_BARRIER() simdgroup_barrier(mem_flags::mem_threadgroup)
 #define HR_ATOMIC_ADD(pointer, value) \
   ((void)atomic_fetch_add_explicit((device atomic_uint *)(pointer), uint(value), memory_order_relaxed))
+#define HR_ATOMIC_OR(pointer, value) \
+  ((void)atomic_fetch_or_explicit((device atomic_uint *)(pointer), uint(value), memory_order_relaxed))
+#define HR_GROUP_ATOMIC_ADD(pointer, value) \
+  ((void)atomic_fetch_add_explicit((threadgroup atomic_uint *)(pointer), uint(value), memory_order_relaxed))
+#define HR_SQRT(value) precise::sqrt(value)
 #define HR_ADDRESS(pointer) reinterpret_cast<uint64_t>(pointer)
 #define HR_POINTER(type, address) reinterpret_cast<device type *>(uint64_t(address))
 #define HR_SHUFFLE_DOWN(value, by) simd_shuffle_down(value, ushort(by))
@@ -69,7 +82,10 @@ using namespace metal;
 #define HR_FMA(a, b, c) fma(float(a), float(b), float(c))
 #define HR_BITS_OF(value) as_type<uint32_t>(value)
 #define HR_FLOAT_OF(bits) as_type<float>(bits)
+#define HR_UNROLL _Pragma("unroll")
+#define HR_HALF_BITS(bits) float(as_type<half>(ushort(bits)))
 typedef uint4 hr_uint4;
+typedef float4 hr_float4;
 
 #elif defined(__CUDACC__) || defined(__CUDACC_RTC__)
 
@@ -105,7 +121,11 @@ typedef unsigned long long uint64_t;
 #define HR_FUNCTION_CONSTANT(index, type, name) constexpr type name = type(HR_FUNCTION_CONSTANT_##index)
 #define HR_SHARED(type, name, length) __shared__ type name[length]
 #define HR_BARRIER() __syncthreads()
+#define HR_SIMD_BARRIER() __syncwarp()
 #define HR_ATOMIC_ADD(pointer, value) ((void)atomicAdd(pointer, value))
+#define HR_ATOMIC_OR(pointer, value) ((void)atomicOr(pointer, value))
+#define HR_GROUP_ATOMIC_ADD(pointer, value) ((void)atomicAdd(pointer, value))
+#define HR_SQRT(value) sqrtf(value)
 #define HR_ADDRESS(pointer) reinterpret_cast<uint64_t>(pointer)
 #define HR_POINTER(type, address) reinterpret_cast<type *>(address)
 #define HR_SHUFFLE_DOWN(value, by) __shfl_down_sync(0xffffffffu, value, by)
@@ -113,9 +133,22 @@ typedef unsigned long long uint64_t;
 #define HR_FMA(a, b, c) fmaf(a, b, c)
 #define HR_BITS_OF(value) __float_as_uint(value)
 #define HR_FLOAT_OF(bits) __uint_as_float(bits)
+/* Whether the compiler knows the GPU's own instructions; what stands in for it says 0. */
+#if !defined(HR_PTX)
+#define HR_PTX 1
+#endif
+#if HR_PTX
+#define HR_UNROLL _Pragma("unroll")
+#else
+#define HR_UNROLL
+#endif
+#define HR_HALF_BITS(bits) hr_half_float(bits)
 /* As one load or store of 16 bytes. */
 struct alignas(16) hr_uint4 {
   uint32_t x, y, z, w;
+};
+struct alignas(16) hr_float4 {
+  float x, y, z, w;
 };
 
 #else
@@ -139,7 +172,11 @@ struct alignas(16) hr_uint4 {
 #define HR_FUNCTION_CONSTANT(index, type, name) constexpr type name = type(HR_FUNCTION_CONSTANT_##index)
 #define HR_SHARED(type, name, length) type name[length]
 #define HR_BARRIER() ((void)0)
+#define HR_SIMD_BARRIER() ((void)0)
 #define HR_ATOMIC_ADD(pointer, value) ((void)__atomic_fetch_add(pointer, value, __ATOMIC_RELAXED))
+#define HR_ATOMIC_OR(pointer, value) ((void)__atomic_fetch_or(pointer, value, __ATOMIC_RELAXED))
+#define HR_GROUP_ATOMIC_ADD(pointer, value) ((void)__atomic_fetch_add(pointer, value, __ATOMIC_RELAXED))
+#define HR_SQRT(value) __builtin_sqrtf(value)
 #define HR_ADDRESS(pointer) reinterpret_cast<uint64_t>(pointer)
 #define HR_POINTER(type, address) reinterpret_cast<type *>(address)
 #define HR_SHUFFLE_DOWN(value, by) (value)
@@ -157,8 +194,13 @@ static inline float hr_float_of(uint32_t bits) {
 #define HR_FMA(a, b, c) __builtin_fmaf(a, b, c)
 #define HR_BITS_OF(value) hr_bits_of(value)
 #define HR_FLOAT_OF(bits) hr_float_of(bits)
+#define HR_UNROLL
+#define HR_HALF_BITS(bits) hr_half_float(bits)
 struct alignas(16) hr_uint4 {
   uint32_t x, y, z, w;
+};
+struct alignas(16) hr_float4 {
+  float x, y, z, w;
 };
 
 #endif
@@ -202,6 +244,15 @@ HR_FN float hr_float(hr_half value) {
   float magnitude = float(fraction) * 5.9604644775390625e-8f;
   return HR_FLOAT_OF(sign | HR_BITS_OF(magnitude));
 }
+
+#if !defined(__METAL_VERSION__)
+/* The same exactly, without a branch: times 2^112, but for infinities and NaNs. */
+HR_FN float hr_half_float(uint32_t bits) {
+  uint32_t magnitude = (bits & 0x7fffu) << 13;
+  uint32_t scaled = HR_BITS_OF(HR_FLOAT_OF(magnitude) * 5.192296858534827628530496e33f);
+  return HR_FLOAT_OF((bits & 0x8000u) << 16 | ((bits & 0x7c00u) == 0x7c00u ? magnitude | 0x7f800000u : scaled));
+}
+#endif
 
 HR_FN hr_bfloat hr_to_bfloat(float value) {
   uint32_t bits = HR_BITS_OF(value);

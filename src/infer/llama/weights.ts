@@ -193,6 +193,7 @@ function checkTensors(
   using dataset: Dataset = openDataset(source, device, { view: "tensors" });
   const missing = new Set(shapes.keys());
   const extra: string[] = [];
+  const types = new Map<string, string>();
   for (let shard = 0; shard < dataset.numShards; shard++) {
     for (const { name, dtype, shape } of dataset.describe(shard).tensors ?? []) {
       const wanted = shapes.get(name);
@@ -201,6 +202,7 @@ function checkTensors(
         continue;
       }
       missing.delete(name);
+      types.set(name, dtype);
       if (shape.join() !== wanted.join()) {
         throw bad(
           source,
@@ -218,6 +220,7 @@ function checkTensors(
     const text = `${missing.size} of the ${shapes.size} tensors of ${config.architecture} are missing, such as ${first}`;
     throw bad(source, `${text}${didYouMean(first, extra)}`);
   }
+  checkOneType(source, types);
   if (extra.length > 0) {
     const text = `${extra.length} tensors are not part of ${config.architecture} as config.json has it, such as ${extra[0]}`;
     throw bad(source, text);
@@ -255,6 +258,18 @@ function arranged(config: LlamaConfig, loaded: Loaded, withHead: boolean): Llama
   const embed = tensor(`${prefix}embed_tokens.weight`);
   const head = !withHead ? undefined : config.tiedHead ? embed : tensor("lm_head.weight");
   return { embed, layers, norm: tensor(`${prefix}norm.weight`), head, byteLength, fingerprint, close };
+}
+
+/** One launch reads the matrices of several projections, and their biases, as one type. */
+function checkOneType(source: string, types: ReadonlyMap<string, string>): void {
+  let first: string | undefined;
+  for (const [name, type] of types) {
+    if (!/_proj\.(weight|bias)$/.test(name)) continue;
+    first ??= name;
+    if (type === types.get(first)) continue;
+    const text = `${source}: tensor ${name} is ${type} and ${first} is ${types.get(first)}; this engine reads all projections as one type`;
+    throw new HeadraceError("UNSUPPORTED", text);
+  }
 }
 
 function bad(source: string, text: string): HeadraceError {

@@ -1,0 +1,26 @@
+/** Kernels of a model, each compiled once however many layers and buckets use it. */
+import type { Device, KernelSource, Pipeline } from "../../device/device.ts";
+
+export class Pipelines {
+  readonly #device: Device;
+  readonly #made = new Map<string, Pipeline>();
+
+  constructor(device: Device) {
+    this.#device = device;
+  }
+
+  /** The pipeline of `key`, compiled from `source` where it is not there yet. */
+  get(key: string, source: () => KernelSource): Pipeline {
+    let pipeline = this.#made.get(key);
+    if (pipeline === undefined) {
+      pipeline = this.#device.createPipeline(source());
+      this.#made.set(key, pipeline);
+    }
+    return pipeline;
+  }
+
+  close(): void {
+    for (const pipeline of this.#made.values()) pipeline.close();
+    this.#made.clear();
+  }
+}

@@ -1,0 +1,247 @@
+/** The sampler in TypeScript: what the kernel's text has to compute, bit by bit. */
+import { logOfMass, MAX_VOCAB, massOf, WHOLE_MASS } from "./masses.ts";
+import { philox } from "./philox.ts";
+
+/** Bits of a row's flags. */
+export const SampleFlag = {
+  /** Draws; takes the likeliest token without. */
+  drawn: 1,
+  /** Gives the logarithm of the token's probability. */
+  logprob: 2,
+  /** The repetition penalty is in force. */
+  penalized: 4,
+} as const;
+
+/** Words of a row's parameters. */
+export const SampleField = {
+  slot: 0,
+  flags: 1,
+  inverseTemperature: 2,
+  topK: 3,
+  topP: 4,
+  minP: 5,
+  penalty: 6,
+  seedLow: 7,
+  seedHigh: 8,
+  rowLow: 9,
+  rowHigh: 10,
+  step: 11,
+} as const;
+export const SAMPLE_WORDS = 12;
+
+/** Lanes that take groups of four tokens in turn. */
+const LANES = 256;
+const LARGEST = 3.4028234663852886e38;
+const { fround } = Math;
+
+/** Which tokens a draw is made from. */
+interface Cut {
+  /** Those with a logit above it, all of them. */
+  readonly bound: number;
+  /** And of those with exactly that logit the first so many. */
+  readonly tied: number;
+}
+
+/** Chooses tokens, one row after the other. It keeps memory for one row. */
+export class RowSampler {
+  readonly #vocab: number;
+  readonly #lanes = new Float64Array(LANES);
+  readonly #counter = new Uint32Array(4);
+  #logits = new Float32Array(0);
+  #order = new Float64Array(0);
+  #masses = new Float64Array(0);
+  /** Of the token that {@link RowSampler.choose} chose last, where it was asked for; 0 where not. */
+  logprob = 0;
+
+  constructor(vocab: number) {
+    this.#vocab = vocab;
+  }
+
+  /** The token of the row of logits that begins at `start`, -1 where none can be chosen. `words` and `floats` are one
+   * view of the row's parameters, which begin at `at`; `seen` is the slot's words, where a penalty is in force. */
+  choose(
+    logits: Float32Array,
+    start: number,
+    words: Uint32Array,
+    floats: Float32Array,
+    at: number,
+    seen?: Uint32Array,
+  ): number {
+    const flags = words[at + SampleField.flags]!;
+    const own =
+      seen === undefined
+        ? undefined
+        : this.#penalized(logits, start, floats[at + SampleField.penalty]!, seen);
+    const rowLogits = own ?? logits;
+    const rowStart = own === undefined ? start : 0;
+    let token = this.#likeliest(rowLogits, rowStart);
+    if (token >= 0 && (flags & SampleFlag.drawn) !== 0) {
+      token = this.#draw(rowLogits, rowStart, rowLogits[rowStart + token]!, words, floats, at);
+    }
+    this.logprob = token < 0 ? Number.NaN : 0;
+    if (token >= 0 && (flags & SampleFlag.logprob) !== 0)
+      this.logprob = this.#logprobOf(logits, start, token);
+    return token;
+  }
+
+  #penalized(logits: Float32Array, start: number, penalty: number, seen: Uint32Array): Float32Array {
+    if (this.#logits.length === 0) this.#logits = new Float32Array(this.#vocab);
+    const own = this.#logits;
+    own.set(logits.subarray(start, start + this.#vocab));
+    for (let word = 0; word < seen.length; word++) {
+      for (let bits = seen[word]!; bits !== 0; bits &= bits - 1) {
+        const token = word * 32 + 31 - Math.clz32(bits & -bits);
+        if (token >= this.#vocab) break;
+        const logit = own[token]!;
+        if (!Number.isFinite(logit)) continue;
+        const made = fround(logit > 0 ? logit / penalty : logit * penalty);
+        own[token] = Number.isNaN(made) ? made : Math.min(LARGEST, Math.max(-LARGEST, made));
+      }
+    }
+    return own;
+  }
+
+  /** The first token with the largest finite logit, or -1. */
+  #likeliest(logits: Float32Array, start: number): number {
+    let most = Number.NEGATIVE_INFINITY;
+    let token = -1;
+    for (let i = 0; i < this.#vocab; i++) {
+      const logit = logits[start + i]!;
+      if (logit > most && logit < Number.POSITIVE_INFINITY) {
+        most = logit;
+        token = i;
+      }
+    }
+    return token;
+  }
+
+  #logprobOf(logits: Float32Array, start: number, token: number): number {
+    const most = logits[start + this.#likeliest(logits, start)]!;
+    let total = 0;
+    for (let i = 0; i < this.#vocab; i++) total += massOf(fround(logits[start + i]! - most));
+    return fround(fround(logits[start + token]! - most) - logOfMass(total));
+  }
+
+  #draw(
+    logits: Float32Array,
+    start: number,
+    most: number,
+    words: Uint32Array,
+    floats: Float32Array,
+    at: number,
+  ): number {
+    const inverse = floats[at + SampleField.inverseTemperature]!;
+    const massFor = (logit: number) => massOf(fround(fround(logit - most) * inverse));
+    const minMass = words[at + SampleField.minP]! * 8;
+    const { bound, tied } = this.#cut(
+      logits,
+      start,
+      words[at + SampleField.topK]!,
+      words[at + SampleField.topP]!,
+      massFor,
+    );
+    const tiedMass = massFor(bound);
+    const all = tied > 0 && tiedMass >= minMass ? tied : 0;
+    if (this.#masses.length === 0) this.#masses = new Float64Array(this.#vocab);
+    const lanes = this.#lanes.fill(0);
+    let above = 0;
+    for (let i = 0; i < this.#vocab; i++) {
+      const logit = logits[start + i]!;
+      const mass = logit > bound && logit < Number.POSITIVE_INFINITY ? massFor(logit) : 0;
+      const kept = mass < minMass ? 0 : mass;
+      this.#masses[i] = kept;
+      lanes[(i >>> 2) % LANES]! += kept;
+      above += kept;
+    }
+    const target = this.#random(words, at, above + all * tiedMass);
+    if (target < above) return this.#tokenAt(target);
+    return all === 0 ? -1 : this.#tiedToken(logits, start, bound, Math.floor((target - above) / tiedMass));
+  }
+
+  /** What topK and topP keep. Both are parts of one order: the largest logit first, of equal ones the first token. */
+  #cut(
+    logits: Float32Array,
+    start: number,
+    topK: number,
+    topP: number,
+    massFor: (logit: number) => number,
+  ): Cut {
+    if (topP === 0 && (topK === 0 || topK >= this.#vocab))
+      return { bound: Number.NEGATIVE_INFINITY, tied: 0 };
+    const order = this.#sorted(logits, start);
+    const logitAt = (place: number) => logits[start + (MAX_VOCAB - 1 - (order[place]! % MAX_VOCAB))]!;
+    let kept = order.length;
+    if (topK > 0 && topK < kept) {
+      kept = topK;
+      while (kept < order.length && logitAt(kept) === logitAt(topK - 1)) kept++;
+    }
+    if (topP === 0) return { bound: kept < order.length ? logitAt(kept) : Number.NEGATIVE_INFINITY, tied: 0 };
+    let total = 0;
+    for (let place = 0; place < kept; place++) total += massFor(logitAt(place));
+    const want = Number((BigInt(total) * BigInt(topP) + 0xffffffffn) >> 32n);
+    let place = 0;
+    for (let sum = massFor(logitAt(0)); sum < want; sum += massFor(logitAt(place))) place++;
+    const bound = logitAt(place);
+    let tied = 0;
+    while (tied <= place && logitAt(place - tied) === bound) tied++;
+    return { bound, tied };
+  }
+
+  /** The finite logits in their order, each as a number of which the token is the lower part. */
+  #sorted(logits: Float32Array, start: number): Float64Array {
+    if (this.#order.length === 0) this.#order = new Float64Array(this.#vocab);
+    const bits = new Uint32Array(logits.buffer, logits.byteOffset, logits.length);
+    let count = 0;
+    for (let i = 0; i < this.#vocab; i++) {
+      if (!Number.isFinite(logits[start + i]!)) continue;
+      const word = logits[start + i] === 0 ? 0 : bits[start + i]!;
+      const key = word >>> 31 === 0 ? word + 2 ** 31 : 2 ** 32 - 1 - word;
+      this.#order[count++] = key * MAX_VOCAB + (MAX_VOCAB - 1 - i);
+    }
+    return this.#order.subarray(0, count).sort().reverse();
+  }
+
+  /** An integer from 0, below `total`. */
+  #random(words: Uint32Array, at: number, total: number): number {
+    const counter = this.#counter;
+    counter[0] = words[at + SampleField.rowLow]!;
+    counter[1] = words[at + SampleField.rowHigh]!;
+    counter[2] = words[at + SampleField.step]!;
+    counter[3] = 0;
+    philox(counter, words[at + SampleField.seedLow]!, words[at + SampleField.seedHigh]!);
+    const random = (BigInt(counter[1]!) << 32n) | BigInt(counter[0]!);
+    return Number((random * BigInt(total)) >> 64n);
+  }
+
+  /** The token at which the masses exceed `target`, lane by lane. */
+  #tokenAt(target: number): number {
+    let rest = target;
+    let lane = 0;
+    while (rest >= this.#lanes[lane]!) rest -= this.#lanes[lane++]!;
+    for (let first = lane * 4; first < this.#vocab; first += LANES * 4) {
+      for (let i = first; i < Math.min(first + 4, this.#vocab); i++) {
+        if (rest < this.#masses[i]!) return i;
+        rest -= this.#masses[i]!;
+      }
+    }
+    return -1;
+  }
+
+  #tiedToken(logits: Float32Array, start: number, logit: number, number: number): number {
+    let rest = number;
+    for (let i = 0; i < this.#vocab; i++) {
+      if (logits[start + i] === logit && rest-- === 0) return i;
+    }
+    return -1;
+  }
+}
+
+/** The word of a row's parameters for a part of a probability: `floor(2^32 part)` for topP, 0 for 1; at least 1. */
+export function topPWord(topP: number): number {
+  return topP >= 1 ? 0 : Math.min(2 ** 32 - 1, Math.max(1, Math.round(topP * 2 ** 32)));
+}
+
+/** The same for minP, in parts of 2^31. */
+export function minPWord(minP: number): number {
+  return Math.round((minP * WHOLE_MASS) / 8);
+}
