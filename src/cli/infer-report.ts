@@ -73,25 +73,6 @@ export class InferProgressBar implements Disposable {
   }
 }
 
-/** What `--json` prints: the first nine keys in every version, more may follow them. */
-export function reportJson(report: InferReport) {
-  const { rows, promptTokens, outputTokens, seconds, outputTokensPerSecond, occupancy } = report;
-  const { dataWaitShare, resumedRows, failedRows, interrupted, ...more } = report;
-  return {
-    rows,
-    promptTokens,
-    outputTokens,
-    seconds,
-    outputTokensPerSecond,
-    occupancy,
-    dataWaitShare,
-    resumedRows,
-    failedRows,
-    ...(interrupted ? { interrupted } : {}),
-    ...more,
-  };
-}
-
 /** The closing table. */
 export function printReport(report: InferReport): void {
   const { rows, resumedRows, failedRows, seconds, totalRows } = report;
@@ -100,10 +81,14 @@ export function printReport(report: InferReport): void {
     ["engine", `${report.engine} on ${report.device}`],
     ["rows", `${countText(rows)} in ${timeText(seconds * 1000)}${failedText(failedRows)}`],
   ];
-  if (resumedRows > 0) pairs.push(["taken over", `${amountText(resumedRows, "row")} that were finished before`]);
+  if (resumedRows > 0)
+    pairs.push(["taken over", `${amountText(resumedRows, "row")} that were finished before`]);
   pairs.push(
     ["prompts", amountText(report.promptTokens, "token")],
-    ["outputs", `${amountText(report.outputTokens, "token")}, ${countText(report.outputTokensPerSecond)} tokens/s`],
+    [
+      "outputs",
+      `${amountText(report.outputTokens, "token")}, ${countText(report.outputTokensPerSecond)} tokens/s`,
+    ],
     ["slots in use", percent(report.occupancy)],
     ["waited for data", percent(report.dataWaitShare)],
   );

@@ -10,7 +10,7 @@ import {
   saveText,
   TraceRecorder,
 } from "../index.ts";
-import { InferProgressBar, printReport, reportJson } from "./infer-report.ts";
+import { InferProgressBar, printReport } from "./infer-report.ts";
 import { byteCount, ExitCode, MAX_ORDINAL, ORDINAL_HELP, printable, wholeNumber } from "./output.ts";
 import { OnSignal } from "./signals.ts";
 
@@ -61,7 +61,7 @@ const NOTES = `
 Outputs are *.arrow files below --out, one for each shard of the source, with columns row, shard, tokens, text, finish
 (stop, length or error), error, and on request logprobs or embedding. Every row comes once, whatever happens: run the
 same command again and it goes on. Rows that failed are counted, have their reason in column error, and stand in
-dead-letter.jsonl.
+errors.jsonl.
 
 Examples:
   headrace infer datasets/prose --model datasets/tiny-llama --out out/
@@ -107,11 +107,27 @@ function addSampling(command: Command): void {
     .option("--max-new-tokens <count>", "tokens after which a row ends (default: 64)", wholeNumber(1))
     .option("--temperature <value>", "0 takes the likeliest token (default: 0)", decimal(0, 1e6))
     .option("--top-k <count>", "sample among so many; 0: among all (default: 0)", wholeNumber(0))
-    .option("--top-p <share>", "sample among the likeliest that make up this much (default: 1)", decimal(0, 1))
-    .option("--min-p <share>", "sample among those at least so likely as the likeliest (default: 0)", decimal(0, 1))
+    .option(
+      "--top-p <share>",
+      "sample among the likeliest that make up this much (default: 1)",
+      decimal(0, 1),
+    )
+    .option(
+      "--min-p <share>",
+      "sample among those at least so likely as the likeliest (default: 0)",
+      decimal(0, 1),
+    )
     .option("--repetition-penalty <factor>", "weakens tokens that were there (default: 1)", decimal(0, 1e6))
-    .option("--seed <number>", "with the row's number, all that sampling depends on (default: 0)", wholeNumber(0))
-    .option("--stop <text>", "ends a row before it; may be given again; \\n, \\t and \\\\ are understood", stopText)
+    .option(
+      "--seed <number>",
+      "with the row's number, all that sampling depends on (default: 0)",
+      wholeNumber(0),
+    )
+    .option(
+      "--stop <text>",
+      "ends a row before it; may be given again; \\n, \\t and \\\\ are understood",
+      stopText,
+    )
     .option("--logprobs", "put out each token's log probability");
 }
 
@@ -119,7 +135,14 @@ function addRunning(command: Command): void {
   command
     .option("--slots <count>", "sequences, or requests, at the same time (default: 16)", wholeNumber(1, 4096))
     .addOption(choice("--order <way>", "rows of an output shard", ["input", "completion"], "input"))
-    .addOption(choice("--scheduler <way>", "static: batch by batch, to compare", ["continuous", "static"], "continuous"))
+    .addOption(
+      choice(
+        "--scheduler <way>",
+        "static: batch by batch, to compare",
+        ["continuous", "static"],
+        "continuous",
+      ),
+    )
     .addOption(choice("--admit <way>", "which waiting row goes first", ["fifo", "longest-first"], "fifo"))
     .option("--timeout <ms>", "a row that takes longer fails", wholeNumber(1))
     .option("--retries <count>", "more tries of a row, where they may help (default: 3)", wholeNumber(0, 100))
@@ -135,7 +158,9 @@ function addEngines(command: Command): void {
     .option("--context <tokens>", "most tokens of a sequence (default: the model's)", wholeNumber(2))
     .option("--tokens-per-step <count>", "most tokens of a step (default: the engine's)", wholeNumber(1))
     .option("--kv-memory <bytes>", "for keys and values, such as 4GiB (default: by the device)", byteCount)
-    .addOption(new Option("--kv-type <type>", "of keys and values (default: f32)").choices(["f32", "f16", "bf16"]))
+    .addOption(
+      new Option("--kv-type <type>", "of keys and values (default: f32)").choices(["f32", "f16", "bf16"]),
+    )
     .addOption(
       new Option("--pooling <way>", "with --engine embed (default: mean)").choices(["mean", "last", "first"]),
     )
@@ -198,17 +223,19 @@ async function run(source: string, flags: InferFlags): Promise<void> {
     await device?.close();
     if (tracer !== undefined) saveText(flags.trace!, tracer.toJSON());
   }
-  if (flags.json) console.log(JSON.stringify(reportJson(report)));
+  if (flags.json) console.log(JSON.stringify(report));
   else printReport(report);
-  process.exitCode = sayHowItEnded(report, flags, signals.received);
+  process.exitCode = sayHowItEnded(report, signals.received);
 }
 
 /** The exit code. */
-function sayHowItEnded(report: InferReport, flags: InferFlags, signal: NodeJS.Signals | undefined): number {
+function sayHowItEnded(report: InferReport, signal: NodeJS.Signals | undefined): number {
   const { rows, failedRows, interrupted } = report;
   if (failedRows > 0) {
     const count = failedRows.toLocaleString("en-US");
-    console.error(`headrace: ${count} of ${rows.toLocaleString("en-US")} rows failed; see ${printable(report.deadLetters)}`);
+    console.error(
+      `headrace: ${count} of ${rows.toLocaleString("en-US")} rows failed; see ${printable(report.deadLetters)}`,
+    );
   }
   if (interrupted) {
     const left = (report.totalRows - report.rows - report.resumedRows).toLocaleString("en-US");

@@ -6,6 +6,7 @@ import { Command, CommanderError } from "commander";
 import { type ErrorCode, HeadraceError } from "../index.ts";
 import { doctorCommand } from "./doctor.ts";
 import { asFlags } from "./flags.ts";
+import { inferCommand } from "./infer.ts";
 import { inspectCommand } from "./inspect.ts";
 import { loadCommand } from "./load.ts";
 import { ExitCode, printable } from "./output.ts";
@@ -14,14 +15,16 @@ import { ExitCode, printable } from "./output.ts";
 const OPTION_CODES: readonly ErrorCode[] = ["BAD_OPTION", "STATE_MISMATCH", "BATCH_TOO_LARGE", "TIMED_OUT"];
 
 const program = quiet(new Command("headrace"))
-  .description("Feeds GPUs: safetensors and Arrow shards into device buffers, as batches.")
+  .description(
+    "Feeds GPUs: safetensors and Arrow shards into device buffers, as batches; and runs models over them.",
+  )
   .version(version(), "--version", "print the version")
   .addHelpText(
     "after",
-    "\n'headrace load --help', and so with 'inspect' and 'doctor', has options and examples.\n",
+    "\n'headrace load --help', and so with 'infer', 'inspect' and 'doctor', has options and examples.\n",
   );
 
-for (const command of [loadCommand(), inspectCommand(), doctorCommand()]) {
+for (const command of [loadCommand(), inferCommand(), inspectCommand(), doctorCommand()]) {
   program.addCommand(quiet(command).option("--debug", "print the stack of a failure"));
 }
 

@@ -1,8 +1,9 @@
 /** Opens the engine that a job asks for. */
+
+import { openEmbedder } from "./embed.ts";
 import type { Engine } from "./engine.ts";
 import { openHttpEngine } from "./http/engine.ts";
 import { openLlama } from "./llama/engine.ts";
-import { openEmbedder } from "./embed.ts";
 import type { ResolvedInferOptions } from "./options.ts";
 
 /** An engine for as long as a job runs. */

@@ -71,9 +71,13 @@ function readingFailed(path: string, cause: unknown): HeadraceError {
     return new HeadraceError("SOURCE_NOT_FOUND", `${path}: no such folder or file`, { cause });
   }
   if (code === "ENOTDIR") {
-    return new HeadraceError("SOURCE_NOT_FOUND", `${path}: is no folder; a model is a folder with config.json`, {
-      cause,
-    });
+    return new HeadraceError(
+      "SOURCE_NOT_FOUND",
+      `${path}: is no folder; a model is a folder with config.json`,
+      {
+        cause,
+      },
+    );
   }
   if (code === "EACCES" || code === "EPERM") {
     return new HeadraceError("SOURCE_UNREADABLE", `${path}: no permission to read it`, { cause });

@@ -9,7 +9,7 @@ import { generate } from "./generate.ts";
 import { describeModel, type JobModel } from "./identity.ts";
 import type { MetricsSnapshot } from "./metrics.ts";
 import { type InferOptions, type ResolvedInferOptions, resolveInferOptions } from "./options.ts";
-import { openOutputs, type Outputs } from "./outputs.ts";
+import { type Outputs, openOutputs } from "./outputs.ts";
 import { openPrompts, type PromptDataset, promptsOf } from "./prompts.ts";
 import type { InferReport } from "./report.ts";
 
@@ -47,16 +47,16 @@ export async function infer(options: InferOptions): Promise<InferReport> {
     const totalRows = Math.min(prompts.dataset.numSamples, job.limit ?? Number.POSITIVE_INFINITY);
     const outputs = await openOutputs(job, model, prompts, totalRows);
     try {
-      const left = complement(outputs.finished(), totalRows);
+      const left = outputs.writer.remaining();
       const resumedRows = totalRows - countOf(left);
       if (!job.resume && resumedRows > 0) throw resumeRefused(job, resumedRows);
       const run = { job, model, prompts, outputs, totalRows, resumedRows, unusable: new Map() };
       const metrics = resumedRows === totalRows ? undefined : await runRows(run, left);
-      await outputs.close();
+      await outputs.writer.close();
       return reportOf(run, metrics, (performance.now() - started) / 1000);
     } catch (error) {
       // What is finished is kept. That it cannot be is of less interest than what went wrong first.
-      await outputs.close().catch(() => {});
+      await outputs.writer.close().catch(() => {});
       throw error;
     }
   } finally {
@@ -97,7 +97,11 @@ async function runRows(run: Run, left: readonly SampleRange[]): Promise<MetricsS
   return results.metrics;
 }
 
-function tellProgress({ job, totalRows, resumedRows }: Run, recent: MetricsSnapshot, whole: MetricsSnapshot): void {
+function tellProgress(
+  { job, totalRows, resumedRows }: Run,
+  recent: MetricsSnapshot,
+  whole: MetricsSnapshot,
+): void {
   const { outputTokensPerSecond, occupancy } = recent;
   job.onProgress?.({ rows: whole.rows, totalRows, resumedRows, outputTokensPerSecond, occupancy });
 }
@@ -134,10 +138,16 @@ async function* requestsOf(run: Run, loader: Loader, reader: HostReader): AsyncG
 }
 
 /** Throws `BAD_OPTION` where text is wanted and cannot be had. */
-function checkText({ engine, stop, apiMode, model: folder }: ResolvedInferOptions, model: JobModel, prompts: PromptDataset): void {
-  const takesText = engine === "http" || (typeof engine === "object" && engine.engine.capacity.takesText === true);
+function checkText(
+  { engine, stop, apiMode, model: folder }: ResolvedInferOptions,
+  model: JobModel,
+  prompts: PromptDataset,
+): void {
+  const takesText =
+    engine === "http" || (typeof engine === "object" && engine.engine.capacity.takesText === true);
   const lacksTokenizer = model.tokenizer === undefined && !takesText;
-  const where = folder === undefined ? "no model folder with a tokenizer is named" : `${folder} has no tokenizer.json`;
+  const where =
+    folder === undefined ? "no model folder with a tokenizer is named" : `${folder} has no tokenizer.json`;
   if (lacksTokenizer && prompts.kind === "text") {
     throw new HeadraceError(
       "BAD_OPTION",
@@ -160,18 +170,6 @@ function resumeRefused({ out }: ResolvedInferOptions, rows: number): HeadraceErr
     "BAD_OPTION",
     `resume is false, and ${out} holds ${rows} finished rows of this job; name another folder, or go on with resume`,
   );
-}
-
-/** The rows `[0, total)` that are in none of `ranges`, which are sorted and do not overlap. */
-export function complement(ranges: readonly SampleRange[], total: number): SampleRange[] {
-  const left: SampleRange[] = [];
-  let at = 0;
-  for (const [start, end] of ranges) {
-    if (start > at) left.push([at, Math.min(start, total)]);
-    at = Math.max(at, end);
-  }
-  if (at < total) left.push([at, total]);
-  return left;
 }
 
 function countOf(ranges: readonly SampleRange[]): number {

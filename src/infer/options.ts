@@ -87,14 +87,13 @@ export interface InferOptions extends SamplingOptions {
   readonly tracer?: Tracer | undefined;
 }
 
+/** Options that have a default. */
+type Defaulted = "engine" | "maxNewTokens" | "order" | "scheduler" | "admit" | "retries" | "resume";
+
 /** Options with their defaults. */
-export type ResolvedInferOptions = InferOptions &
-  Required<
-    Pick<
-      InferOptions,
-      "engine" | "maxNewTokens" | "order" | "scheduler" | "admit" | "retries" | "resume"
-    >
-  >;
+export type ResolvedInferOptions = InferOptions & {
+  readonly [Name in Defaulted]: NonNullable<InferOptions[Name]>;
+};
 
 const MOST_SLOTS = 4096;
 const DEFAULT_NEW_TOKENS = 64;
@@ -147,7 +146,10 @@ export function resolveInferOptions(options: InferOptions): ResolvedInferOptions
   if (options.stop?.some((text) => text === "")) bad("stop", '""', "a text of at least one character");
   for (const [name, kinds] of OF_ENGINES) {
     if (options[name] === undefined || options[name] === false || kinds.includes(kind)) continue;
-    throw new HeadraceError("BAD_OPTION", `${name} means nothing to engine ${kind}; it is for ${kinds.join(" and ")}`);
+    throw new HeadraceError(
+      "BAD_OPTION",
+      `${name} means nothing to engine ${kind}; it is for ${kinds.join(" and ")}`,
+    );
   }
   checkWanted(options, kind);
   return {
@@ -164,7 +166,10 @@ export function resolveInferOptions(options: InferOptions): ResolvedInferOptions
 
 function checkWanted(options: InferOptions, kind: string): void {
   if ((kind === "llama" || kind === "embed") && options.model === undefined) {
-    throw new HeadraceError("BAD_OPTION", `engine ${kind} wants a model: a folder with config.json and safetensors`);
+    throw new HeadraceError(
+      "BAD_OPTION",
+      `engine ${kind} wants a model: a folder with config.json and safetensors`,
+    );
   }
   if (kind === "http" && options.url === undefined) {
     throw new HeadraceError("BAD_OPTION", "engine http wants a url, such as http://localhost:8000/v1");

@@ -1,7 +1,9 @@
 /** Where a job's outputs go: a row of columns for each, through the writer. */
+import { join } from "node:path";
 import type { OutputColumn } from "../loader/writeback/columns.ts";
-import { openWriter, type Writer } from "../loader/writeback/writer.ts";
-import type { SampleRange } from "../plan/select.ts";
+import { LETTERS_FILE } from "../loader/writeback/manifest.ts";
+import { openWriter } from "../loader/writeback/open.ts";
+import type { Writer } from "../loader/writeback/writer.ts";
 import { identityOf, type JobModel } from "./identity.ts";
 import type { ResolvedInferOptions } from "./options.ts";
 import type { InferOutput } from "./output.ts";
@@ -11,15 +13,15 @@ const NO_LOGPROBS = new Float32Array(0);
 
 /** A writer that takes what an engine gives. */
 export interface Outputs {
-  /** Rows of earlier runs, sorted and merged. */
-  finished(): readonly SampleRange[];
-  /** Waits while too much waits for the disk. Gives back what the output holds of the device. */
-  add(output: InferOutput): Promise<void>;
-  /** Makes what was added durable, and lets go of the folder. */
-  close(): Promise<void>;
+  readonly writer: Writer;
+  /** The file of the rows that failed. */
+  readonly deadLetters: string;
+  /** Takes an output, and what it holds of the device. Waits while too much waits for the disk. */
+  add(output: InferOutput): Promise<void> | undefined;
 }
 
-/** Opens the folder of `job`, whose rows are `[0, totalRows)`. Throws what {@link openWriter} throws. */
+/** Opens the folder of `job`, whose rows are `[0, totalRows)`. The caller closes the writer. Throws what
+ * {@link openWriter} throws. */
 export async function openOutputs(
   job: ResolvedInferOptions,
   model: JobModel,
@@ -38,10 +40,17 @@ export async function openOutputs(
     order: job.order,
     device: vector === undefined ? undefined : job.device,
   });
+  // A model without a tokenizer has no texts; where there are some, that of a failed row is empty.
+  const noText = model.tokenizer === undefined && job.engine !== "http" ? undefined : "";
   return {
-    finished: () => writer.finished(),
-    add: (output) => add(writer, output, job, vector),
-    close: () => writer.close(),
+    writer,
+    deadLetters: join(job.out, LETTERS_FILE),
+    add: (output) =>
+      writer.add({
+        ...output,
+        text: output.text ?? noText,
+        logprobs: output.logprobs ?? NO_LOGPROBS,
+      }),
   };
 }
 

@@ -70,7 +70,13 @@ function exactName(name: string): string {
   return /[*?[]/.test(name) ? name.replaceAll(/[*?[\]{}\\]/g, "\\$&") : name;
 }
 
-function kindOf({ dtype, logical, ragged, shape, dictionary }: ColumnSchema): PromptDataset["kind"] | undefined {
+function kindOf({
+  dtype,
+  logical,
+  ragged,
+  shape,
+  dictionary,
+}: ColumnSchema): PromptDataset["kind"] | undefined {
   if (logical === "utf8" || dictionary?.logical === "utf8") return "text";
   const list = (ragged && shape.length === 0) || (!ragged && shape.length === 1);
   return logical === "number" && list && INTEGERS.includes(dtype) ? "tokens" : undefined;
@@ -116,7 +122,10 @@ function fromTokens(row: number, values: TypedArray, vocabSize = 2 ** 31): Promp
   for (let i = 0; i < values.length; i++) {
     const token = Number(values[i]);
     if (!(token >= 0 && token < vocabSize)) {
-      return failed(row, `token ${i} of the prompt is ${token}; tokens of this model are 0 to ${vocabSize - 1}`);
+      return failed(
+        row,
+        `token ${i} of the prompt is ${token}; tokens of this model are 0 to ${vocabSize - 1}`,
+      );
     }
     tokens[i] = token;
   }
@@ -133,7 +142,11 @@ function textOf(column: Column, values: TypedArray): string {
 }
 
 /** The values of a row by its number in the batch. */
-async function rowsOf(column: Column, numRows: number, reader: HostReader): Promise<(row: number) => TypedArray> {
+async function rowsOf(
+  column: Column,
+  numRows: number,
+  reader: HostReader,
+): Promise<(row: number) => TypedArray> {
   const values = await valuesOf(column, reader);
   if (column.offsets !== undefined) {
     const offsets = await valuesOf(column.offsets, reader);

@@ -2,7 +2,14 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { generate, type InferReport, type InferRequest, infer, openDevice, openLlama } from "../../../src/index.ts";
+import {
+  generate,
+  type InferReport,
+  type InferRequest,
+  infer,
+  openDevice,
+  openLlama,
+} from "../../../src/index.ts";
 import { type CaseResult, interleave, judge, progress } from "../cuda/rounds.ts";
 import { quantile } from "../harness.ts";
 import { makeRequests } from "./data.ts";
@@ -27,7 +34,15 @@ async function run(rows: number): Promise<InferReport> {
   const out = mkdtempSync(join(tmpdir(), "headrace-bench-infer-"));
   try {
     await using device = openDevice("host");
-    return await infer({ source: PROSE, model: MODEL, out, device, slots: SLOTS, maxNewTokens: 64, limit: rows });
+    return await infer({
+      source: PROSE,
+      model: MODEL,
+      out,
+      device,
+      slots: SLOTS,
+      maxNewTokens: 64,
+      limit: rows,
+    });
   } finally {
     rmSync(out, { recursive: true, force: true });
   }

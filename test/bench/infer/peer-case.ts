@@ -28,7 +28,11 @@ export function gpuData({ dataFolder, quick, requests }: InferBenchOptions) {
   const shape = quick ? TINY : SMOLLM2_135M;
   const folder = join(dataFolder, quick ? "infer-tiny" : "infer-smollm2-135m");
   const model = makeModel(join(folder, "model"), shape);
-  return { shape, model, requests: makeRequests(join(folder, `requests-${requests}`), shape.vocab, requests) };
+  return {
+    shape,
+    model,
+    requests: makeRequests(join(folder, `requests-${requests}`), shape.vocab, requests),
+  };
 }
 
 export async function transformers(options: InferBenchOptions): Promise<CaseResult> {
@@ -58,7 +62,11 @@ export async function transformers(options: InferBenchOptions): Promise<CaseResu
       }
     }
   }
-  return { rows, leftOut, details: { ours, fast, continuous: said(continuous), static: said(batches), versions } };
+  return {
+    rows,
+    leftOut,
+    details: { ours, fast, continuous: said(continuous), static: said(batches), versions },
+  };
 }
 
 function said(result: PeerMeasures | Error): unknown {

@@ -81,7 +81,9 @@ export async function stepParts(options: InferBenchOptions): Promise<CaseResult>
         deviceMs: quantile(watch.deviceMs, 0.5),
         outputTokensPerSecond: (1000 * slots) / medianMs,
       });
-      progress(`infer.step: ${slots} slots: ${medianMs.toFixed(3)} ms, of which device ${sizes.at(-1)!.deviceMs.toFixed(3)}`);
+      progress(
+        `infer.step: ${slots} slots: ${medianMs.toFixed(3)} ms, of which device ${sizes.at(-1)!.deviceMs.toFixed(3)}`,
+      );
       if (slots * 4 > options.slots) break;
       for (const slot of all) engine.release(slot);
     }

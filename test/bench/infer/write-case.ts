@@ -1,7 +1,14 @@
 /** Whether outputs hold steps up: an engine that does nothing but give vectors, at 1 GB/s, in device memory. */
 import { existsSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { type Device, type Engine, infer, openDevice, type SlotResult, saveSafetensors } from "../../../src/index.ts";
+import {
+  type Device,
+  type Engine,
+  infer,
+  openDevice,
+  type SlotResult,
+  saveSafetensors,
+} from "../../../src/index.ts";
 import { type CaseResult, judge, progress } from "../cuda/rounds.ts";
 import type { InferBenchOptions } from "./options.ts";
 
@@ -28,7 +35,9 @@ export async function writeBack(options: InferBenchOptions): Promise<CaseResult>
       const { gigabytes, waitShare } = await run(source, join(folder, `out-${i}`), rows);
       rates.push(gigabytes);
       waits.push(Math.max(waitShare, 1e-6));
-      progress(`infer.write-back: ${gigabytes.toFixed(3)} GB/s, ${(100 * waitShare).toFixed(2)} % of the time waited`);
+      progress(
+        `infer.write-back: ${gigabytes.toFixed(3)} GB/s, ${(100 * waitShare).toFixed(2)} % of the time waited`,
+      );
       rmSync(join(folder, `out-${i}`), { recursive: true, force: true });
     }
     const text = {

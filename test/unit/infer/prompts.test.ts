@@ -33,7 +33,8 @@ async function read(
   await using loader = new Loader(dataset, device, { batchSize: 2 });
   await using reader = new HostReader(device);
   const found: Prompt[] = [];
-  for await (using batch of loader) found.push(...(await promptsOf(batch, prompts, reader, tokenizer, vocab)));
+  for await (using batch of loader)
+    found.push(...(await promptsOf(batch, prompts, reader, tokenizer, vocab)));
   return found;
 }
 
@@ -61,14 +62,29 @@ describe.each([
     const long = shard({ tokens: { type: tokenList(new arrow.Int64()), values: [[1n, 2n], [3n]] } });
     expect(tokensOf(await read(long, undefined, { device: device() }))).toEqual([[1, 2], [3]]);
     const type = new arrow.FixedSizeList(2, new arrow.Field("item", new arrow.Int32(), false));
-    const fixed = shard({ tokens: { type, values: [[1, 2], [3, 4], [5, 6]] } });
-    expect(tokensOf(await read(fixed, undefined, { device: device() }))).toEqual([[1, 2], [3, 4], [5, 6]]);
+    const fixed = shard({
+      tokens: {
+        type,
+        values: [
+          [1, 2],
+          [3, 4],
+          [5, 6],
+        ],
+      },
+    });
+    expect(tokensOf(await read(fixed, undefined, { device: device() }))).toEqual([
+      [1, 2],
+      [3, 4],
+      [5, 6],
+    ]);
   });
 
   test("are text, plain or by a dictionary", async () => {
     const values = ["aé", "", "aé"];
     const plain = shard({ text: { type: new arrow.Utf8(), values } });
-    const coded = shard({ text: { type: new arrow.Dictionary(new arrow.Utf8(), new arrow.Int32()), values } });
+    const coded = shard({
+      text: { type: new arrow.Dictionary(new arrow.Utf8(), new arrow.Int32()), values },
+    });
     for (const source of [plain, coded]) {
       const prompts = await read(source, undefined, { tokenizer: byteTokenizer(256), device: device() });
       expect(prompts.map(({ text }) => text)).toEqual(values);
