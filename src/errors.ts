@@ -49,6 +49,9 @@ export const ERROR_CODES = [
   // Values that lie
   "BAD_OFFSETS",
   "BAD_DICTIONARY",
+  // Writing outputs
+  "OTHER_JOB",
+  "BUSY",
   // Moving bytes
   "FILE_CHANGED",
   "SHORT_READ",

@@ -1,0 +1,137 @@
+/** Turns attempts that hold all rows into output shards, one after another, and the manifest to match. */
+import { join } from "node:path";
+import type { Schema } from "../../types.ts";
+import { assembleOutput } from "./assemble.ts";
+import { type OpenedFile, writeError } from "./files.ts";
+import { attemptPath } from "./journal.ts";
+import { LetterFile, type Letters } from "./letters.ts";
+import { type CommittedShard, schemaOf, WORK_FOLDER, writeManifest } from "./manifest.ts";
+import type { ResolvedWriterOptions } from "./options.ts";
+import type { OpenOutput } from "./output.ts";
+import type { AssembleOptions } from "./survey.ts";
+
+/** Shards that one manifest adds at most, so that none waits for many. */
+const MAX_TOGETHER = 64;
+
+export interface CommitterParts {
+  readonly folder: string;
+  readonly options: ResolvedWriterOptions;
+  /** Shards that are whole already. */
+  readonly committed: readonly CommittedShard[];
+  /** Files of `output` are to be let go of: it is put together now. */
+  readonly onBegin: (output: OpenOutput) => Promise<void>;
+  readonly onCommitted: (output: OpenOutput) => void;
+  readonly onFailure: (error: unknown) => void;
+}
+
+/** Where a shard is put together, and where placed values move if they must. */
+export function partPath(folder: string, fileName: string): string {
+  return join(folder, WORK_FOLDER, `${fileName}.part`);
+}
+
+export function copyPath(folder: string, fileName: string): string {
+  return join(folder, WORK_FOLDER, `${fileName}.copy`);
+}
+
+export class Committer {
+  readonly letters: LetterFile;
+  readonly #parts: CommitterParts;
+  readonly #schema: Schema;
+  readonly #assemble: AssembleOptions;
+  readonly #committed = new Map<number, CommittedShard>();
+  readonly #queue: OpenOutput[] = [];
+  #work: Promise<void> | undefined;
+  #failed = false;
+
+  constructor(parts: CommitterParts) {
+    this.#parts = parts;
+    const { ops, format, fields, errorField, maxGroupBytes, mergeBytes } = parts.options;
+    this.letters = new LetterFile(ops, parts.folder);
+    this.#schema = schemaOf(fields, format.hasNulls);
+    this.#assemble = { format, fields, errorField, maxGroupBytes, memoryBytes: mergeBytes };
+    for (const shard of parts.committed) this.#committed.set(shard.name.index, shard);
+  }
+
+  get numCommitted(): number {
+    return this.#committed.size;
+  }
+
+  get byteLength(): number {
+    let total = 0;
+    for (const { byteLength } of this.#committed.values()) total += byteLength;
+    return total;
+  }
+
+  /** Takes an output all of whose rows are in its attempt. */
+  add(output: OpenOutput): void {
+    if (this.#failed) return;
+    this.#queue.push(output);
+    this.#work ??= this.#run();
+  }
+
+  /** Resolves when all that was added is committed, or committing has failed. */
+  async idle(): Promise<void> {
+    while (this.#work !== undefined) await this.#work;
+  }
+
+  async #run(): Promise<void> {
+    try {
+      while (this.#queue.length > 0 && !this.#failed) {
+        await this.#commit(this.#queue.splice(0, MAX_TOGETHER));
+      }
+    } catch (error) {
+      this.#failed = true;
+      this.#parts.onFailure(writeError(this.#parts.folder, error));
+    } finally {
+      this.#work = undefined;
+    }
+  }
+
+  async #commit(outputs: readonly OpenOutput[]): Promise<void> {
+    const { folder, options, onBegin, onCommitted } = this.#parts;
+    const { ops, job, names } = options;
+    const letters: Letters[] = [];
+    const whole: CommittedShard[] = [];
+    for (const output of outputs) {
+      await onBegin(output);
+      const { byteLength, failed } = await this.#make(output);
+      letters.push({ shard: output.name.shard, failed });
+      whole.push({ name: output.name, byteLength, failedRows: failed.length });
+    }
+    await ops.syncFolder(folder);
+    await this.letters.add(letters);
+    for (const shard of whole) this.#committed.set(shard.name.index, shard);
+    const inOrder = names.flatMap(({ index }) => this.#committed.get(index) ?? []);
+    await writeManifest(ops, folder, job, this.#schema, inOrder);
+    for (const output of outputs) {
+      await ops.remove(attemptPath(folder, output));
+      await ops.remove(partPath(folder, output.name.fileName));
+      onCommitted(output);
+    }
+  }
+
+  /** Puts the shard together and gives it its name. */
+  async #make(output: OpenOutput): Promise<{ byteLength: number; failed: Letters["failed"] }> {
+    const { folder, options } = this.#parts;
+    const { ops } = options;
+    const { fileName } = output.name;
+    const part = partPath(folder, fileName);
+    const opened: OpenedFile[] = [];
+    const open = async (path: string, create: boolean) => {
+      const file = await ops.open(path, create);
+      opened.push(file);
+      return file;
+    };
+    try {
+      const attempt = output.numRows === 0 ? undefined : await open(attemptPath(folder, output), false);
+      const copy = () => open(copyPath(folder, fileName), true);
+      const made = await assembleOutput(output, attempt, await open(part, true), copy, this.#assemble);
+      await Promise.all(opened.splice(0).map((file) => file.close()));
+      await ops.rename(made.file.path, join(folder, fileName));
+      return made;
+    } catch (error) {
+      for (const file of opened) await file.close().catch(() => {});
+      throw writeError(join(folder, fileName), error);
+    }
+  }
+}

@@ -1,0 +1,342 @@
+/** Takes outputs row by row, in any order, and makes shards of them that survive whatever happens in between. */
+import { HeadraceError } from "../../errors.ts";
+import { type FieldPlace, fixedPlaces, rowBytesOf } from "../../format/output-layout.ts";
+import type { SampleRange } from "../../plan/select.ts";
+import { RecordSink } from "./attempt.ts";
+import { CellReader } from "./cells.ts";
+import { Committer, partPath } from "./commit.ts";
+import { Journal } from "./journal.ts";
+import type { CommittedShard } from "./manifest.ts";
+import type { ResolvedWriterOptions } from "./options.ts";
+import type { OpenOutput } from "./output.ts";
+import { type DeviceValues, type Placement, Placer } from "./placing.ts";
+import { Roster } from "./roster.ts";
+
+/** One row's output. Its other properties are values, by the names of the columns: text as a string or UTF-8 bytes, lists
+ * and values of fixed size as typed arrays of the column's dtype, scalars also as numbers; values of fixed size also
+ * as {@link DeviceValues}. What is absent is null. Properties that are no column are ignored. */
+export interface OutputRow {
+  /** Index of the row in the dataset. */
+  readonly row: number;
+  /** How often the row was tried, for the dead-letter file; default 1. */
+  readonly attempts?: number | undefined;
+}
+
+/** Rows that follow one another, as do their places in the shard. */
+interface RowRun {
+  readonly row: number;
+  readonly position: number;
+  readonly count: number;
+}
+
+/** How far a job has got. */
+export interface WriterSummary {
+  /** Rows whose output is there. */
+  readonly rows: number;
+  /** Those of them that an earlier run had made. */
+  readonly resumedRows: number;
+  /** Rows of the first number that failed. */
+  readonly failedRows: number;
+  /** Output shards of the job, and those that are whole. */
+  readonly shards: number;
+  readonly committedShards: number;
+  /** Bytes of whole shards. */
+  readonly bytes: number;
+  /** Whether every row of the job has its output, in a shard that is whole. */
+  readonly complete: boolean;
+}
+
+/** What an opened folder held. */
+export interface WriterStart {
+  readonly committed: readonly CommittedShard[];
+  /** Outputs that an earlier run has begun. */
+  readonly begun: readonly OpenOutput[];
+  readonly failedRows: number;
+  /** Gives the folder back; `complete` says whether the job is over. */
+  readonly leave: (complete: boolean) => Promise<void>;
+}
+
+/**
+ * Writes the outputs of one job. Made by {@link openWriter}.
+ *
+ * A row is *there* once it is in an attempt file; it is *durable* at the next sync (time or bytes), at {@link
+ * Writer.flush}, and when its shard is whole. Whatever is there when the process ends is found again by the next writer
+ * of the same job. After a failure (`DISK_FULL`, `IO_ERROR`, or a device's) every call throws it, what was there
+ * before stays, and `close` gives the folder back.
+ */
+export class Writer implements AsyncDisposable {
+  readonly #folder: string;
+  readonly #options: ResolvedWriterOptions;
+  readonly #roster: Roster;
+  readonly #cells: CellReader;
+  readonly #scratch = new RecordSink();
+  readonly #journal: Journal;
+  readonly #committer: Committer;
+  readonly #placer: Placer | undefined;
+  readonly #leave: WriterStart["leave"];
+  readonly #resumedRows: number;
+  #rows: number;
+  #failedRows: number;
+  #failure: HeadraceError | undefined;
+  /** Whether a call has thrown it. */
+  #told = false;
+  #closing: Promise<void> | undefined;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+
+  /** @internal */
+  constructor(folder: string, options: ResolvedWriterOptions, start: WriterStart) {
+    this.#folder = folder;
+    this.#options = options;
+    const { names, fields, errorField, device, ops, job, syncBytes, stageBytes } = options;
+    this.#roster = new Roster(names, options.inInputOrder);
+    this.#cells = new CellReader(fields, errorField);
+    this.#leave = start.leave;
+    const onFailure = (error: unknown) => this.#fail(error);
+    this.#journal = new Journal({
+      ops,
+      folder,
+      digest: job.digest,
+      syncBytes,
+      onWritten: (output) => this.#written(output),
+      onFailure,
+    });
+    this.#committer = new Committer({
+      folder,
+      options,
+      committed: start.committed,
+      onBegin: async (output) => {
+        this.#placer?.closeFile(partPath(folder, output.name.fileName));
+        await this.#journal.forget(output);
+      },
+      onCommitted: ({ name }) => this.#roster.commit(name),
+      onFailure,
+    });
+    this.#placer = device && new Placer({ device, stageBytes, syncBytes, onFailure });
+    for (const { name } of start.committed) this.#roster.commit(name);
+    for (const output of start.begun) this.#roster.resume(output);
+    const rows = this.#roster.numRows;
+    this.#rows = rows;
+    this.#resumedRows = rows;
+    this.#failedRows = start.failedRows;
+  }
+
+  /** @internal Looks at the dead letters, and commits what is whole already: shards without rows, and those that a crash
+   * has kept from it. */
+  async begin(): Promise<void> {
+    await this.#committer.letters.recover((row) => this.#roster.isCommitted(row));
+    for (const output of this.#roster.complete()) this.#committer.add(output);
+  }
+
+  get summary(): WriterSummary {
+    const { numCommitted, byteLength } = this.#committer;
+    const shards = this.#options.names.length;
+    return {
+      rows: this.#rows,
+      resumedRows: this.#resumedRows,
+      failedRows: this.#failedRows,
+      shards,
+      committedShards: numCommitted,
+      bytes: byteLength,
+      complete: numCommitted === shards,
+    };
+  }
+
+  /** Rows that have their output, or were added: ranges of the dataset, in order. They need not run again. */
+  finished(): readonly SampleRange[] {
+    return this.#roster.finished();
+  }
+
+  /** The other rows of the job: what a loader is to be given as its `ranges`. */
+  remaining(): readonly SampleRange[] {
+    return this.#roster.remaining();
+  }
+
+  /**
+   * Takes the output of a row, which must be one of the job's and without one. Values in JavaScript's memory are copied
+   * before this returns; values in device memory are the writer's until it calls their `release`.
+   *
+   * Where too much waits for the disk, gives a promise that resolves when there is room again: who adds more before
+   * makes more wait. Throws `BAD_OPTION` for values that do not fit their columns and for a row that has its output,
+   * `OUT_OF_RANGE` for a row of no shard, `CLOSED`, and what has failed before.
+   */
+  add<T extends OutputRow>(output: T): Promise<void> | undefined {
+    return this.addRows(output.row, 1, output);
+  }
+
+  /** Takes the outputs of `count` rows from `row` on, which lie in one shard: values in device memory hold those of all
+   * rows back to back, all others are the same for each of them. Otherwise as {@link Writer.add}. */
+  addRows<T extends { readonly attempts?: number | undefined }>(
+    row: number,
+    count: number,
+    output: T,
+  ): Promise<void> | undefined {
+    this.#assertUsable();
+    const open = this.#roster.outputOf(row, count);
+    const cells = this.#cells;
+    cells.read(output as Readonly<Record<string, unknown>>, row, count);
+    const { attempts = 1 } = output;
+    const placed = cells.placed.length > 0;
+    if (placed && this.#placer === undefined) {
+      throw new HeadraceError(
+        "BAD_OPTION",
+        `row ${row} is in device memory, and the writer was given no device`,
+      );
+    }
+    this.#rows += count;
+    if (cells.failed) this.#failedRows += count;
+    const position = open.take(row, count);
+    const placing =
+      position === undefined
+        ? this.#putEach(open, row, count, attempts)
+        : this.#put(open, { row, position, count }, attempts, 0, (values) => values.release?.());
+    this.#arm();
+    return this.#room(placing);
+  }
+
+  /** Resolves when all that was added is durable, and every shard that is whole by it is committed. Throws what has kept
+   * it from that. */
+  async flush(): Promise<void> {
+    this.#assertUsable();
+    await this.#settle();
+    this.#assertGood();
+  }
+
+  /** Commits what is there and gives the folder back, whatever has failed. Throws that where no call has thrown it
+   * before. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #close(): Promise<void> {
+    clearTimeout(this.#timer);
+    await this.#settle();
+    await this.#placer?.close();
+    await this.#journal.close();
+    await this.#leave(this.summary.complete && this.#failure === undefined).catch((error) =>
+      this.#fail(error),
+    );
+    if (!this.#told) this.#assertGood();
+  }
+
+  /** Never rejects. */
+  async #settle(): Promise<void> {
+    await this.#placer?.flush();
+    await this.#journal.flush();
+    await this.#committer.idle();
+  }
+
+  /** Adds a record of rows that were taken, of the cells that were read; of those in device memory, from the one of
+   * number `skip` on. */
+  #put(
+    open: OpenOutput,
+    run: RowRun,
+    attempts: number,
+    skip: number,
+    release: (values: DeviceValues) => void,
+  ): Promise<void> | undefined {
+    const cells = this.#cells;
+    const { row, position, count } = run;
+    if (cells.placed.length === 0) {
+      const before = open.sink.byteLength;
+      cells.write(open.sink, row, position, count, attempts);
+      this.#sealed(open, count, open.sink.byteLength - before);
+      return undefined;
+    }
+    open.hasPlaced = true;
+    cells.write(this.#scratch, row, position, count, attempts);
+    const record = this.#scratch.take();
+    const placements = cells.placed.map(({ field, values }): Placement => {
+      const rowBytes = rowBytesOf(this.#options.fields[field]!);
+      const { buffer, byteOffset } = values;
+      return {
+        values: { buffer, byteOffset: byteOffset + skip * rowBytes, release: () => release(values) },
+        byteLength: rowBytes * count,
+        path: partPath(this.#folder, open.name.fileName),
+        fileOffset: this.#placesOf(open)[field]!.values + position * rowBytes,
+      };
+    });
+    return this.#placer!.place(placements, () => {
+      open.sink.append(record);
+      this.#sealed(open, count, record.length);
+    });
+  }
+
+  /** For places that are not side by side, which an earlier run may have left. */
+  #putEach(open: OpenOutput, row: number, count: number, attempts: number): Promise<void> | undefined {
+    const left = new Map<DeviceValues, number>();
+    const release = (values: DeviceValues) => {
+      const others = (left.get(values) ?? count) - 1;
+      left.set(values, others);
+      if (others === 0) values.release?.();
+    };
+    const waits: Promise<void>[] = [];
+    for (let i = 0; i < count; i++) {
+      const position = open.take(row + i, 1)!;
+      const wait = this.#put(open, { row: row + i, position, count: 1 }, attempts, i, release);
+      if (wait !== undefined) waits.push(wait);
+    }
+    return waits.length === 0 ? undefined : Promise.all(waits).then(() => {});
+  }
+
+  #placesOf(open: OpenOutput): readonly FieldPlace[] {
+    const { format, fields } = this.#options;
+    open.places ??= fixedPlaces(format, fields, open.name.shard.name, open.numRows).fields;
+    return open.places;
+  }
+
+  #sealed(open: OpenOutput, count: number, bytes: number): void {
+    open.sealed(count);
+    this.#journal.added(open, bytes);
+  }
+
+  /** What is to be waited for before more is added. */
+  #room(placing: Promise<void> | undefined): Promise<void> | undefined {
+    const { maxPendingBytes } = this.#options;
+    const full = this.#journal.pendingBytes > maxPendingBytes;
+    if (!full && placing === undefined) return undefined;
+    const journal = full ? this.#journal.room(maxPendingBytes / 2) : undefined;
+    return Promise.all([placing, journal]).then(() => this.#assertGood());
+  }
+
+  #written(output: OpenOutput): void {
+    if (output.complete) this.#committer.add(output);
+  }
+
+  /** Has what was added made durable in a while. Does not keep the process. */
+  #arm(): void {
+    if (this.#timer !== undefined) return;
+    this.#timer = setTimeout(() => {
+      this.#timer = undefined;
+      if (this.#closing !== undefined || this.#failure !== undefined) return;
+      void (async () => {
+        await this.#placer?.flush();
+        await this.#journal.flush();
+      })();
+    }, this.#options.syncMs);
+    this.#timer.unref?.();
+  }
+
+  #fail(error: unknown): void {
+    if (this.#failure !== undefined) return;
+    this.#failure =
+      error instanceof HeadraceError ? error : new HeadraceError("IO_ERROR", String(error), { cause: error });
+  }
+
+  #assertGood(): void {
+    if (this.#failure === undefined) return;
+    this.#told = true;
+    throw this.#failure;
+  }
+
+  #assertUsable(): void {
+    this.#assertGood();
+    if (this.#closing !== undefined) {
+      throw new HeadraceError("CLOSED", `${this.#folder}: the writer is closed`);
+    }
+  }
+}
