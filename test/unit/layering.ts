@@ -77,8 +77,8 @@ export function checkArrows(modules: readonly Module[]): string[] {
       const at = `${module.path}:${one.line}`;
       const target = targetOf(module, one);
       if (target === undefined) return checkPackage(at, layer, one.specifier);
-      // A text beside the file, which belongs to it.
-      if (/\.h$/.test(target) && layerOf(target) === layer) return [];
+      // A text or a module for WebAssembly beside the file, which belongs to it.
+      if (/\.(h|wasm)$/.test(target) && layerOf(target) === layer) return [];
       if (!/\.(ts|json)$/.test(target)) return [`${at}: ${one.specifier} has no ending`];
       if (!known.has(target)) return [`${at}: ${one.specifier} is no file of src`];
       const seen = layerOf(target);
