@@ -12,6 +12,7 @@ export type {
   FileMode,
   FunctionConstant,
   KernelSource,
+  MatmulOptions,
   Pipeline,
   PreparedStream,
   PrepareStreamOptions,
@@ -116,5 +117,12 @@ export type { WriterOptions } from "./loader/writeback/options.ts";
 export type { InputShard } from "./loader/writeback/output.ts";
 export type { DeviceValues } from "./loader/writeback/placing.ts";
 export { type OutputRow, Writer, type WriterSummary } from "./loader/writeback/writer.ts";
+
+  INFER_TRACKS,
+  TRACKS,
+  TraceRecorder,
+  type Tracer,
+} from "./loader/trace.ts";
+
 export type { SampleRange } from "./plan/select.ts";
 export type * from "./types.ts";

@@ -141,7 +141,7 @@ export class RowSampler {
       massFor,
     );
     const tiedMass = massFor(bound);
-    const all = tied > 0 && tiedMass >= minMass ? tied : 0;
+    const all = tiedMass > 0 && tiedMass >= minMass ? tied : 0;
     if (this.#masses.length === 0) this.#masses = new Float64Array(this.#vocab);
     const lanes = this.#lanes.fill(0);
     let above = 0;

@@ -55,6 +55,7 @@ const VARIANTS: readonly Variant[] = [
     options: { ...TINY, lanes: 3, ordinal: 1 },
     config: { maxDelayUs: 150, pieceBytes: 1000, seed: 7 },
   },
+  { name: " without graphs", options: { graphs: false } },
   { name: " without NVRTC", options: { nvrtc: false }, runsKernels: false },
   // What is mapped is staged.
   { name: " without registration of mappings", options: { mapBudget: 0 } },

@@ -6,7 +6,7 @@
 import { HeadraceError } from "../../errors.ts";
 import { closedError, errnoError, errnoName } from "../common/errors.ts";
 import { OpenSet } from "../common/open-set.ts";
-import { checkViewLength, checkVisible, Views } from "../common/views.ts";
+import { checkViewLength, checkVisible, MAX_VIEW, Views } from "../common/views.ts";
 import type { Advice, Declined, DeviceBuffer, DeviceFile, Storage } from "../device.ts";
 import { checkRange } from "../requests.ts";
 import type { HostContext } from "./context.ts";
@@ -56,6 +56,7 @@ export class Region {
   readonly #memory: HostMemory;
   readonly #id: number;
   readonly #views = new Views();
+  #whole: ArrayBuffer | undefined;
   #users = 0;
   #closed = false;
 
@@ -87,6 +88,14 @@ export class Region {
   /** `byteLength` is in `[1, MAX_VIEW]` and the range was checked. */
   view(byteOffset: number, byteLength: number): ArrayBuffer {
     return this.#views.add(this, this.address + byteOffset, byteLength);
+  }
+
+  /** All of the memory, for kernels: one view that is kept until the buffer is closed, as a fresh one of some size costs
+   * the collector more than a small kernel takes. Undefined where none can be kept. */
+  wholeView(): ArrayBuffer | undefined {
+    if (this.#closed || this.byteLength === 0 || this.byteLength > MAX_VIEW) return undefined;
+    if (this.#whole === undefined || this.#whole.detached) this.#whole = this.view(0, this.byteLength);
+    return this.#whole;
   }
 
   /** Throws `FILE_CHANGED` where the file behind a mapping is too short for it now. */

@@ -170,7 +170,7 @@ export class Sequences {
       if (this.#next[slot]! < 0)
         throw bad(`slot ${slot} has no token to go on from: its prefill has not ended`);
     }
-    for (const { slot, position, tokens, generated } of chunks) {
+    for (const { slot, position, tokens, generated, last } of chunks) {
       once(slot);
       const length = this.#lengths[slot]!;
       if (tokens.length === 0) throw bad(`slot ${slot}: a chunk at position ${position} has no tokens`);
@@ -179,8 +179,9 @@ export class Sequences {
           `slot ${slot}: a chunk starts at position ${position}, and the slot holds ${length} tokens`,
         );
       }
-      if (Number.isInteger(generated) && generated >= 0 && generated <= position + tokens.length) continue;
-      throw bad(`slot ${slot}: generated is ${generated}; it must be a whole number of the tokens so far`);
+      const most = last ? position + tokens.length : Number.MAX_SAFE_INTEGER;
+      if (Number.isSafeInteger(generated) && generated >= 0 && generated <= most) continue;
+      throw bad(`slot ${slot}: generated is ${generated}; it must be a whole number of the sequence's tokens`);
     }
   }
 }
