@@ -14,11 +14,12 @@ export interface Stop {
 /** What is left of a row's output before a stop text. */
 export interface StoppedText {
   readonly text: string;
-  /** The first tokens, all of whose text lies in `text`. */
+  /** The first tokens, all of whose text lies in `text`; a character that several make up belongs to the last of them. */
   readonly numTokens: number;
 }
 
-/** Tokens that may wait for the end of a character; one of them has at least a byte of its four. */
+/** Tokens that are decoded again and again while they wait for the end of a character, or have no text. One that is part
+ * of a character has at least one of its four bytes. */
 const MOST_HELD = 16;
 const REPLACEMENT = "\uFFFD";
 
@@ -88,7 +89,8 @@ export class StopWatch {
     const text = this.#decode(tokens.subarray(this.#prefix));
     if (text.endsWith(REPLACEMENT) && !force) return false;
     const piece = text.slice(before.length);
-    this.#prefix = this.#read;
+    // Without text, tokens do not keep a decoder from dropping a space behind them.
+    if (piece !== "" || tokens.length - this.#prefix >= MOST_HELD) this.#prefix = this.#read;
     this.#read = tokens.length;
     const end = this.#length + piece.length;
     while (this.#ends.length < tokens.length) this.#ends.push(end);

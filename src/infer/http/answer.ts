@@ -3,10 +3,21 @@ import * as v from "valibot";
 import type { InferRequest, SlotResult } from "../engine.ts";
 import { findStop } from "../stops.ts";
 
+/** A try that came to nothing. */
+export interface Failure {
+  /** Of any length, and as the server said it. */
+  readonly message: string;
+  readonly retry: boolean;
+  /** When the server wants to be asked again. */
+  readonly retryAfterMs?: number | undefined;
+  /** There was no answer of any kind. */
+  readonly unreached?: boolean;
+  /** As the server would refuse any other request. */
+  readonly refused?: boolean;
+}
+
 /** A row's result, or why there is none. */
-export type Answer =
-  | Omit<SlotResult, "slot" | "error">
-  | { readonly message: string; readonly retry: boolean };
+export type Answer = Omit<SlotResult, "slot" | "error"> | Failure;
 
 const count = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
 const optional = <T extends v.GenericSchema>(schema: T) => v.optional(v.nullable(schema));
@@ -43,7 +54,7 @@ export function parseAnswer(body: string, request: InferRequest): Answer {
     value = JSON.parse(body);
   } catch {
     // A proxy's page, or an answer that was cut off.
-    return { message: `the answer is no JSON: ${excerpt(body)}`, retry: true };
+    return { message: `the answer is no JSON: ${body}`, retry: true };
   }
   const said = errorText(value);
   if (said !== undefined && !("choices" in Object(value)))
@@ -52,7 +63,7 @@ export function parseAnswer(body: string, request: InferRequest): Answer {
   if (!parsed.success) {
     const [issue] = parsed.issues;
     const path = v.getDotPath(issue) ?? "the answer";
-    return { message: `the answer is none: ${path}: ${excerpt(issue.message)}`, retry: false };
+    return { message: `the answer is none: ${path}: ${issue.message}`, retry: false };
   }
   const [{ text, message, finish_reason: reason, logprobs }] = parsed.output.choices;
   if (typeof text !== "string" && !message) {
@@ -82,21 +93,15 @@ function unfinished(reason: string | null | undefined): Answer {
     return { message: "the answer has no choices.0.finish_reason", retry: false };
   }
   // vLLM's word for a request that it dropped.
-  return { message: `the server ended the row with ${excerpt(reason)}`, retry: reason === "abort" };
+  return { message: `the server ended the row with ${reason}`, retry: reason === "abort" };
 }
 
-/** What an answer says went wrong, as one short line; undefined where it says nothing of that kind. */
+/** What an answer says went wrong; undefined where it says nothing of that kind. */
 export function errorText(value: unknown): string | undefined {
   const { error, message, detail } = Object(value) as Record<string, unknown>;
   for (const said of [Object(error).message, error, message, detail]) {
     if (said === undefined || said === null || said === false) continue;
-    return excerpt(typeof said === "string" ? said : JSON.stringify(said));
+    return typeof said === "string" ? said : JSON.stringify(said);
   }
   return undefined;
-}
-
-/** The beginning of a text, on one line. */
-export function excerpt(text: string): string {
-  const line = text.replace(/\s+/g, " ").trim();
-  return line.length > 200 ? `${line.slice(0, 200)}…` : line;
 }

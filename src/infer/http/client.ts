@@ -1,7 +1,7 @@
 /** Asks a server, and asks again where that may help. */
 import { HeadraceError } from "../../errors.ts";
 import type { InferRequest } from "../engine.ts";
-import { type Answer, errorText, excerpt, parseAnswer } from "./answer.ts";
+import { type Answer, errorText, type Failure, parseAnswer } from "./answer.ts";
 import { requestBody } from "./body.ts";
 import type { ResolvedHttp } from "./options.ts";
 import { modelNames, readText, retryAfterMs, sleep } from "./wire.ts";
@@ -9,6 +9,8 @@ import { modelNames, readText, retryAfterMs, sleep } from "./wire.ts";
 const MOST_BACKOFF_MS = 30_000;
 /** A server that wants to be left alone for longer is asked again after this. */
 const MOST_RETRY_AFTER_MS = 10 * 60_000;
+/** Units of a message, most of which may be what a server said. */
+const MOST_MESSAGE = 300;
 /** Bytes of an answer, which is text of one row. */
 const MOST_BYTES = 64 * 2 ** 20;
 /** Further ones than those of 500 and above. */
@@ -20,18 +22,6 @@ interface HttpAnswer {
   readonly status: number;
   readonly headers: Headers;
   readonly body: string;
-}
-
-/** A try that came to nothing. */
-interface Failure {
-  readonly message: string;
-  readonly retry: boolean;
-  /** When the server wants to be asked again. */
-  readonly retryAfterMs?: number | undefined;
-  /** There was no answer of any kind. */
-  readonly unreached?: boolean;
-  /** As the server would refuse any other request. */
-  readonly refused?: boolean;
 }
 
 /** A server as its clients see it. */
@@ -61,14 +51,13 @@ export class HttpClient {
       await this.#pause(signal);
       const tried = await this.#try(text, request, signal);
       if (!("message" in tried)) return tried;
-      if (tried.refused && !this.#succeeded) throw this.#failed(tried.message);
+      if (tried.refused && !this.#succeeded) throw this.#failed(tried.message, failures);
       if (tried.retry && failures < this.#options.retries) {
         await this.#backOff(failures, tried.retryAfterMs, signal);
         continue;
       }
-      const message = triesText(tried.message, failures);
-      if (tried.unreached && this.#numAnswers === answersBefore) throw this.#failed(message);
-      return { message: this.#clean(message), retry: false };
+      if (tried.unreached && this.#numAnswers === answersBefore) throw this.#failed(tried.message, failures);
+      return { message: this.#say(tried.message, failures), retry: false };
     }
   }
 
@@ -84,7 +73,7 @@ export class HttpClient {
       const failure = answered ? this.#judge(got) : got;
       // Not every server has such a list.
       if (answered && !failure.retry && got.status !== 401 && got.status !== 403) return undefined;
-      if (!failure.retry || failures >= retries) throw this.#failed(triesText(failure.message, failures));
+      if (!failure.retry || failures >= retries) throw this.#failed(failure.message, failures);
       await this.#backOff(failures, failure.retryAfterMs, signal);
     }
   }
@@ -134,7 +123,7 @@ export class HttpClient {
         return { message: `no answer within ${timeoutMs} ms`, retry: true };
       }
       const { code, message } = error as { code?: string; message?: string };
-      const why = excerpt(code ?? message ?? String(error));
+      const why = code ?? message ?? String(error);
       if (status === undefined) {
         return { message: `${title} cannot be reached: ${why}`, retry: true, unreached: true };
       }
@@ -153,7 +142,7 @@ export class HttpClient {
   }
 
   async #backOff(failures: number, askedMs: number | undefined, signal: AbortSignal): Promise<void> {
-    if (askedMs !== undefined) {
+    if (askedMs !== undefined && askedMs > 0) {
       const untilMs = performance.now() + Math.min(MOST_RETRY_AFTER_MS, askedMs);
       this.#pausedUntilMs = Math.max(this.#pausedUntilMs, untilMs);
       return;
@@ -162,15 +151,18 @@ export class HttpClient {
     await sleep(mostMs * (0.5 + Math.random() / 2), signal);
   }
 
-  #failed(message: string): HeadraceError {
+  #failed(message: string, failures: number): HeadraceError {
     const { title } = this.#options;
     const text = message.startsWith(title) ? message : `${title}: ${message}`;
-    return new HeadraceError("SERVER_FAILED", this.#clean(text));
+    return new HeadraceError("SERVER_FAILED", this.#say(text, failures));
   }
 
-  /** A message without what is secret: servers repeat what they were sent. */
-  #clean(message: string): string {
-    return this.#options.secrets.reduce((text, secret) => text.replaceAll(secret, "…"), message);
+  /** A message on one line, and without what is secret: servers repeat what they were sent. */
+  #say(message: string, failures: number): string {
+    const clean = this.#options.secrets.reduce((text, secret) => text.replaceAll(secret, "…"), message);
+    const line = clean.replace(/\s+/g, " ").trim();
+    const short = line.length > MOST_MESSAGE ? `${line.slice(0, MOST_MESSAGE)}…` : line;
+    return failures === 0 ? short : `${short} (after ${failures + 1} tries)`;
   }
 }
 
@@ -178,17 +170,13 @@ export class HttpClient {
 function statusText({ status, headers, body }: HttpAnswer): string {
   const location = headers.get("location");
   if (status >= 300 && status < 400) {
-    return `the server answered ${status}, and leads to ${excerpt(location ?? "nowhere")}; give the right url`;
+    return `the server answered ${status}, and leads to ${location ?? "nowhere"}; give the right url`;
   }
-  let said = excerpt(body);
+  let said = body.trim();
   try {
     said = errorText(JSON.parse(body)) ?? said;
   } catch {
     // Any text will do.
   }
   return `the server answered ${status}${said === "" ? "" : `: ${said}`}`;
-}
-
-function triesText(message: string, failures: number): string {
-  return failures === 0 ? message : `${message} (after ${failures + 1} tries)`;
 }

@@ -1,14 +1,16 @@
 /** What goes over the wire, read: headers, bodies, lists. */
 
+const DECIMAL = /^\d+(\.\d+)?$/;
+
 /** What the server asks for by its headers, ms from `nowMs` of the wall clock; undefined: nothing. */
 export function retryAfterMs(headers: Headers, nowMs: number): number | undefined {
   const precise = headers.get("retry-after-ms")?.trim();
-  if (precise && Number(precise) >= 0) return Number(precise);
+  if (precise && DECIMAL.test(precise)) return Number(precise);
   const text = headers.get("retry-after")?.trim();
   if (!text) return undefined;
-  const seconds = Number(text);
-  if (seconds >= 0) return seconds * 1000;
-  const date = Date.parse(text);
+  if (DECIMAL.test(text)) return Number(text) * 1000;
+  // Date.parse takes a lot for a date, "-1" too.
+  const date = / GMT$/.test(text) ? Date.parse(text) : Number.NaN;
   return Number.isNaN(date) ? undefined : Math.max(0, date - nowMs);
 }
 
