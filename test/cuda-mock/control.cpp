@@ -27,6 +27,7 @@ static bool set(Config &config, const std::string &name, uint64_t value) {
   else if (name == "pieceBytes" && value > 0) config.piece_bytes = value;
   else if (name == "contextAfterLoss") config.context_after_loss = value != 0;
   else if (name == "freeWaits") config.free_waits = value != 0;
+  else if (name == "idle") config.idle = value != 0;
   else if (name == "gds") config.gds = value != 0;
   else if (name == "nvidiaFs") config.nvidia_fs = value != 0;
   else return false;

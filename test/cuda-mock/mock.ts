@@ -35,6 +35,8 @@ export interface MockConfig {
   readonly contextAfterLoss?: boolean;
   /** cuMemFree waits for the device; false at first: memory that is freed too early then loses the context. */
   readonly freeWaits?: boolean;
+  /** Whether kernels and products of cuBLAS do nothing, for measurements of those who launch them; false at first. */
+  readonly idle?: boolean;
   /** Whether cuFileDriverOpen works; true at first. */
   readonly gds?: boolean;
   /** Whether cuFile tells of its kernel module; true at first. */

@@ -208,7 +208,7 @@ MOCK_EXPORT CUresult cuLaunchKernel(CUfunction handle, unsigned grid_x, unsigned
   Operation operation;
   operation.run = [=, values = std::move(values)]() mutable -> CUresult {
     static std::atomic<uint64_t> launches{0};
-    if (later != 0) return later;
+    if (later != 0 || config().idle) return later;
     if (function->module->unloaded) {
       report("kernel %s ran when its module was unloaded", function->kernel->name);
       return CUDA_ERROR_ILLEGAL_ADDRESS;

@@ -36,6 +36,7 @@ struct Config {
   uint64_t piece_bytes = 1 << 20;  // copies move so much at a time
   bool context_after_loss = false; // whether cuCtxCreate works after a context was lost
   bool free_waits = false;         // cuMemFree waits for the device, as the driver does though nothing says that it must
+  bool idle = false;               // kernels and products do nothing, for measurements of those who call
   bool gds = true;
   bool nvidia_fs = true;           // without: cuFile reads into host memory and copies
   std::map<int, int> attributes;   // those of an H100, unless configured

@@ -4,8 +4,7 @@
  */
 import { HeadraceError } from "../../errors.ts";
 import { moveKernel } from "../../kernels/move.ts";
-import { resolveMatmul } from "../common/matmul.ts";
-import type { Device, KernelSource, MatmulOptions, Pipeline } from "../device.ts";
+import type { Device, KernelSource } from "../device.ts";
 import { EngineDevice } from "../host/engine.ts";
 import type { Executor } from "../host/execute.ts";
 import { createFaultCounters } from "../host/faults.ts";
@@ -15,7 +14,6 @@ import { HostQueue } from "../host/queue.ts";
 import { type FaultPlan, Syscalls } from "../host/syscalls.ts";
 import type { DispatchCall } from "../requests.ts";
 import { CudaContext } from "./context.ts";
-import { type CublasSearch, openCublas } from "./cublas.ts";
 import { initDriver, openDriver } from "./driver.ts";
 import { CudaExecutor } from "./execute.ts";
 import { FileWays } from "./file-ways.ts";
@@ -33,12 +31,12 @@ import {
 } from "./info.ts";
 import { type CudaLaneExtra, SCRATCH_BYTES, slicesLength } from "./lane-ops.ts";
 import { Launcher } from "./launch.ts";
-import { Blas, CudaMatmul } from "./matmul.ts";
 import { CudaMemory } from "./memory.ts";
 import { assertNamedNvrtc } from "./nvrtc.ts";
 import { type CudaOptions, type CudaSettings, resolveOptions } from "./options.ts";
 import { CudaCompiler, type CudaPipeline } from "./pipeline.ts";
 import { Poll } from "./poll.ts";
+import { Products } from "./products.ts";
 import { CudaProgram } from "./program.ts";
 import { Registrar } from "./registrar.ts";
 import { CudaSequence } from "./sequence.ts";
@@ -80,12 +78,11 @@ export class CudaDevice extends EngineDevice {
   readonly #workspaces: Workspaces;
   readonly #graphs: Graphs;
   readonly #poll: Poll;
+  readonly #products: Products;
   readonly #events: Events;
   readonly #tables: Tables;
   readonly #inline: InlineCopies;
   readonly #queues = new Set<HostQueue>();
-  #cublas: CublasSearch | undefined;
-  #blas: Blas | undefined;
   /** The kernel of small copies; null where it cannot be compiled. */
   #move: CudaPipeline | null | undefined;
   /** Copies that could have used it. */
@@ -115,6 +112,8 @@ export class CudaDevice extends EngineDevice {
     const functions = settings.graphs ? bindGraphs(driver.path) : undefined;
     this.#graphs = new Graphs({ context, launcher, workspaces: this.#workspaces, functions });
     this.#poll = new Poll(context);
+    const { driverVersion } = info;
+    this.#products = new Products(context, { library: settings.cublas, driverVersion });
     this.#events = new Events(context);
     this.#tables = new Tables(memory);
     context.whenLost = (error) => {
@@ -131,16 +130,14 @@ export class CudaDevice extends EngineDevice {
       pieceBytes: settings.pieceBytes,
       registeredBytes: registrar.registeredBytes,
       graphs: this.#graphs.available,
-      ...(this.#cublas === undefined ? {} : { cublas: cublasText(this.#cublas) }),
+      ...this.#products.facts,
       ...this.#context.fileWays?.facts,
       ...(registrar.broken === undefined ? {} : { registrationBroken: registrar.broken }),
     };
   }
 
   get createMatmul(): Device["createMatmul"] {
-    const search = this.#findCublas();
-    if (search.cublas === undefined && !search.named) return undefined;
-    return (options) => this.#createMatmul(options);
+    return this.#products.create;
   }
 
   async ready(): Promise<void> {
@@ -200,7 +197,7 @@ export class CudaDevice extends EngineDevice {
       await Promise.all([lanes.close(), registrar.close(), waiters.close()]);
       this.#tables.close();
       this.#graphs.close();
-      this.#blas?.close();
+      this.#products.close();
       this.#workspaces.close();
       if (context.lost === undefined) {
         this.#compiler.close();
@@ -212,25 +209,6 @@ export class CudaDevice extends EngineDevice {
       syscalls.unmap(slices, slicesBytes);
       clearInterval(alive);
     }
-  }
-
-  /** Looks for it when this is first asked, as loading it takes long. */
-  #findCublas(): CublasSearch {
-    const { settings, info } = this.#opened;
-    const { driverVersion } = info;
-    this.#cublas ??= openCublas({ library: settings.cublas, driverVersion });
-    return this.#cublas;
-  }
-
-  #createMatmul(options: MatmulOptions): Pipeline {
-    this.#context.assertOpen();
-    const matmul = resolveMatmul(options);
-    const search = this.#findCublas();
-    if (search.cublas === undefined) {
-      throw new HeadraceError("UNSUPPORTED", `${this.#context.deviceName}: cuBLAS: ${search.reason}`);
-    }
-    this.#blas ??= new Blas(this.#context, search.cublas);
-    return new CudaMatmul(this.#context, this.#blas, matmul);
   }
 
   #moreFacts(): MoreFacts {
@@ -337,9 +315,4 @@ function laneExtra(context: CudaContext, settings: CudaSettings, slices: number)
     download: createStream(),
     scratch: context.make("cuMemAlloc", (out) => symbols.cuMemAlloc_v2(out, SCRATCH_BYTES)),
   };
-}
-
-function cublasText(search: CublasSearch): string {
-  const { cublas } = search;
-  return cublas === undefined ? `none: ${search.reason}` : `${cublas.version}, ${cublas.path}`;
 }

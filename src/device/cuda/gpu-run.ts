@@ -6,9 +6,9 @@ import { HeadraceError } from "../../errors.ts";
 import { deviceError } from "../common/errors.ts";
 import { type Running, type StepEnd, stepEnd } from "../host/execute.ts";
 import type { LaneRun } from "../host/jobs.ts";
-import type { ResolvedDispatch } from "../host/pipeline.ts";
 import type { CudaContext } from "./context.ts";
 import type { Launcher } from "./launch.ts";
+import { holdMappings } from "./mappings.ts";
 import { WindowPins } from "./pins.ts";
 import { type CudaProgram, type GpuOp, TRANSFER, Transfer } from "./program.ts";
 import type { Registrar } from "./registrar.ts";
@@ -17,7 +17,7 @@ import type { Streams } from "./streams.ts";
 import type { Table, Tables } from "./tables.ts";
 import { Tail } from "./tail.ts";
 import { type CopyStreams, FEW, SMALL_BYTES, type TransferParts, Transfers } from "./transfers.ts";
-import { WindowState, type Windows } from "./windows.ts";
+import type { Windows } from "./windows.ts";
 
 export interface GpuRunParts extends TransferParts {
   readonly context: CudaContext;
@@ -97,9 +97,11 @@ export class GpuRun implements Running {
   /** Returns whether the next operation may follow at once. */
   #start(op: GpuOp): boolean {
     if (op.kind === "transfers") return this.#transfer(op.first, op.end);
-    const { launcher, streams } = this.#parts;
+    const { launcher, registrar, streams } = this.#parts;
     const launches = op.kind === "dispatch" ? [op.dispatch] : op.sequence.withMappings;
-    for (const launch of launches) if (!this.#holdMappings(launch)) return false;
+    for (const launch of launches) {
+      if (!holdMappings(registrar, this.#pins, launch, () => this.#advance())) return false;
+    }
     const stream = streams.compute;
     this.#tail.behind(stream);
     if (op.kind === "dispatch") launcher.dispatch(stream.handle, op.dispatch);
@@ -143,50 +145,6 @@ export class GpuRun implements Running {
     if (names.size === 0) return error;
     const message = `${error.message}; kernels of this ticket: ${[...names].join(", ")}`;
     return new HeadraceError(error.code, message, { cause: error });
-  }
-
-  /** Whether all mappings that a launch uses are registered, and stay so for the run; else has it done, and goes on
-   * then. */
-  #holdMappings(dispatch: ResolvedDispatch): boolean {
-    const { registrar } = this.#parts;
-    for (const { region, offset } of dispatch.buffers) {
-      const windows = registrar.windowsOf(region);
-      if (windows === undefined) continue;
-      region.checkFile();
-      const address = region.address + offset;
-      const byteLength = Math.max(1, region.byteLength - offset);
-      // Pinned first, so that what comes early is not released for what comes late.
-      this.#pins.add(windows, address, byteLength);
-      if (!this.#awaitWindows(dispatch, windows, address, byteLength, region)) return false;
-    }
-    return true;
-  }
-
-  /** Whether all of a mapping that a kernel may read is registered; else has it done, and goes on then. */
-  #awaitWindows(
-    dispatch: ResolvedDispatch,
-    windows: Windows,
-    address: number,
-    byteLength: number,
-    region: ResolvedDispatch["buffers"][number]["region"],
-  ): boolean {
-    const { registrar } = this.#parts;
-    registrar.want(region, address, byteLength);
-    const last = windows.indexOf(address + byteLength - 1);
-    for (let index = windows.indexOf(address); index <= last; index++) {
-      const state = windows.states[index];
-      if (state === WindowState.registered) continue;
-      if (state === WindowState.wanted || state === WindowState.registering) {
-        windows.whenSettled(index, () => this.#advance());
-        return false;
-      }
-      const why = registrar.broken ?? "the driver refused, or mapBudget is too small";
-      throw new HeadraceError(
-        "UNSUPPORTED",
-        `kernel ${dispatch.pipeline.name}: ${region.descriptor?.path ?? "a mapping"} cannot be registered for the GPU (${why}); copy it to a buffer, or map a smaller range`,
-      );
-    }
-    return true;
   }
 
   #transfer(first: number, end: number): boolean {
