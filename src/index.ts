@@ -99,17 +99,7 @@ export { HostReader, type HostReaderOptions } from "./loader/reader.ts";
 export { type SaveOptions, saveSafetensors, saveText, type TensorData } from "./loader/save.ts";
 export { columnText } from "./loader/schema.ts";
 export type { LoaderState } from "./loader/state.ts";
-export {
-  DEVICE_TRACKS,
-  DEVICE_TRACKS,
-  INFER_TRACKS,
-  TRACKS,
-  TRACKS,
-  TraceRecorder,
-  TraceRecorder,
-  type Tracer,
-  type Tracer,
-} from "./loader/trace.ts";
+export { DEVICE_TRACKS, INFER_TRACKS, TRACKS, TraceRecorder, type Tracer } from "./loader/trace.ts";
 export type { OutputColumn } from "./loader/writeback/columns.ts";
 export type { JobIdentity, Json } from "./loader/writeback/job.ts";
 export { openWriter } from "./loader/writeback/open.ts";
@@ -117,12 +107,6 @@ export type { WriterOptions } from "./loader/writeback/options.ts";
 export type { InputShard } from "./loader/writeback/output.ts";
 export type { DeviceValues } from "./loader/writeback/placing.ts";
 export { type OutputRow, Writer, type WriterSummary } from "./loader/writeback/writer.ts";
-
-  INFER_TRACKS,
-  TRACKS,
-  TraceRecorder,
-  type Tracer,
-} from "./loader/trace.ts";
 
 export type { SampleRange } from "./plan/select.ts";
 export type * from "./types.ts";
