@@ -12,7 +12,7 @@ import { loadCommand } from "./load.ts";
 import { ExitCode, printable } from "./output.ts";
 
 /** Failures whose messages name options. */
-const OPTION_CODES: readonly ErrorCode[] = ["BAD_OPTION", "STATE_MISMATCH", "BATCH_TOO_LARGE", "TIMED_OUT"];
+const OPTION_CODES: readonly ErrorCode[] = ["BAD_OPTION", "STATE_MISMATCH", "OTHER_JOB", "BATCH_TOO_LARGE", "TIMED_OUT"];
 
 const program = quiet(new Command("headrace"))
   .description(
@@ -36,15 +36,16 @@ async function run(args: readonly string[]): Promise<number> {
     return Number(process.exitCode ?? ExitCode.done);
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? ExitCode.done : ExitCode.usage;
-    return fail(error, args.includes("--debug"));
+    return fail(error, args);
   }
 }
 
-function fail(error: unknown, debug: boolean): number {
+function fail(error: unknown, args: readonly string[]): number {
+  const debug = args.includes("--debug");
   const known = error instanceof HeadraceError;
   const message = error instanceof Error ? error.message : String(error);
   const text = known
-    ? `${OPTION_CODES.includes(error.code) ? asFlags(message) : message} [${error.code}]`
+    ? `${OPTION_CODES.includes(error.code) ? asFlags(message, args[0]) : message} [${error.code}]`
     : `unexpected failure: ${message}`;
   console.error(`headrace: ${printable(text.replaceAll(/\s*\n\s*/g, " "))}`);
   if (debug) console.error(error instanceof Error ? error.stack : text);
