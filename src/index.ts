@@ -56,6 +56,15 @@ export type { InferOptions, OwnEngine } from "./infer/options.ts";
 export type { Finish, InferOutput } from "./infer/output.ts";
 export { Quantiles } from "./infer/quantiles.ts";
 export type { InferProgress, InferReport } from "./infer/report.ts";
+export {
+  needsSeen,
+  resolveSampling,
+  type SampledRow,
+  type SampleParamsView,
+  type Sampling,
+  sampleParamsView,
+  writeSampleParams,
+} from "./infer/sampling.ts";
 export { Scheduler, type SchedulerCounts } from "./infer/scheduler.ts";
 export type { SchedulerOptions } from "./infer/scheduling.ts";
 export type { SlotMemory, StepOutcome, StepPlan } from "./infer/step.ts";
@@ -87,6 +96,14 @@ export {
   padAndMaskCall,
   padAndMaskKernel,
 } from "./kernels/pad.ts";
+export {
+  SAMPLE_PARAMS_BYTES,
+  type SampleOptions,
+  sampleCall,
+  sampleKernel,
+} from "./kernels/sample.ts";
+export { type MarkSeenOptions, markSeenCall, markSeenKernel, seenWords } from "./kernels/seen.ts";
+export type { StepRows } from "./kernels/step.ts";
 export { Batch, Column, type ColumnParts, Part } from "./loader/batch.ts";
 export { Dataset, type DatasetOptions, type DatasetShard } from "./loader/dataset.ts";
 export type { DatasetDictionary } from "./loader/dictionary.ts";

@@ -188,7 +188,8 @@ export interface DeviceQueue extends Disposable {
 /** The sources of one kernel; a device compiles the one it understands and throws `UNSUPPORTED` without. */
 export interface KernelSource {
   readonly name: string;
-  /** Runs all threads of a dispatch on host views, in the order of the dispatch's buffers. */
+  /** Runs all threads of a dispatch on host views, in the order of the dispatch's buffers. A view need not begin where its
+   * ArrayBuffer does, and must not be used once the dispatch has ended. */
   readonly host?: (buffers: readonly Uint8Array[], constants: Uint8Array, threads: number) => void;
   /** The portable kernel text for Metal and CUDA. */
   readonly text?: string;

@@ -1,6 +1,5 @@
 /** Sampling options: their defaults, what is refused, and their form on the device. */
 import { HeadraceError } from "../errors.ts";
-import { checkInteger } from "../kernels/constants.ts";
 import { minPWord, SAMPLE_WORDS, SampleField, SampleFlag, topPWord } from "../kernels/sample-host.ts";
 import type { SamplingOptions } from "./engine.ts";
 
@@ -19,25 +18,38 @@ export interface Sampling {
   readonly seed: number;
 }
 
-/** Temperatures but 0; beyond them all tokens or one alone would be left. */
-const TEMPERATURES = [1e-6, 1e6] as const;
-const PENALTIES = [1e-6, 1e6] as const;
+/** Ends of the ranges of temperatures but 0, and of penalties: beyond them F32 holds nothing of use. */
+const LEAST = 1e-6;
+const MOST = 1e6;
 
-/** Throws `BAD_OPTION` for a value that is out of range, or no number. */
-export function resolveSampling(options: SamplingOptions = {}): Sampling {
-  const { temperature = 0, topK = 0, topP = 1, minP = 0, repetitionPenalty = 1, seed = 0 } = options;
-  if (temperature !== 0) checkWithin("temperature", temperature, ...TEMPERATURES, "; 0 is greedy");
-  checkInteger("topK", topK);
-  checkWithin("topP", topP, 0, 1);
-  checkWithin("minP", minP, 0, 1);
-  checkWithin("repetitionPenalty", repetitionPenalty, ...PENALTIES, "; 1 is none");
-  checkInteger("seed", seed);
-  return { temperature, topK, topP, minP, repetitionPenalty, seed };
+/** What is wrong with sampling options; undefined where nothing is. */
+export function whyBadSampling(options: SamplingOptions): string | undefined {
+  const { temperature, topK, topP, minP, repetitionPenalty, seed } = withDefaults(options);
+  const isWithin = (value: number, least: number, most: number) =>
+    typeof value === "number" && value >= least && value <= most;
+  if (temperature !== 0 && !isWithin(temperature, LEAST, MOST)) {
+    return `temperature is ${temperature}; it must be 0, which is greedy, or from ${LEAST} to ${MOST}`;
+  }
+  if (!(Number.isSafeInteger(topK) && topK >= 0)) return `topK is ${topK}; it must be an integer at least 0`;
+  if (!isWithin(topP, Number.MIN_VALUE, 1)) return `topP is ${topP}; it must be above 0, and at most 1`;
+  if (!isWithin(minP, 0, 1)) return `minP is ${minP}; it must be from 0 to 1`;
+  if (!isWithin(repetitionPenalty, LEAST, MOST)) {
+    return `repetitionPenalty is ${repetitionPenalty}; it must be from ${LEAST} to ${MOST}`;
+  }
+  if (!(Number.isSafeInteger(seed) && seed >= 0)) return `seed is ${seed}; it must be an integer at least 0`;
+  return undefined;
 }
 
-function checkWithin(what: string, value: number, least: number, most: number, note = ""): void {
-  if (typeof value === "number" && value >= least && value <= most) return;
-  throw new HeadraceError("BAD_OPTION", `${what} ${value} is no number from ${least} to ${most}${note}`);
+/** Throws `BAD_OPTION` for what {@link whyBadSampling} finds. */
+export function resolveSampling(options: SamplingOptions = {}): Sampling {
+  const wrong = whyBadSampling(options);
+  if (wrong !== undefined) throw new HeadraceError("BAD_OPTION", wrong);
+  return withDefaults(options);
+}
+
+function withDefaults(options: SamplingOptions): Sampling {
+  const { temperature = 0, topK = 0, topP = 1, minP = 0, repetitionPenalty = 1, seed = 0 } = options;
+  return { temperature, topK, topP, minP, repetitionPenalty, seed };
 }
 
 /** Whether tokens that a sequence holds must be known: the kernel of `seen.ts` keeps them. */

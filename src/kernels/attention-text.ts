@@ -19,8 +19,8 @@ export function attentionGroups(rows: number, numHeads: number, numKvHeads: numb
 
 export const ATTENTION_TEXT = `
 enum Type : uint32_t { F32, F16, BF16 };
-/* A lane has the elements 64 i + 2 lane and the one behind it, for i below PAIRS. */
-enum Sizes : uint32_t { HEADS_AT_ONCE = ${HEADS_AT_ONCE}, SIMDGROUPS = 8, CHUNK = 32, PAIRS = 4, MAX_SIZE = ${MAX_HEAD_SIZE} };
+/* Loads of AHEAD times 8 elements of a key, and of VALUES positions, are under way at once. A lane has the elements 64 i + 2 lane and the one behind it, for i below PAIRS. */
+enum Sizes : uint32_t { HEADS_AT_ONCE = ${HEADS_AT_ONCE}, SIMDGROUPS = 8, CHUNK = 32, AHEAD = 4, VALUES = 8, PAIRS = 4, MAX_SIZE = ${MAX_HEAD_SIZE} };
 
 HR_FUNCTION_CONSTANT(0, uint32_t, TYPE);
 
@@ -71,22 +71,33 @@ HR_FN uint32_t cache_row(const HR_DEVICE uint32_t *blocks, uint32_t position, ui
   return (blocks[position / c.blockTokens] * c.numKvHeads + kvHead) * c.blockTokens + position % c.blockTokens;
 }
 
+/* Eight products each of a key with the queries of HEADS heads. */
+template <uint32_t HEADS>
+HR_FN void score_eight(HR_THREAD float *scores, Eight key, uint32_t d, const HR_GROUP hr_float4 *query) {
+  HR_UNROLL
+  for (uint32_t head = 0; head < HEADS; head++) {
+    hr_float4 a = query[(head * MAX_SIZE + d) / 4u], b = query[(head * MAX_SIZE + d) / 4u + 1u];
+    float q[8] = {a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w};
+    HR_UNROLL
+    for (uint32_t i = 0; i < 8u; i++) scores[head] = HR_FMA(q[i], key.of[i], scores[head]);
+  }
+}
+
 /* The products of one key with the queries of HEADS heads. */
 template <uint32_t HEADS>
 HR_FN void score_key(HR_THREAD float *scores, const HR_DEVICE uint8_t *keys, uint64_t index, uint32_t size,
                      const HR_GROUP hr_float4 *query) {
   HR_UNROLL
   for (uint32_t head = 0; head < HEADS; head++) scores[head] = 0.0f;
-  for (uint32_t d = 0; d < size; d += 8u) {
-    Eight key = eight_at(keys, index + d);
+  uint32_t d = 0;
+  for (; d + 8u * AHEAD <= size; d += 8u * AHEAD) {
+    Eight key[AHEAD];
     HR_UNROLL
-    for (uint32_t head = 0; head < HEADS; head++) {
-      hr_float4 a = query[(head * MAX_SIZE + d) / 4u], b = query[(head * MAX_SIZE + d) / 4u + 1u];
-      float q[8] = {a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w};
-      HR_UNROLL
-      for (uint32_t i = 0; i < 8u; i++) scores[head] = HR_FMA(q[i], key.of[i], scores[head]);
-    }
+    for (uint32_t ahead = 0; ahead < AHEAD; ahead++) key[ahead] = eight_at(keys, index + d + 8u * ahead);
+    HR_UNROLL
+    for (uint32_t ahead = 0; ahead < AHEAD; ahead++) score_eight<HEADS>(scores, key[ahead], d + 8u * ahead, query);
   }
+  for (; d < size; d += 8u) score_eight<HEADS>(scores, eight_at(keys, index + d), d, query);
 }
 
 /* All of one simdgroup's work for HEADS heads, from their queries to their results. */
@@ -132,14 +143,22 @@ HR_FN void attend(Shared shared, const HR_DEVICE uint8_t *keys, const HR_DEVICE 
         sums[head][i].a *= keep[head];
         sums[head][i].b *= keep[head];
       }
-      for (uint32_t at = 0; at < here; at++) {
-        Two value = two_at(values, uint64_t(shared.rows[at]) * c.headSize + d);
-        hr_float4 four = shared.parts[at];
-        float parts[4] = {four.x, four.y, four.z, four.w};
+      /* Behind the last position stands the chunk's first one again, with parts of 0. */
+      for (uint32_t at = 0; at < here; at += VALUES) {
+        Two value[VALUES];
         HR_UNROLL
-        for (uint32_t head = 0; head < HEADS; head++) {
-          sums[head][i].a = HR_FMA(parts[head], value.a, sums[head][i].a);
-          sums[head][i].b = HR_FMA(parts[head], value.b, sums[head][i].b);
+        for (uint32_t j = 0; j < VALUES; j++) {
+          value[j] = two_at(values, uint64_t(shared.rows[at + j]) * c.headSize + d);
+        }
+        HR_UNROLL
+        for (uint32_t j = 0; j < VALUES; j++) {
+          hr_float4 four = shared.parts[at + j];
+          float parts[4] = {four.x, four.y, four.z, four.w};
+          HR_UNROLL
+          for (uint32_t head = 0; head < HEADS; head++) {
+            sums[head][i].a = HR_FMA(parts[head], value[j].a, sums[head][i].a);
+            sums[head][i].b = HR_FMA(parts[head], value[j].b, sums[head][i].b);
+          }
         }
       }
     }

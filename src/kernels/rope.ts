@@ -126,9 +126,8 @@ function ropeOnHost(
   const slot = wordsOf(slots!, rows);
   const table = wordsOf(blockTable!, numSlots * stride);
   const cacheLength = numBlocks * numKvHeads * blockTokens * headSize;
-  const made = new Float32Array(headSize);
-  const storeKey = storeOf(cacheType, kCache!, cacheLength, made);
-  const storeValue = storeOf(cacheType, vCache!, cacheLength, made);
+  const k = cacheOf(cacheType, kCache!, cacheLength, headSize);
+  const v = cacheOf(cacheType, vCache!, cacheLength, headSize);
   for (let row = 0; row < rows; row++) {
     const at = row * width;
     const p = position[row]!;
@@ -141,51 +140,58 @@ function ropeOnHost(
     }
     for (let head = 0; head < numHeads; head++) {
       const query = at + head * headSize;
-      rotate(values, query, turns, p * headSize, made);
-      values.set(made, query);
+      rotate(values, query, turns, p * headSize, headSize / 2, values, query);
     }
     for (let head = 0; head < numKvHeads; head++) {
       const to = ((block * numKvHeads + head) * blockTokens + (p % blockTokens)) * headSize;
       const key = at + (numHeads + head) * headSize;
-      rotate(values, key, turns, p * headSize, made);
-      storeKey(to);
+      rotate(values, key, turns, p * headSize, headSize / 2, k.floats, k.store === undefined ? to : 0);
+      k.store?.(to);
       const value = key + numKvHeads * headSize;
-      for (let j = 0; j < headSize; j++) made[j] = values[value + j]!;
-      storeValue(to);
+      const first = v.store === undefined ? to : 0;
+      for (let j = 0; j < headSize; j++) v.floats[first + j] = values[value + j]!;
+      v.store?.(to);
     }
   }
 }
 
-/** One head, from `values[at]` on, into `to`. */
-function rotate(values: Float32Array, at: number, turns: Float32Array, turn: number, to: Float32Array): void {
-  const pairs = to.length / 2;
+/** One head of twice `pairs` elements from `values[at]` on, to `out[to]` on, which may be the same place. */
+function rotate(
+  values: Float32Array,
+  at: number,
+  turns: Float32Array,
+  turn: number,
+  pairs: number,
+  out: Float32Array,
+  to: number,
+): void {
   const { fround } = Math;
   for (let j = 0; j < pairs; j++) {
     const a = values[at + j]!;
     const b = values[at + pairs + j]!;
     const cosine = turns[turn + 2 * j]!;
     const sine = turns[turn + 2 * j + 1]!;
-    to[j] = fround(a * cosine) - fround(b * sine);
-    to[pairs + j] = fround(b * cosine) + fround(a * sine);
+    out[to + j] = fround(a * cosine) - fround(b * sine);
+    out[to + pairs + j] = fround(b * cosine) + fround(a * sine);
   }
 }
 
-/** Writes `made` into a cache, from an element on. */
-function storeOf(
-  type: WeightType,
-  cache: Uint8Array,
-  length: number,
-  made: Float32Array,
-): (to: number) => void {
-  if (type === "F32") {
-    const floats = float32Of(cache, length);
-    return (to) => floats.set(made, to);
-  }
-  const bits = new Uint32Array(made.buffer);
+/** Where one head is written: a cache of F32 itself, or memory for one head, which `store` then narrows. */
+interface HostCache {
+  readonly floats: Float32Array;
+  /** Moves the head to the cache's element `to`. */
+  readonly store?: (to: number) => void;
+}
+
+function cacheOf(type: WeightType, cache: Uint8Array, length: number, headSize: number): HostCache {
+  if (type === "F32") return { floats: float32Of(cache, length) };
+  const floats = new Float32Array(headSize);
+  const bits = new Uint32Array(floats.buffer);
   const encode = encoderOf(type, cache, length);
-  return (to) => {
-    for (let j = 0; j < bits.length; j++) encode(to + j, bits[j]!);
+  const store = (to: number) => {
+    for (let j = 0; j < headSize; j++) encode(to + j, bits[j]!);
   };
+  return { floats, store };
 }
 
 export interface RopeCacheOptions extends RopeCacheKernelOptions, StepRows {

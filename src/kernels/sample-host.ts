@@ -40,7 +40,10 @@ interface Cut {
   readonly bound: number;
   /** And of those with exactly that logit the first so many. */
   readonly tied: number;
+  /** That of each of these. */
+  readonly tiedMass: number;
 }
+const KEEP_ALL: Cut = { bound: Number.NEGATIVE_INFINITY, tied: 0, tiedMass: 0 };
 
 /** Chooses tokens, one row after the other. It keeps memory for one row. */
 export class RowSampler {
@@ -130,64 +133,64 @@ export class RowSampler {
     floats: Float32Array,
     at: number,
   ): number {
-    const inverse = floats[at + SampleField.inverseTemperature]!;
-    const massFor = (logit: number) => massOf(fround(fround(logit - most) * inverse));
     const minMass = words[at + SampleField.minP]! * 8;
-    const { bound, tied } = this.#cut(
-      logits,
-      start,
-      words[at + SampleField.topK]!,
-      words[at + SampleField.topP]!,
-      massFor,
-    );
-    const tiedMass = massFor(bound);
-    const all = tiedMass > 0 && tiedMass >= minMass ? tied : 0;
-    if (this.#masses.length === 0) this.#masses = new Float64Array(this.#vocab);
+    const masses = this.#massesOf(logits, start, most, floats[at + SampleField.inverseTemperature]!);
+    const cut = this.#cut(logits, start, words[at + SampleField.topK]!, words[at + SampleField.topP]!);
+    const { bound, tiedMass } = cut;
+    const tied = tiedMass > 0 && tiedMass >= minMass ? cut.tied : 0;
     const lanes = this.#lanes.fill(0);
     let above = 0;
     for (let i = 0; i < this.#vocab; i++) {
-      const logit = logits[start + i]!;
-      const mass = logit > bound && logit < Number.POSITIVE_INFINITY ? massFor(logit) : 0;
-      const kept = mass < minMass ? 0 : mass;
-      this.#masses[i] = kept;
+      const kept = logits[start + i]! > bound && masses[i]! >= minMass ? masses[i]! : 0;
+      masses[i] = kept;
       lanes[(i >>> 2) % LANES]! += kept;
       above += kept;
     }
-    const target = this.#random(words, at, above + all * tiedMass);
+    const target = this.#random(words, at, above + tied * tiedMass);
     if (target < above) return this.#tokenAt(target);
-    return all === 0 ? -1 : this.#tiedToken(logits, start, bound, Math.floor((target - above) / tiedMass));
+    return tied === 0 ? -1 : this.#tiedToken(logits, start, bound, Math.floor((target - above) / tiedMass));
+  }
+
+  /** Masses by token; 0 for logits that are not finite. */
+  #massesOf(logits: Float32Array, start: number, most: number, inverse: number): Float64Array {
+    if (this.#masses.length === 0) this.#masses = new Float64Array(this.#vocab);
+    const masses = this.#masses;
+    for (let i = 0; i < this.#vocab; i++) {
+      masses[i] = massOf(fround(fround(logits[start + i]! - most) * inverse));
+    }
+    return masses;
   }
 
   /** What topK and topP keep. Both are parts of one order: the largest logit first, of equal ones the first token. */
-  #cut(
-    logits: Float32Array,
-    start: number,
-    topK: number,
-    topP: number,
-    massFor: (logit: number) => number,
-  ): Cut {
-    if (topP === 0 && (topK === 0 || topK >= this.#vocab))
-      return { bound: Number.NEGATIVE_INFINITY, tied: 0 };
+  #cut(logits: Float32Array, start: number, topK: number, topP: number): Cut {
+    if (topP === 0 && (topK === 0 || topK >= this.#vocab)) return KEEP_ALL;
     const order = this.#sorted(logits, start);
-    const logitAt = (place: number) => logits[start + (MAX_VOCAB - 1 - (order[place]! % MAX_VOCAB))]!;
-    let kept = order.length;
-    if (topK > 0 && topK < kept) {
+    const { length } = order;
+    // The order is the numbers' from the last one down.
+    const tokenAt = (place: number) => {
+      const number = order[length - 1 - place]!;
+      return (Math.floor(number / MAX_VOCAB) + 1) * MAX_VOCAB - 1 - number;
+    };
+    const logitAt = (place: number) => logits[start + tokenAt(place)]!;
+    let kept = length;
+    if (topK > 0 && topK < length) {
       kept = topK;
-      while (kept < order.length && logitAt(kept) === logitAt(topK - 1)) kept++;
+      while (kept < length && logitAt(kept) === logitAt(topK - 1)) kept++;
     }
-    if (topP === 0) return { bound: kept < order.length ? logitAt(kept) : Number.NEGATIVE_INFINITY, tied: 0 };
+    if (topP === 0) return kept < length ? { bound: logitAt(kept), tied: 0, tiedMass: 0 } : KEEP_ALL;
     let total = 0;
-    for (let place = 0; place < kept; place++) total += massFor(logitAt(place));
+    for (let place = 0; place < kept; place++) total += this.#masses[tokenAt(place)]!;
     const want = Number((BigInt(total) * BigInt(topP) + 0xffffffffn) >> 32n);
     let place = 0;
-    for (let sum = massFor(logitAt(0)); sum < want; sum += massFor(logitAt(place))) place++;
+    let tiedMass = this.#masses[tokenAt(0)]!;
+    for (let sum = tiedMass; sum < want; sum += tiedMass) tiedMass = this.#masses[tokenAt(++place)]!;
     const bound = logitAt(place);
     let tied = 0;
     while (tied <= place && logitAt(place - tied) === bound) tied++;
-    return { bound, tied };
+    return { bound, tied, tiedMass };
   }
 
-  /** The finite logits in their order, each as a number of which the token is the lower part. */
+  /** The finite logits, from the smallest on, each as a number of which the token is the lower part. */
   #sorted(logits: Float32Array, start: number): Float64Array {
     if (this.#order.length === 0) this.#order = new Float64Array(this.#vocab);
     const bits = new Uint32Array(logits.buffer, logits.byteOffset, logits.length);
@@ -198,7 +201,7 @@ export class RowSampler {
       const key = word >>> 31 === 0 ? word + 2 ** 31 : 2 ** 32 - 1 - word;
       this.#order[count++] = key * MAX_VOCAB + (MAX_VOCAB - 1 - i);
     }
-    return this.#order.subarray(0, count).sort().reverse();
+    return this.#order.subarray(0, count).sort();
   }
 
   /** An integer from 0, below `total`. */

@@ -52,13 +52,22 @@ export class SquareSummer {
     const partial = this.#partial;
     // Lanes without an element would add zeros.
     const lanes = Math.min(LANES, Math.ceil(length / 4));
+    const end = start + length;
     const { fround } = Math;
     for (let lane = 0; lane < lanes; lane++) {
       let sum = 0;
-      for (let at = lane * 4; at < length; at += LANES * 4) {
-        const end = Math.min(at + 4, length) + start;
-        for (let i = start + at; i < end; i++) sum = fround(sum + fround(x[i]! * x[i]!));
+      let at = start + lane * 4;
+      for (; at + 4 <= end; at += LANES * 4) {
+        const a = x[at]!;
+        const b = x[at + 1]!;
+        const c = x[at + 2]!;
+        const d = x[at + 3]!;
+        sum = fround(sum + fround(a * a));
+        sum = fround(sum + fround(b * b));
+        sum = fround(sum + fround(c * c));
+        sum = fround(sum + fround(d * d));
       }
+      for (; at < end; at++) sum = fround(sum + fround(x[at]! * x[at]!));
       partial[lane] = sum;
     }
     let total = 0;

@@ -85,8 +85,8 @@ export function runDispatch(dispatch: ResolvedDispatch): void {
     const message = error instanceof Error ? error.message : String(error);
     throw new HeadraceError("DEVICE_FAILED", `kernel ${pipeline.name}: ${message}`, { cause: error });
   } finally {
-    // The memory may be unmapped once the dispatch has ended, so that a view must not outlive it; the one that is kept
-    // ends with its buffer.
+    // The memory may be unmapped once the dispatch has ended, so that a view must not outlive it. The one that is kept
+    // ends with the memory.
     for (const view of views) if (!view.detached) view.transfer(0);
   }
 }

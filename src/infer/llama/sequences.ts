@@ -181,7 +181,9 @@ export class Sequences {
       }
       const most = last ? position + tokens.length : Number.MAX_SAFE_INTEGER;
       if (Number.isSafeInteger(generated) && generated >= 0 && generated <= most) continue;
-      throw bad(`slot ${slot}: generated is ${generated}; it must be a whole number of the sequence's tokens`);
+      throw bad(
+        `slot ${slot}: generated is ${generated}; it must be a whole number of the sequence's tokens`,
+      );
     }
   }
 }

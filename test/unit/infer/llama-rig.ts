@@ -62,6 +62,8 @@ interface Running {
   readonly outcome: RowOutcome;
   /** Of prompt and output, what the cache holds or is about to. */
   done: number;
+  /** Whether the engine has the next token. */
+  ready: boolean;
 }
 
 /** Runs all rows to their `maxNewTokens`. */
@@ -77,7 +79,7 @@ export async function runRows(
   const waiting = requests.map((request): Running => {
     const outcome = { tokens: [], logprobs: [], logits: [] };
     outcomes.set(request.row, outcome);
-    return { request, outcome, done: 0 };
+    return { request, outcome, done: 0, ready: false };
   });
   if (seed !== 0) waiting.sort(() => random() - 0.5);
   const running: (Running | undefined)[] = new Array(slots).fill(undefined);
@@ -93,9 +95,10 @@ export async function runRows(
       if (row !== undefined && random() < putBack) {
         engine.release(slot);
         row.done = 0;
+        row.ready = false;
         waiting.push(row);
         running[slot] = undefined;
-      } else if (row !== undefined && row.done === textOf(row).length - 1 && row.outcome.tokens.length > 0) {
+      } else if (row?.ready) {
         if (!engine.reserve(slot, row.done + 1)) throw new Error("no room for a token");
         row.done++;
         decodes.push(slot);
@@ -131,8 +134,10 @@ export async function runRows(
   return outcomes;
 }
 
-function take({ outcome }: Running, result: SlotResult, hash: bigint | undefined): void {
+function take(row: Running, result: SlotResult, hash: bigint | undefined): void {
   if (result.error !== undefined) throw new Error(result.error.message);
+  const { outcome } = row;
+  row.ready = true;
   outcome.tokens.push(result.token!);
   if (result.logprob !== undefined) outcome.logprobs.push(result.logprob);
   if (hash !== undefined) outcome.logits.push(hash);

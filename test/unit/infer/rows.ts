@@ -60,3 +60,34 @@ export function codeOf(error: unknown): string {
   if (error instanceof HeadraceError) return error.code;
   throw error;
 }
+
+/** Rows from 0. */
+export function rows(
+  count: number,
+  parts: (row: number) => Parameters<typeof rowOf>[1] = () => ({}),
+): InferRequest[] {
+  return Array.from({ length: count }, (_, row) => rowOf(row, parts(row)));
+}
+
+/** A source that counts what was asked of it. */
+export function counted(count: number, beforeRow: (row: number) => unknown = () => undefined) {
+  const seen = { pulled: 0, returned: 0 };
+  async function* pull() {
+    try {
+      for (let row = 0; row < count; row++) {
+        await beforeRow(row);
+        seen.pulled++;
+        yield rowOf(row);
+      }
+    } finally {
+      seen.returned++;
+    }
+  }
+  return { source: pull(), seen };
+}
+
+/** Rows from 0, then nothing for ever. */
+export async function* stuck(count: number): AsyncGenerator<InferRequest> {
+  yield* rows(count);
+  await new Promise(() => {});
+}

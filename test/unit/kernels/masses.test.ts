@@ -123,7 +123,7 @@ describe("a mass", () => {
 
 test("a mass's logarithm is near that of doubles, at powers of two and beside them too", () => {
   const masses = Array.from({ length: 53 }, (_, i) => 2 ** i).flatMap((power) =>
-    [power - 1, power, power + 1, Math.round(power * 1.41421356), Math.round(power * 1.7)].filter(
+    [power - 1, power, power + 1, Math.round(power * Math.SQRT2), Math.round(power * 1.7)].filter(
       (mass) => mass >= 1,
     ),
   );

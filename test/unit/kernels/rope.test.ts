@@ -32,7 +32,7 @@ function rotated(head: Float32Array, position: number): number[] {
   });
 }
 
-const SHAPE = { numHeads: 6, numKvHeads: 3, headSize: 32, contextLength: 40, blockTokens: 8 } as const;
+const SHAPE = { numHeads: 6, numKvHeads: 3, headSize: 32, contextLength: 48, blockTokens: 8 } as const;
 const PAGES = { numBlocks: 20, numSlots: 4, tableStride: 5 } as const;
 const WIDTH = (6 + 2 * 3) * 32;
 const CACHE = 20 * 3 * 8 * 32;
@@ -51,7 +51,7 @@ function turn(type: WeightType, { positions, slots, table, count = positions.len
   const after = run(
     kernels[WEIGHT_TYPES.indexOf(type)]!,
     [
-      ...[qkv, turnsOf(40, 32), Uint32Array.from(positions), Uint32Array.from(slots)],
+      ...[qkv, turnsOf(48, 32), Uint32Array.from(positions), Uint32Array.from(slots)],
       ...[table, infoOf(count, 3), cache, cache],
     ],
     (at) =>
@@ -100,7 +100,9 @@ describe.each(WEIGHT_TYPES)("a cache of %s", (type) => {
     table[3 * 5 + 1] = 20;
     table[3 * 5 + 2] = 2 ** 32 - 1;
     const wrong = [
+      [48, 0],
       [40, 0],
+      [47, 3],
       [2 ** 32 - 1, 0],
       [3, 4],
       [3, 2 ** 32 - 1],
