@@ -32,8 +32,8 @@ interface Golden {
 }
 
 /** The mock and the stand-in run a kernel's threads one after the other. */
-const TINY_SAMPLES = { host: 2, slow: 1 } as const;
-const TINY_TOKENS = { host: 20, slow: 4 } as const;
+const TINY_SAMPLES = { host: 48, slow: 1 } as const;
+const TINY_TOKENS = { host: 160, slow: 4 } as const;
 /** What float32 in another order may change. */
 const NEAR = 1e-3;
 
