@@ -45,8 +45,6 @@ export class Scheduler {
   #admissions = 0;
   #step = 0;
   #ended = false;
-  /** Set by a put-back, until a sequence ends: more rows would only be put back in their turn. */
-  #full = false;
   /** Whether any row may have been cancelled or timed out. */
   #watches = false;
 
@@ -254,8 +252,6 @@ export class Scheduler {
   }
 
   #mayAdmit(): boolean {
-    if (this.numRunning === 0) this.#full = false;
-    if (this.#full) return false;
     return !this.#options.static || (this.numRunning === 0 && this.#waiting.numReady >= this.#wanted);
   }
 
@@ -275,6 +271,7 @@ export class Scheduler {
       // The first token that is made takes room too, unless it is the last.
       const wanted = Math.min(sequence.unfilled + 1, Math.max(sequence.tokenBound - 1, sequence.unfilled));
       if (!this.#reserve(this.#slots.nextFree, wanted)) {
+        // None goes before it: one that was put back gets its memory when enough have ended.
         if (this.numRunning > 0) break;
         this.#waiting.shift();
         this.#fail(sequence, `the engine's memory does not hold its first ${wanted} tokens, even alone`);
@@ -294,7 +291,6 @@ export class Scheduler {
     this.#memory.release(this.#slots.free(sequence));
     sequence.putBack();
     this.#waiting.putBack(sequence);
-    this.#full = true;
   }
 
   #failOrRetry(sequence: Sequence, error: NonNullable<SlotResult["error"]>, nowMs: number): void {
@@ -319,7 +315,6 @@ export class Scheduler {
   }
 
   #leave(sequence: Sequence): void {
-    this.#full = false;
     this.#memory.release(this.#slots.free(sequence));
   }
 

@@ -119,6 +119,20 @@ describe("ends", () => {
     );
   });
 
+  test.each(["signal", "drain"] as const)(
+    "by %s though it comes at the turn before the wait",
+    async (how) => {
+      const stop = new AbortController();
+      setImmediate(() => stop.abort());
+      const ended = outputsOf(stuck(0), new FakeEngine(), { [how]: stop.signal }).then(
+        (outputs) => outputs.length,
+        (error) => codeOf(error),
+      );
+      const late = Bun.sleep(2000).then(() => "it hangs");
+      expect(await Promise.race([ended, late])).toBe(how === "signal" ? "CANCELLED" : 0);
+    },
+  );
+
   test.each(["signal", "drain"] as const)("by %s though nobody takes outputs", async (how) => {
     const stop = new AbortController();
     const engine = new FakeEngine();

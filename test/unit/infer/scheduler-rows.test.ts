@@ -102,6 +102,24 @@ describe("ends of rows", () => {
     expect(scheduler.counts.outputTokens).toBe(20 + at);
   });
 
+  test("look for stop strings in what waited for the rest of a character", () => {
+    const texts = [[69, 78], [68, 0xe2], [0x82]];
+    const decode = (tokens: Int32Array) =>
+      new TextDecoder().decode(Uint8Array.from([...tokens].flatMap((token) => texts[token] ?? [])));
+    for (const [stopIds, maxNewTokens] of [
+      [[2], 9],
+      [[], 2],
+    ] as const) {
+      const { scheduler } = schedule({}, { decode });
+      scheduler.add(rowOf(0, { maxNewTokens, stopIds, stopStrings: ["ND"] }));
+      for (const token of [0, 1, 2].slice(0, stopIds.length === 0 ? 2 : 3)) {
+        scheduler.plan(0);
+        scheduler.apply([{ slot: 0, token }], 0);
+      }
+      expect(scheduler.takeFinished()).toMatchObject([{ finish: "stop", text: "E", outputTokens: 0 }]);
+    }
+  });
+
   test("are theirs where an engine ends sequences itself", () => {
     const { scheduler } = schedule({ takesText: true });
     add(scheduler, rowOf(0), rowOf(1));

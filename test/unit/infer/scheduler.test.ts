@@ -130,7 +130,7 @@ describe("memory", () => {
     expect(engine.attempts.get(1)).toBe(1);
   });
 
-  test("lets none in behind one that was put back until a sequence ends", async () => {
+  test("lets none go before one that was put back", async () => {
     const engine = new FakeEngine({ slots: 3, blockTokens: 1, numBlocks: 16 });
     const scheduler = new Scheduler(engine.capacity, engine);
     add(
