@@ -42,8 +42,8 @@ export class Journal {
   /** Bytes in sinks and in writes under way. */
   #pendingBytes = 0;
   #unsyncedBytes = 0;
-  /** Whether files were made whose names are not durable yet. */
-  #newNames = false;
+  /** Whether files were made whose names are not durable yet; an earlier run may have left some. */
+  #newNames = true;
   #work: Promise<void> = Promise.resolve();
   #scheduled = false;
   #failed = false;
@@ -75,6 +75,11 @@ export class Journal {
       this.#scheduled = false;
       void this.#after(() => this.#drain());
     });
+  }
+
+  /** A file beside the attempts was made, and records tell of what is in it. */
+  madeFile(): void {
+    this.#newNames = true;
   }
 
   /** Resolves when all that was added is written and durable, or writing has failed. */
@@ -115,14 +120,14 @@ export class Journal {
 
   async #drain(): Promise<void> {
     while (this.#dirty.size > 0) {
-      const outputs = [...this.#dirty];
-      this.#dirty.clear();
-      for (const output of outputs) await this.#write(output);
+      for (const output of [...this.#dirty]) await this.#write(output);
       if (this.#unsyncedBytes >= this.#options.syncBytes) await this.#sync();
     }
   }
 
   async #write(output: OpenOutput): Promise<void> {
+    // What comes while this is written makes it dirty again.
+    this.#dirty.delete(output);
     const lot = output.takeLot();
     const path = attemptPath(this.#options.folder, output);
     try {

@@ -51,6 +51,7 @@ async function open(folder: string, options: ResolvedWriterOptions): Promise<Wri
   // Looked at first, so that a folder of somebody else's is left as it is.
   checkJob(folder, (await readManifest(ops, folder))?.job ?? (await readJob(ops, folder)), job);
   await ops.makeFolder(join(folder, WORK_FOLDER));
+  await ops.syncFolder(folder);
   const lock = await lockFolder(ops, join(folder, WORK_FOLDER));
   try {
     const manifest = await readManifest(ops, folder);
@@ -60,7 +61,6 @@ async function open(folder: string, options: ResolvedWriterOptions): Promise<Wri
     if (known === undefined) {
       checkNames(folder, present, options);
       await writeJob(ops, folder, job);
-      await ops.syncFolder(folder);
     }
     const committed = committedOf(manifest, present, options);
     const { begun, failedRows } = await recover(folder, present, committed, options);

@@ -247,6 +247,7 @@ export class Writer implements AsyncDisposable {
       this.#sealed(open, count, open.sink.byteLength - before);
       return undefined;
     }
+    if (!open.hasPlaced) this.#journal.madeFile();
     open.hasPlaced = true;
     cells.write(this.#scratch, row, position, count, attempts);
     const record = this.#scratch.take();
