@@ -1,7 +1,9 @@
 /** The matrix product's tiles in which each simdgroup has a section of the inner length. */
 
-/** Behind an enum of SECTIONS, LANE_ROWS, LANE_OUTPUTS, ROWS, OUTPUTS, WEIGHTS, AHEAD, TILE_ROWS and TILE_OUTPUTS. */
-export const MATMUL_SPLIT_TEXT = `
+import { FINISH_TILE_TEXT } from "./matmul-finish.ts";
+
+/** Behind an enum of SECTIONS, LANE_ROWS, LANE_OUTPUTS, ROWS, OUTPUTS, WEIGHTS, AHEAD, TILE_ROWS, TILE_OUTPUTS and TILE_WEIGHTS. */
+export const MATMUL_SPLIT_TEXT = `${FINISH_TILE_TEXT}
 /* Of a lane: its rows of x, its weights, and the sums of their products. Of a gated output, the weights that the gate
  * opens stand OUTPUTS behind the gate's. */
 struct Sources { const HR_DEVICE float *x[ROWS]; const HR_DEVICE uint8_t *w[WEIGHTS]; };
@@ -18,10 +20,10 @@ HR_FN Packed packed_at(const HR_DEVICE uint8_t *w, uint32_t k) {
   return packed;
 }
 
-HR_FN Four half_of(HR_THREAD const Packed &packed, uint32_t half) {
-  hr_uint4 a = half == 0u ? packed.first : packed.second, b = packed.first;
+HR_FN Four four_of(HR_THREAD const Packed &packed, uint32_t second) {
+  hr_uint4 a = second == 0u ? packed.first : packed.second, b = packed.first;
   if (TYPE == F32) return {{HR_FLOAT_OF(a.x), HR_FLOAT_OF(a.y), HR_FLOAT_OF(a.z), HR_FLOAT_OF(a.w)}};
-  uint32_t one = half == 0u ? b.x : b.z, other = half == 0u ? b.y : b.w;
+  uint32_t one = second == 0u ? b.x : b.z, other = second == 0u ? b.y : b.w;
   return {{low_of(one), high_of(one), low_of(other), high_of(other)}};
 }
 
@@ -37,13 +39,13 @@ HR_FN void add_products(HR_THREAD float *sum, HR_THREAD const Four &x, HR_THREAD
 
 HR_FN void add_eight(HR_THREAD Sums &sums, HR_THREAD const Sources &from, HR_THREAD const Packed *packed, uint32_t k) {
   HR_UNROLL
-  for (uint32_t half = 0; half < 2u; half++) {
+  for (uint32_t second = 0; second < 2u; second++) {
     Four x[ROWS];
     HR_UNROLL
-    for (uint32_t row = 0; row < ROWS; row++) x[row] = four_at(from.x[row], k + 4u * half);
+    for (uint32_t row = 0; row < ROWS; row++) x[row] = four_at(from.x[row], k + 4u * second);
     HR_UNROLL
     for (uint32_t i = 0; i < WEIGHTS; i++) {
-      Four w = half_of(packed[i], half);
+      Four w = four_of(packed[i], second);
       HR_UNROLL
       for (uint32_t row = 0; row < ROWS; row++) add_products(&sums.of[row][i], x[row], w);
     }
@@ -92,7 +94,7 @@ HR_FN void add_narrow(HR_THREAD Sums &sums, HR_THREAD const Sources &from, uint3
 HR_KERNEL(matmul, HR_IN(0, float, x), HR_IN(1, uint8_t, w0), HR_IN(2, uint8_t, w1), HR_IN(3, uint8_t, w2),
           HR_IN(4, uint8_t, b0), HR_IN(5, uint8_t, b1), HR_IN(6, uint8_t, b2), HR_IN(7, uint32_t, info),
           HR_OUT(8, float, y), HR_CONSTANTS(9, MatmulConstants, c)) {
-  HR_SHARED(float, partial, SECTIONS * TILE_ROWS * LANE_OUTPUTS * WEIGHTS);
+  HR_SHARED(float, partial, SECTIONS * TILE_ROWS * TILE_WEIGHTS);
   uint32_t count = info[c.countAt] < c.maxRows ? info[c.countAt] : c.maxRows;
   uint32_t rowTiles = (c.maxRows + TILE_ROWS - 1u) / TILE_ROWS;
   uint32_t firstRow = hr_group % rowTiles * TILE_ROWS;
@@ -128,22 +130,11 @@ HR_KERNEL(matmul, HR_IN(0, float, x), HR_IN(1, uint8_t, w0), HR_IN(2, uint8_t, w
   for (uint32_t row = 0; row < ROWS; row++) {
     HR_UNROLL
     for (uint32_t i = 0; i < WEIGHTS; i++) {
-      uint32_t at = (section * TILE_ROWS + laneRow + row) * LANE_OUTPUTS * WEIGHTS + i * LANE_OUTPUTS + laneOutput;
+      uint32_t at = (section * TILE_ROWS + laneRow + row) * TILE_WEIGHTS + i * LANE_OUTPUTS + laneOutput;
       partial[at] = sums.of[row][i];
     }
   }
   HR_BARRIER();
-  uint32_t width = GATED ? c.n0 : c.n0 + c.n1 + c.n2;
-  for (uint32_t i = hr_local; i < TILE_ROWS * TILE_OUTPUTS; i += HR_GROUP_SIZE) {
-    uint32_t row = firstRow + i / TILE_OUTPUTS, n = part.first + i % TILE_OUTPUTS;
-    if (row >= count || n >= part.outputs) continue;
-    float sum = 0.0f, opened = 0.0f;
-    for (uint32_t s = 0; s < SECTIONS; s++) {
-      uint32_t at = (s * TILE_ROWS + i / TILE_OUTPUTS) * LANE_OUTPUTS * WEIGHTS + i % TILE_OUTPUTS;
-      sum += partial[at];
-      if (GATED) opened += partial[at + TILE_OUTPUTS];
-    }
-    finish(y + uint64_t(row) * width + part.before + n, sum, opened, bias, b1, n);
-  }
+  finish_tile(partial, y, bias, b1, firstRow, count, part, c, hr_local);
 }
 `;

@@ -107,12 +107,12 @@ HR_KERNEL(matmul, HR_IN(0, float, x), HR_IN(1, uint8_t, w0), HR_IN(2, uint8_t, w
     HR_BARRIER();
     nextX = quad_of_x(fromX, k + DEPTH + ahead, c.inner, wide);
     nextW = quad_of_weights(fromW, k + DEPTH + ahead, c.inner, wide);
-    for (uint32_t half = 0; half < DEPTH; half += 8u) {
+    for (uint32_t eight = 0; eight < DEPTH; eight += 8u) {
       HR_UNROLL
       for (uint32_t i = 0; i < 8u; i++) {
-        add_products(sums, stagedX[(half + i) * STRIDE + down], stagedW[(half + i) * STRIDE + across]);
+        add_products(sums, stagedX[(eight + i) * STRIDE + down], stagedW[(eight + i) * STRIDE + across]);
       }
-      if (k + half + 8u == boundary) {
+      if (k + eight + 8u == boundary) {
         flush(totals, sums);
         boundary += length;
       }

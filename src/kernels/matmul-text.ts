@@ -10,9 +10,12 @@
  *   threads where there are few rows, and then it is the loads of weights that count.
  * - The *staged* tile goes through the sections one after another, with x and weights in threadgroup memory that all
  *   simdgroups read: more arithmetic for each load, where there are many rows.
+ *
+ * Tiles for matrix units have an order of their own: see `matmul-units.ts`.
  */
 import { MATMUL_SPLIT_TEXT } from "./matmul-split.ts";
 import { MATMUL_STAGED_TEXT } from "./matmul-staged.ts";
+import { UNITS_SPLIT_TEXT, UNITS_WIDE_TEXT } from "./matmul-units.ts";
 
 /** How a dispatch is cut up: rows and outputs of a threadgroup. */
 export interface Tile {
@@ -51,13 +54,11 @@ function splitTile(shape: SplitShape): Tile {
     maxRows,
     text: (gated) => {
       const outputs = gated ? shape.gatedOutputs : shape.outputs;
+      const weights = gated ? 2 * outputs : outputs;
       const sizes = {
         ...{ LANE_ROWS: laneRows, LANE_OUTPUTS: lanes, ROWS: rows, OUTPUTS: outputs, AHEAD: ahead },
-        ...{
-          WEIGHTS: gated ? 2 * outputs : outputs,
-          TILE_ROWS: laneRows * rows,
-          TILE_OUTPUTS: lanes * outputs,
-        },
+        ...{ WEIGHTS: weights, TILE_WEIGHTS: lanes * weights },
+        ...{ TILE_ROWS: laneRows * rows, TILE_OUTPUTS: lanes * outputs },
       };
       return enumOf(sizes) + MATMUL_SPLIT_TEXT;
     },
@@ -83,14 +84,44 @@ export const TILES: readonly Tile[] = [
   STAGED,
 ];
 
+/** For matrix units: in tiles of 16 rows and 8 weights, `rowTiles` by 4 of them a simdgroup. */
+function unitsTile(
+  maxRows: number,
+  rowTiles: number,
+  simdgroups: readonly [down: number, across: number],
+): Tile {
+  const [down, across] = simdgroups;
+  const rows = rowTiles * 16 * down;
+  const outputs = 32 * across;
+  const isSplit = down === 1;
+  return {
+    name: `units ${rows}`,
+    rows,
+    outputs,
+    gatedOutputs: outputs / 2,
+    maxRows,
+    text: (gated) =>
+      enumOf({
+        ...{ ROW_TILES: rowTiles, OUTPUT_TILES: gated ? 2 : 4, WEIGHT_TILES: 4, TILE_ROWS: rows },
+        ...{ TILE_OUTPUTS: gated ? outputs / 2 : outputs, TILE_WEIGHTS: outputs },
+      }) + (isSplit ? UNITS_SPLIT_TEXT : UNITS_WIDE_TEXT),
+  };
+}
+
+/** Smallest first. */
+export const UNITS_TILES: readonly Tile[] = [
+  unitsTile(256, 1, [1, 1]),
+  unitsTile(Number.POSITIVE_INFINITY, 2, [4, 2]),
+];
+
 function enumOf(sizes: Readonly<Record<string, number>>): string {
   const fields = Object.entries(sizes).map(([name, value]) => `${name} = ${value}`);
   return `enum Sizes : uint32_t { SECTIONS = 8, ${fields.join(", ")} };\n`;
 }
 
 /** The tile for dispatches of up to `maxRows` rows. */
-export function tileOf(maxRows: number): Tile {
-  return TILES.find((tile) => maxRows <= tile.maxRows)!;
+export function tileOf(maxRows: number, matrixUnits = false): Tile {
+  return (matrixUnits ? UNITS_TILES : TILES).find((tile) => maxRows <= tile.maxRows)!;
 }
 
 /** Threadgroups that cover `rows` rows of parts with so many outputs. */

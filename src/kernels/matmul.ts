@@ -28,11 +28,15 @@ export interface MatmulKernelOptions {
   /** The `maxRows` of the dispatches: it decides how large tiles are, and nothing else. Pipelines for numbers of the
    * same {@link matmulTile} are the same. 1 without. */
   readonly maxRows?: number;
+  /** Whether the GPU's units for products of bfloats are used, with BF16 weights alone: on CUDA from compute capability 8.0
+   * on. Sums are as exact, and added in another order, so that who wants the same bits keeps to one. Other GPUs do the
+   * same slowly, and the host takes no notice. */
+  readonly matrixUnits?: boolean;
 }
 
 /** Names the tile that dispatches of up to `maxRows` rows use. */
-export function matmulTile(maxRows: number): string {
-  return tileOf(maxRows).name;
+export function matmulTile(maxRows: number, matrixUnits = false): string {
+  return tileOf(maxRows, matrixUnits).name;
 }
 
 /**
@@ -43,7 +47,7 @@ export function matmulTile(maxRows: number): string {
  */
 export function matmulKernel(options: MatmulKernelOptions): KernelSource {
   const form = formOf(options);
-  const tile = tileOf(options.maxRows ?? 1);
+  const tile = tileOf(options.maxRows ?? 1, options.matrixUnits);
   return {
     name: "matmul",
     host: matmulOnHost(form),
@@ -61,6 +65,9 @@ function formOf(options: MatmulKernelOptions): MatmulForm {
   const { type, parts = 1, gated = false, bias = false, accumulate = false, maxRows = 1 } = options;
   if (!WEIGHT_TYPES.includes(type)) {
     throw new HeadraceError("BAD_OPTION", `matmul: type ${type} is none of ${WEIGHT_TYPES.join(", ")}`);
+  }
+  if (options.matrixUnits && type !== "BF16") {
+    throw new HeadraceError("BAD_OPTION", `matmul: matrixUnits take BF16 weights, not ${type}`);
   }
   checkInteger("matmul: parts", parts, 1, 3);
   checkInteger("matmul: maxRows", maxRows, 0, MAX_THREADS);
@@ -114,7 +121,7 @@ export function matmulCall(pipeline: Pipeline, options: MatmulOptions): Dispatch
   const total = outputs.reduce((sum, one) => sum + one, 0);
   const width = form.gated ? outputs[0]! : total;
   checkInteger("matmul: elements of y", maxRows * width);
-  const groups = matmulGroups(tileOf(maxRows), maxRows, outputs, form.gated);
+  const groups = matmulGroups(tileOf(maxRows, options.matrixUnits), maxRows, outputs, form.gated);
   checkInteger(`matmul: threads for ${maxRows} rows`, groups * GROUP_SIZE, 0, MAX_THREADS);
   return {
     pipeline,

@@ -15,6 +15,9 @@
  *     HR_SIMD_BARRIER();                  all threads of the simdgroup have come here, and see each other's HR_SHARED
  *     hr_simd_sum(value)                  the sum over the simdgroup's threads, added in the same order everywhere
  *     hr_simd_max(value)                  the largest of the simdgroup's values
+ *     HR_SHUFFLE(value, lane)             the value of another thread of the simdgroup
+ *     hr_multiply_tiles(sums, a, b, lane) sums += a b by the whole simdgroup, which has matrix units for it on CUDA from 8.0 on;
+ *                                         see there for what a thread holds, and the order of additions is the unit's own
  *   HR_ATOMIC_ADD(pointer, value);        adds to a uint32_t of a buffer, which other threads may add to at the same time
  *   HR_ATOMIC_OR(pointer, value);         sets bits of such a uint32_t
  *   HR_GROUP_ATOMIC_ADD(pointer, value);  adds to a uint32_t of an HR_SHARED array in the same way
@@ -33,6 +36,7 @@
  *   hr_float4                             x, y, z, w of float each, at multiples of 16 bytes
  *   HR_UNROLL                             before a loop whose number of rounds is known: as many copies of its body
  *   HR_HALF_BITS(bits)                    the float that equals the 2 bytes of a half; NaNs stay some NaN
+ *   hr_bfloats_of(low, high)              the nearest bfloats to two floats, ties to even, as the halves of a uint32_t
  *   hr_half, hr_bfloat                    stored as 2 bytes; hr_float(v) gives a float, hr_to_half(f), hr_to_bfloat(f) the
  *                                         nearest, ties to even
  *   int8_t to uint64_t; sizes in structs as these, and no bool, size_t or vector
@@ -77,12 +81,13 @@ using namespace metal;
 #define HR_SQRT(value) precise::sqrt(value)
 #define HR_ADDRESS(pointer) reinterpret_cast<uint64_t>(pointer)
 #define HR_POINTER(type, address) reinterpret_cast<device type *>(uint64_t(address))
+#define HR_SHUFFLE(value, lane) simd_shuffle(value, ushort(lane))
 #define HR_SHUFFLE_DOWN(value, by) simd_shuffle_down(value, ushort(by))
 #define HR_BROADCAST(value) simd_broadcast(value, ushort(0))
 #define HR_FMA(a, b, c) fma(float(a), float(b), float(c))
 #define HR_BITS_OF(value) as_type<uint32_t>(value)
 #define HR_FLOAT_OF(bits) as_type<float>(bits)
-#define HR_UNROLL _Pragma("unroll")
+#define HR_UNROLL _Pragma("clang loop unroll(full)")
 #define HR_HALF_BITS(bits) float(as_type<half>(ushort(bits)))
 typedef uint4 hr_uint4;
 typedef float4 hr_float4;
@@ -128,6 +133,7 @@ typedef unsigned long long uint64_t;
 #define HR_SQRT(value) sqrtf(value)
 #define HR_ADDRESS(pointer) reinterpret_cast<uint64_t>(pointer)
 #define HR_POINTER(type, address) reinterpret_cast<type *>(address)
+#define HR_SHUFFLE(value, lane) __shfl_sync(0xffffffffu, value, lane)
 #define HR_SHUFFLE_DOWN(value, by) __shfl_down_sync(0xffffffffu, value, by)
 #define HR_BROADCAST(value) __shfl_sync(0xffffffffu, value, 0)
 #define HR_FMA(a, b, c) fmaf(a, b, c)
@@ -141,6 +147,9 @@ typedef unsigned long long uint64_t;
 #define HR_UNROLL _Pragma("unroll")
 #else
 #define HR_UNROLL
+#endif
+#if HR_PTX && defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+#define HR_MATRIX_UNITS 1
 #endif
 #define HR_HALF_BITS(bits) hr_half_float(bits)
 /* As one load or store of 16 bytes. */
@@ -179,6 +188,7 @@ struct alignas(16) hr_float4 {
 #define HR_SQRT(value) __builtin_sqrtf(value)
 #define HR_ADDRESS(pointer) reinterpret_cast<uint64_t>(pointer)
 #define HR_POINTER(type, address) reinterpret_cast<type *>(address)
+#define HR_SHUFFLE(value, lane) ((void)(lane), value)
 #define HR_SHUFFLE_DOWN(value, by) (value)
 #define HR_BROADCAST(value) (value)
 static inline uint32_t hr_bits_of(float value) {
@@ -262,6 +272,48 @@ HR_FN hr_bfloat hr_to_bfloat(float value) {
   return result;
 }
 
+#if defined(HR_MATRIX_UNITS)
+HR_FN uint32_t hr_bfloats_of(float low, float high) {
+  uint32_t both;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(high), "f"(low));
+  return both;
+}
+#else
+HR_FN uint32_t hr_bfloats_of(float low, float high) {
+  return uint32_t(hr_to_bfloat(low).bits) | uint32_t(hr_to_bfloat(high).bits) << 16;
+}
+#endif
+
+/* Products of bfloats, added to floats: `sums` is 16 rows of 8, `a` 16 rows of 16, `b` 16 rows of 8. With g = lane / 4 and
+ * q = lane % 4 a thread holds
+ *   of `a` the pairs from column 2q on in rows g and g + 8, then those from 2q + 8 on in the same rows;
+ *   of `b` the pairs from row 2q on and from 2q + 8 on, in column g;
+ *   of `sums` columns 2q and 2q + 1 in row g, then in row g + 8. */
+#if defined(HR_MATRIX_UNITS)
+HR_FN void hr_multiply_tiles(float *sums, const uint32_t *a, const uint32_t *b, uint32_t) {
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+      : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+#else
+HR_FN void hr_multiply_tiles(HR_THREAD float *sums, HR_THREAD const uint32_t *a, HR_THREAD const uint32_t *b,
+                             uint32_t lane) {
+  for (uint32_t k = 0; k < 8u; k++) {
+    uint32_t from = k % 4u, pair = k / 4u;
+    uint32_t rows[2], columns[2];
+    for (uint32_t i = 0; i < 2u; i++) {
+      rows[i] = HR_SHUFFLE(a[2u * pair + i], lane / 4u * 4u + from);
+      columns[i] = HR_SHUFFLE(b[pair], (2u * (lane % 4u) + i) * 4u + from);
+    }
+    for (uint32_t i = 0; i < 4u; i++) {
+      uint32_t x = rows[i / 2u], y = columns[i % 2u];
+      sums[i] = HR_FMA(HR_FLOAT_OF(x << 16), HR_FLOAT_OF(y << 16), sums[i]);
+      sums[i] = HR_FMA(HR_FLOAT_OF(x & 0xffff0000u), HR_FLOAT_OF(y & 0xffff0000u), sums[i]);
+    }
+  }
+}
+#endif
+
 HR_FN hr_half hr_to_half(float value) {
   uint32_t bits = HR_BITS_OF(value);
   uint32_t sign = bits >> 16 & 0x8000u;
@@ -300,8 +352,8 @@ HR_FN float hr_exp(float value) {
   sum = HR_FMA(sum, r, 0.5f);
   sum = HR_FMA(sum * r, r, r) + 1.0f;
   /* In two steps: 2^128 is no float. */
-  int32_t half = int32_t(n) / 2, rest = int32_t(n) - half;
-  return sum * HR_FLOAT_OF(uint32_t(half + 127) << 23) * HR_FLOAT_OF(uint32_t(rest + 127) << 23);
+  int32_t part = int32_t(n) / 2, rest = int32_t(n) - part;
+  return sum * HR_FLOAT_OF(uint32_t(part + 127) << 23) * HR_FLOAT_OF(uint32_t(rest + 127) << 23);
 }
 
 /* `active` threads of the simdgroup take part, the first ones. A tree, the same on every device. */

@@ -102,7 +102,9 @@ export function expected(one: MatmulCase): { readonly want: Float64Array; readon
           size += Math.abs(product);
         }
         const bias = biases[part]?.values[n] ?? 0;
-        sums.push({ sum: sum + bias, error: (inner + 12) * unit * (size + Math.abs(bias)) });
+        // Matrix units add three products for each.
+        const terms = (one.matrixUnits ? 3 : 1) * inner + 12;
+        sums.push({ sum: sum + bias, error: terms * unit * (size + Math.abs(bias)) });
       }
     }
     for (let n = 0; n < width; n++) {

@@ -19,6 +19,27 @@ const CASES: readonly MatmulCase[] = [
   { type: "BF16", inner: 72, outputs: [34, 34], parts: 2, gated: true, rows: 70, maxRows: 300 },
   { type: "F32", inner: 88, outputs: [66, 3], parts: 2, rows: 130, maxRows: 257, shift: 1 },
   { type: "F16", inner: 1, outputs: [1], rows: 1, maxRows: 1 },
+  {
+    type: "BF16",
+    matrixUnits: true,
+    inner: 136,
+    outputs: [37, 9, 3],
+    parts: 3,
+    rows: 18,
+    maxRows: 32,
+    bias: true,
+  },
+  {
+    type: "BF16",
+    matrixUnits: true,
+    inner: 77,
+    outputs: [20, 20],
+    parts: 2,
+    gated: true,
+    rows: 1,
+    maxRows: 1,
+  },
+  { type: "BF16", matrixUnits: true, inner: 24, outputs: [70], accumulate: true, rows: 40, maxRows: 257 },
 ];
 const nameOf = (one: MatmulCase) => JSON.stringify(one).replaceAll(/[{}"]/g, "");
 
@@ -104,6 +125,7 @@ test("what is of no use is refused", () => {
     expectCode(code, () => matmulCall(PIPELINE, { ...options, ...change }));
   refused("BAD_OPTION", { type: "I8" as "F32" });
   refused("BAD_OPTION", { parts: 4 as 3 });
+  refused("BAD_OPTION", { matrixUnits: true });
   refused("BAD_OPTION", { parts: 2 });
   refused("BAD_OPTION", { gated: true });
   refused("BAD_OPTION", { gated: true, parts: 2, weights: [place, place], outputs: [4, 3] });

@@ -46,6 +46,8 @@ const KERNELS = {
   "convert I8 to F16": convertKernel({ from: "I8", to: "F16" }),
   "attention over F32": attentionKernel({ cacheType: "F32" }),
   "attention over F16": attentionKernel({ cacheType: "F16" }),
+  "matmul of 256 rows, matrix units": matmulKernel({ type: "BF16", maxRows: 256, matrixUnits: true }),
+  "matmul of 257 rows, matrix units": matmulKernel({ type: "BF16", maxRows: 257, matrixUnits: true }),
   ...Object.fromEntries(
     [1, 8, 256, 257].flatMap((maxRows) => [
       [`matmul of ${maxRows} rows, F32`, matmulKernel({ type: "F32", maxRows, parts: 3, bias: true })],
@@ -99,6 +101,13 @@ describe.skipIf(search.nvrtc === undefined)(`NVRTC${reason}`, () => {
       }
     }
     expect(ptxOf(attentionKernel({ cacheType: "BF16" }))).not.toContain(".local ");
+    for (const maxRows of [256, 257]) {
+      const ptx = ptxOf(matmulKernel({ type: "BF16", maxRows, matrixUnits: true }));
+      expect(ptx).not.toContain(".local ");
+      // 4 tiles of weights, three parts of x, and rows of one tile or two.
+      const units = ptx.match(/\bmma\.sync\.aligned\.m16n8k16\b/g)?.length ?? 0;
+      expect(units).toBeGreaterThanOrEqual(maxRows > 256 ? 24 : 12);
+    }
   });
 
   test("loads four windows before it stores the first", () => {

@@ -1,0 +1,193 @@
+/**
+ * The matrix product's tiles for matrix units, which multiply bfloats and add floats.
+ *
+ * An F32 is the sum of three BF16s, exactly: the nearest, the nearest to the rest, and the rest of that. So a product with
+ * BF16 weights is three products, all of them exact, and what is left to round is their sum.
+ *
+ * **Order of a sum.** The inner length is cut into 8 sections of \`16 * ceil(inner / 128)\` products. A section is added up
+ * from 0 in steps of 16, in each the products of the least parts, of the middle ones, and of the first, each by one use of
+ * the unit. Then the sections are added in order, from 0, and then comes the bias. Both tiles do that.
+ */
+import { FINISH_TILE_TEXT } from "./matmul-finish.ts";
+
+const COMMON = `
+/* Four elements of two rows of x, 8 apart, in three parts: as the unit wants them, but for which column is called which.
+ * Thread q of four has those from 4q on, and the unit takes them for columns 2q, 2q + 1, 2q + 8 and 2q + 9. */
+struct Parts { uint32_t of[3][4]; };
+struct Rows { hr_float4 first; hr_float4 second; };
+
+HR_FN hr_float4 four_of(const HR_DEVICE float *row, uint32_t k, uint32_t end, bool wide) {
+  if (wide && k < end) return *reinterpret_cast<const HR_DEVICE hr_float4 *>(row + k);
+  hr_float4 four;
+  four.x = k < end ? row[k] : 0.0f;
+  four.y = k + 1u < end ? row[k + 1u] : 0.0f;
+  four.z = k + 2u < end ? row[k + 2u] : 0.0f;
+  four.w = k + 3u < end ? row[k + 3u] : 0.0f;
+  return four;
+}
+
+HR_FN uint64_t weights_of(const HR_DEVICE uint8_t *row, uint32_t k, uint32_t end, bool wide) {
+  if (wide && k < end) return hr_load<uint64_t>(row + 2u * k);
+  uint64_t four = 0u;
+  for (uint32_t i = 0; i < 4u; i++) {
+    if (k + i < end) four |= uint64_t(hr_load<uint16_t>(row + 2u * (k + i))) << (16u * i);
+  }
+  return four;
+}
+
+HR_FN void split(HR_THREAD Parts &parts, float low, float high, uint32_t at) {
+  HR_UNROLL
+  for (uint32_t part = 0; part < 3u; part++) {
+    uint32_t both = hr_bfloats_of(low, high);
+    parts.of[part][at] = both;
+    low = low - HR_FLOAT_OF(both << 16);
+    high = high - HR_FLOAT_OF(both & 0xffff0000u);
+  }
+}
+
+HR_FN Parts parts_of(Rows rows) {
+  Parts parts;
+  split(parts, rows.first.x, rows.first.y, 0u);
+  split(parts, rows.second.x, rows.second.y, 1u);
+  split(parts, rows.first.z, rows.first.w, 2u);
+  split(parts, rows.second.z, rows.second.w, 3u);
+  return parts;
+}
+
+/* Of a thread: its rows of x and of weights, and its sums. */
+struct Sources { const HR_DEVICE float *x[ROW_TILES][2]; const HR_DEVICE uint8_t *w[WEIGHT_TILES]; };
+struct Sums { float of[ROW_TILES][WEIGHT_TILES][4]; };
+struct Loaded { Rows x[ROW_TILES]; uint64_t w[WEIGHT_TILES]; };
+
+HR_FN Loaded load_step(HR_THREAD const Sources &from, uint32_t k, uint32_t end, bool wide) {
+  Loaded loaded;
+  HR_UNROLL
+  for (uint32_t i = 0; i < WEIGHT_TILES; i++) loaded.w[i] = weights_of(from.w[i], k, end, wide);
+  HR_UNROLL
+  for (uint32_t i = 0; i < ROW_TILES; i++) {
+    loaded.x[i].first = four_of(from.x[i][0], k, end, wide);
+    loaded.x[i].second = four_of(from.x[i][1], k, end, wide);
+  }
+  return loaded;
+}
+
+HR_FN void add_step(HR_THREAD Sums &sums, HR_THREAD const Loaded &loaded, uint32_t lane) {
+  HR_UNROLL
+  for (uint32_t row = 0; row < ROW_TILES; row++) {
+    Parts parts = parts_of(loaded.x[row]);
+    HR_UNROLL
+    for (uint32_t part = 3u; part > 0u; part--) {
+      HR_UNROLL
+      for (uint32_t i = 0; i < WEIGHT_TILES; i++) {
+        uint32_t w[2] = {uint32_t(loaded.w[i]), uint32_t(loaded.w[i] >> 32)};
+        hr_multiply_tiles(sums.of[row][i], parts.of[part - 1u], w, lane);
+      }
+    }
+  }
+}
+
+/* Adds the products [k, end). All threads of a simdgroup come here together. */
+HR_FN void add_section(HR_THREAD Sums &sums, HR_THREAD const Sources &from, uint32_t k, uint32_t end, bool wide,
+                       uint32_t lane) {
+  uint32_t own = lane % 4u * 4u;
+  Loaded next = load_step(from, k + own, end, wide);
+  for (; k < end; k += 16u) {
+    Loaded now = next;
+    next = load_step(from, k + 16u + own, end, wide);
+    add_step(sums, now, lane);
+  }
+}
+
+HR_FN void clear(HR_THREAD Sums &sums) {
+  HR_UNROLL
+  for (uint32_t i = 0; i < ROW_TILES * WEIGHT_TILES * 4u; i++) {
+    sums.of[i / 4u / WEIGHT_TILES][i / 4u % WEIGHT_TILES][i % 4u] = 0.0f;
+  }
+}
+
+/* Rows and outputs that are not there repeat the last ones. */
+HR_FN Sources sources_of(const HR_DEVICE float *x, const HR_DEVICE uint8_t *w, const HR_DEVICE uint8_t *opened,
+                         uint32_t firstRow, uint32_t count, uint32_t first, uint32_t outputs, uint32_t inner,
+                         uint32_t lane) {
+  Sources from;
+  HR_UNROLL
+  for (uint32_t i = 0; i < 2u * ROW_TILES; i++) {
+    uint32_t row = firstRow + 8u * i + lane / 4u;
+    from.x[i / 2u][i % 2u] = x + uint64_t(row < count ? row : count - 1u) * inner;
+  }
+  HR_UNROLL
+  for (uint32_t i = 0; i < WEIGHT_TILES; i++) {
+    uint32_t n = first + i % OUTPUT_TILES * 8u + lane / 4u;
+    from.w[i] = (i < OUTPUT_TILES ? w : opened) + uint64_t(n < outputs ? n : outputs - 1u) * inner * 2u;
+  }
+  return from;
+}
+`;
+
+const HEAD = `
+HR_KERNEL(matmul, HR_IN(0, float, x), HR_IN(1, uint8_t, w0), HR_IN(2, uint8_t, w1), HR_IN(3, uint8_t, w2),
+          HR_IN(4, uint8_t, b0), HR_IN(5, uint8_t, b1), HR_IN(6, uint8_t, b2), HR_IN(7, uint32_t, info),
+          HR_OUT(8, float, y), HR_CONSTANTS(9, MatmulConstants, c)) {
+`;
+
+const BODY = `
+  uint32_t count = info[c.countAt] < c.maxRows ? info[c.countAt] : c.maxRows;
+  uint32_t rowTiles = (c.maxRows + TILE_ROWS - 1u) / TILE_ROWS;
+  uint32_t firstRow = hr_group % rowTiles * TILE_ROWS;
+  Part part = part_of(hr_group / rowTiles, TILE_OUTPUTS, c);
+  if (firstRow >= count || part.outputs == 0u) return;
+  const HR_DEVICE uint8_t *w = part.number == 0u ? w0 : part.number == 1u ? w1 : w2;
+  const HR_DEVICE uint8_t *bias = part.number == 0u ? b0 : part.number == 1u ? b1 : b2;
+  uint32_t simdgroup = hr_local / HR_SIMD_WIDTH, lane = hr_local % HR_SIMD_WIDTH;
+  bool wide = is_wide(x, w, c.inner) && (!GATED || is_wide(x, w1, c.inner));
+  uint32_t length = (c.inner + 127u) / 128u * 16u;
+  Sums sums;
+  clear(sums);
+`;
+
+/** Each simdgroup has a section. Behind an enum of SECTIONS, ROW_TILES (1), OUTPUT_TILES, WEIGHT_TILES, TILE_ROWS,
+ * TILE_OUTPUTS and TILE_WEIGHTS. */
+export const UNITS_SPLIT_TEXT = `${FINISH_TILE_TEXT}${COMMON}${HEAD}
+  HR_SHARED(float, partial, SECTIONS * TILE_ROWS * TILE_WEIGHTS);
+${BODY}
+  Sources from = sources_of(x, w, w1, firstRow, count, part.first, part.outputs, c.inner, lane);
+  uint32_t start = simdgroup * length, end = start + length < c.inner ? start + length : c.inner;
+  add_section(sums, from, start, end, wide, lane);
+  HR_UNROLL
+  for (uint32_t i = 0; i < WEIGHT_TILES * 4u; i++) {
+    uint32_t row = i % 4u / 2u * 8u + lane / 4u, column = i / 4u * 8u + lane % 4u * 2u + i % 2u;
+    partial[(simdgroup * TILE_ROWS + row) * TILE_WEIGHTS + column] = sums.of[0][i / 4u][i % 4u];
+  }
+  HR_BARRIER();
+  finish_tile(partial, y, bias, b1, firstRow, count, part, c, hr_local);
+}
+`;
+
+/** Each simdgroup has rows and outputs of its own, 4 times 2 of them, and takes one section after another. Behind an enum
+ * of SECTIONS, ROW_TILES, OUTPUT_TILES, WEIGHT_TILES, TILE_ROWS and TILE_OUTPUTS. */
+export const UNITS_WIDE_TEXT = `${COMMON}${HEAD}${BODY}
+  uint32_t ownRow = firstRow + simdgroup % 4u * ROW_TILES * 16u, ownFirst = part.first + simdgroup / 4u * OUTPUT_TILES * 8u;
+  Sources from = sources_of(x, w, w1, ownRow, count, ownFirst, part.outputs, c.inner, lane);
+  Sums totals;
+  clear(totals);
+  for (uint32_t start = 0; start < c.inner; start += length) {
+    clear(sums);
+    add_section(sums, from, start, start + length < c.inner ? start + length : c.inner, wide, lane);
+    HR_UNROLL
+    for (uint32_t i = 0; i < ROW_TILES * WEIGHT_TILES * 4u; i++) {
+      uint32_t row = i / 4u / WEIGHT_TILES, tile = i / 4u % WEIGHT_TILES;
+      totals.of[row][tile][i % 4u] += sums.of[row][tile][i % 4u];
+    }
+  }
+  uint32_t width = GATED ? c.n0 : c.n0 + c.n1 + c.n2;
+  HR_UNROLL
+  for (uint32_t i = 0; i < ROW_TILES * OUTPUT_TILES * 4u; i++) {
+    uint32_t tile = i / 4u % OUTPUT_TILES, rowTile = i / 4u / OUTPUT_TILES;
+    uint32_t row = ownRow + rowTile * 16u + i % 4u / 2u * 8u + lane / 4u;
+    uint32_t n = ownFirst + tile * 8u + lane % 4u * 2u + i % 2u;
+    if (row >= count || n >= part.outputs) continue;
+    float opened = GATED ? totals.of[rowTile][(tile + OUTPUT_TILES) % WEIGHT_TILES][i % 4u] : 0.0f;
+    finish(y + uint64_t(row) * width + part.before + n, totals.of[rowTile][tile][i % 4u], opened, bias, b1, n);
+  }
+}
+`;
