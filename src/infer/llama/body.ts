@@ -11,6 +11,7 @@ import { type MatmulKernelOptions, matmulCall, matmulKernel, matmulTile } from "
 import { rmsNormCall, rmsNormKernel } from "../../kernels/norm.ts";
 import { ropeCacheCall, ropeCacheKernel } from "../../kernels/rope.ts";
 import type { LlamaConfig } from "./config.ts";
+import { FastProducts, type Product } from "./fast.ts";
 import type { BodyMemory } from "./memory.ts";
 import type { Geometry } from "./options.ts";
 import { Pipelines } from "./pipelines.ts";
@@ -47,22 +48,17 @@ interface Rows {
   readonly maxRows: number;
 }
 
-/** What one matrix product reads and writes. */
-interface Product {
-  readonly x: Place;
-  readonly y: Place;
-  readonly gated?: boolean;
-  readonly accumulate?: boolean;
-}
-
 /** Makes the launches. Owns its pipelines, borrows everything else. */
 export class LlamaBody {
   readonly pipelines: Pipelines;
   readonly #parts: BodyParts;
+  readonly #fast: FastProducts | undefined;
 
   constructor(parts: BodyParts) {
     this.#parts = parts;
     this.pipelines = new Pipelines(parts.device);
+    const { fast } = parts.memory;
+    this.#fast = fast && new FastProducts(parts.device, this.pipelines, fast);
   }
 
   /** From tokens through all layers: `memory.x` then holds the residual stream of up to `maxRows` rows. */
@@ -80,7 +76,7 @@ export class LlamaBody {
   }
 
   /** Logits of the first rows of `memory.normed`, as many as word 1 of `info` says. */
-  head(head: Weight, logits: Place, maxRows: number): DispatchCall {
+  head(head: Weight, logits: Place, maxRows: number): DispatchCall[] {
     const rows = { info: this.#parts.places.info, countAt: RESULTS_AT, maxRows };
     const { normed } = this.#parts.memory;
     return this.#product([{ weight: head }], rows, { x: { buffer: normed }, y: logits });
@@ -112,12 +108,12 @@ export class LlamaBody {
     ].map((buffer) => ({ buffer })) as [Place, Place, Place, Place, Place];
     return [
       this.#norm(x, layer.inputNorm, rows),
-      this.#product([layer.q, layer.k, layer.v], rows, { x: normed, y: qkv }),
+      ...this.#product([layer.q, layer.k, layer.v], rows, { x: normed, y: qkv }),
       ...this.#attention(index, rows),
-      this.#product([layer.out], rows, { x: attended, y: x, accumulate: true }),
+      ...this.#product([layer.out], rows, { x: attended, y: x, accumulate: true }),
       this.#norm(x, layer.postNorm, rows),
-      this.#product([layer.gate, layer.up], rows, { x: normed, y: gated, gated: true }),
-      this.#product([layer.down], rows, { x: gated, y: x, accumulate: true }),
+      ...this.#product([layer.gate, layer.up], rows, { x: normed, y: gated, gated: true }),
+      ...this.#product([layer.down], rows, { x: gated, y: x, accumulate: true }),
     ];
   }
 
@@ -165,7 +161,11 @@ export class LlamaBody {
     return rmsNormCall(pipeline, { type, indexed, x, weight, y, hidden, eps, ...rows, ...wanted });
   }
 
-  #product(linears: readonly Linear[], rows: Rows, product: Product): DispatchCall {
+  #product(linears: readonly Linear[], rows: Rows, product: Product): DispatchCall[] {
+    return this.#fast?.calls(linears, rows, product) ?? [this.#ownProduct(linears, rows, product)];
+  }
+
+  #ownProduct(linears: readonly Linear[], rows: Rows, product: Product): DispatchCall {
     const [first] = linears as readonly [Linear, ...Linear[]];
     const { type, shape } = first.weight;
     const biases = linears.flatMap(({ bias }) => (bias === undefined ? [] : [bias]));

@@ -88,6 +88,14 @@ export interface LayerCache {
   readonly v: DeviceBuffer;
 }
 
+/** What vendors' products need beside that. */
+export interface FastMemory {
+  /** Inputs of a product in its weights' type, `[rows, inner]`. */
+  readonly narrow: DeviceBuffer;
+  /** Gates, and what they open: `[rows, 2 * intermediate]`, F32. */
+  readonly gates: DeviceBuffer;
+}
+
 /** Activations of a pass of up to `tokensPerStep` rows, and what outlives passes. */
 export interface BodyMemory {
   /** The residual stream, `[rows, hidden]`. */
@@ -96,6 +104,8 @@ export interface BodyMemory {
   readonly qkv: DeviceBuffer;
   readonly attended: DeviceBuffer;
   readonly gated: DeviceBuffer;
+  /** Where {@link Geometry.fast} is set. */
+  readonly fast: FastMemory | undefined;
   readonly cosSin: SharedBlock;
   readonly caches: readonly LayerCache[];
   /** `[slots, maxBlocksPerSlot]` */
@@ -122,6 +132,12 @@ export function createBodyMemory(
     qkv: floats(rows * (numHeads + 2 * numKvHeads) * headSize),
     attended: floats(rows * numHeads * headSize),
     gated: floats(rows * intermediateSize),
+    fast: geometry.fast
+      ? {
+          narrow: buffers.create(rows * Math.max(hiddenSize, numHeads * headSize, intermediateSize) * 2),
+          gates: floats(rows * 2 * intermediateSize),
+        }
+      : undefined,
     cosSin,
     caches: Array.from({ length: config.numLayers }, () => ({
       k: buffers.create(cacheBytes),

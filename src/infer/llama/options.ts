@@ -22,6 +22,10 @@ export interface LlamaOptions {
   readonly kvBytes?: number | undefined;
   /** What keys and values are rounded to; default F32. */
   readonly kvType?: WeightType | undefined;
+  /** Whether the vendor's library makes the matrix products, where they have no biases: cuBLAS on CUDA. Then a row's last
+   * digits, and so its tokens, may differ with the rows that run beside it; default false. Throws `UNSUPPORTED` on a
+   * device without such a library. */
+  readonly fast?: boolean | undefined;
   /** How the model's files are reached; default `auto`. */
   readonly strategy?: Strategy | "auto" | undefined;
   /** Ends loading. */
@@ -37,6 +41,8 @@ export interface Geometry {
   readonly numBlocks: number;
   readonly maxBlocksPerSlot: number;
   readonly kvType: WeightType;
+  /** Whether the vendor's library makes the matrix products. */
+  readonly fast: boolean;
   /** Rows of one pass whose logits can be had. */
   readonly logitRows: number;
 }
@@ -92,6 +98,7 @@ export function resolveGeometry(
     numBlocks,
     maxBlocksPerSlot: Math.ceil(contextLength / blockTokens),
     kvType,
+    fast: options.fast ?? false,
     logitRows: Math.min(tokensPerStep, Math.max(slots, LEAST_LOGIT_ROWS)),
   };
 }

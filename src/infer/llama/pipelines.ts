@@ -11,9 +11,14 @@ export class Pipelines {
 
   /** The pipeline of `key`, compiled from `source` where it is not there yet. */
   get(key: string, source: () => KernelSource): Pipeline {
+    return this.keep(key, () => this.#device.createPipeline(source()));
+  }
+
+  /** The pipeline of `key`, as `make` makes it where it is not there yet. */
+  keep(key: string, make: () => Pipeline): Pipeline {
     let pipeline = this.#made.get(key);
     if (pipeline === undefined) {
-      pipeline = this.#device.createPipeline(source());
+      pipeline = make();
       this.#made.set(key, pipeline);
     }
     return pipeline;

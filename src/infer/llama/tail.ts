@@ -86,7 +86,7 @@ export class SampleTail implements Tail {
     );
     return [
       body.finalNorm(results, { rows, inputRows: maxRows }),
-      body.head(head, { buffer: this.logits }, results),
+      ...body.head(head, { buffer: this.logits }, results),
       ...(this.marksSeen ? [mark] : []),
       sampleCall(body.pipelines.get("sample", sampleKernel), {
         logits: { buffer: this.logits },
