@@ -239,12 +239,12 @@ export class RowSampler {
   }
 }
 
-/** The word of a row's parameters for a part of a probability: `floor(2^32 part)` for topP, 0 for 1; at least 1. */
+/** The word of a row's parameters for topP: parts of 2^32, at least 1; 0 keeps all. */
 export function topPWord(topP: number): number {
   return topP >= 1 ? 0 : Math.min(2 ** 32 - 1, Math.max(1, Math.round(topP * 2 ** 32)));
 }
 
-/** The same for minP, in parts of 2^31. */
+/** That for minP: parts of 2^31. */
 export function minPWord(minP: number): number {
   return Math.round((minP * WHOLE_MASS) / 8);
 }

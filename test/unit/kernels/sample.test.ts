@@ -242,7 +242,7 @@ describe("tokens come as often as they should", () => {
         classes,
       ),
     ).toBeLessThan(1);
-  });
+  }, 60_000);
 
   test.each(["row", "step", "seed"] as const)("and do not depend on those of the %s before", (field) => {
     const four = [0.5, 0, 0.2, -0.4];
