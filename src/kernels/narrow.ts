@@ -13,7 +13,7 @@ import {
   packConstants,
 } from "./constants.ts";
 import { encoderOf } from "./elements.ts";
-import { silu } from "./matmul-host.ts";
+import { silu } from "./matmul-reference.ts";
 import {
   bindRows,
   checkThreads,
