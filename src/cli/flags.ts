@@ -21,7 +21,8 @@ export function asFlags(message: string, command?: string): string {
   const seed = command === "infer" ? "seed" : "--shuffle";
   return message.replaceAll(/\b[a-z]+[A-Z][A-Za-z]*\b|\bseed\b(?= (?:is|\d|unset))/g, (name) => {
     if (name === "seed") return seed;
-    if (DASHED.includes(name)) return `--${name.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
+    if (DASHED.includes(name))
+      return `--${name.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
     return FLAGS[name] ?? name;
   });
 }

@@ -14,6 +14,7 @@ export class InferProgressBar implements Disposable {
   readonly #silent: boolean;
   #bar: import("cli-progress").SingleBar | undefined;
   #lineMs = performance.now();
+  #opening = false;
   #stopped = false;
 
   constructor(flags: { readonly json?: true; readonly progress?: true }) {
@@ -56,20 +57,27 @@ export class InferProgressBar implements Disposable {
   #draw(progress: InferProgress): void {
     const text = this.#text(progress, performance.now());
     const done = progress.resumedRows + progress.rows;
-    if (this.#bar === undefined) {
-      // Loaded here: most runs have no terminal, and nobody waits for the first picture of the bar.
-      const { SingleBar, Presets } = require("cli-progress") as typeof import("cli-progress");
-      const wide = (process.stderr.columns ?? WIDE) >= WIDE;
-      const options = {
-        format: wide ? "{bar} {percentage}% | {text}" : "{percentage}% | {text}",
-        stream: process.stderr,
-        hideCursor: true,
-        clearOnComplete: true,
-        barsize: 24,
-      };
-      this.#bar = new SingleBar(options, Presets.shades_classic);
-      this.#bar.start(progress.totalRows, done, { text });
-    } else this.#bar.update(done, { text });
+    if (this.#bar !== undefined) this.#bar.update(done, { text });
+    else if (!this.#opening) {
+      this.#opening = true;
+      void this.#open(progress.totalRows, done, text);
+    }
+  }
+
+  /** Loads what draws only now: most runs have no terminal. */
+  async #open(total: number, done: number, text: string): Promise<void> {
+    const { default: cliProgress } = await import("cli-progress");
+    if (this.#stopped) return;
+    const wide = (process.stderr.columns ?? WIDE) >= WIDE;
+    const options = {
+      format: wide ? "{bar} {percentage}% | {text}" : "{percentage}% | {text}",
+      stream: process.stderr,
+      hideCursor: true,
+      clearOnComplete: true,
+      barsize: 24,
+    };
+    this.#bar = new cliProgress.SingleBar(options, cliProgress.Presets.shades_classic);
+    this.#bar.start(total, done, { text });
   }
 }
 

@@ -12,7 +12,13 @@ import { loadCommand } from "./load.ts";
 import { ExitCode, printable } from "./output.ts";
 
 /** Failures whose messages name options. */
-const OPTION_CODES: readonly ErrorCode[] = ["BAD_OPTION", "STATE_MISMATCH", "OTHER_JOB", "BATCH_TOO_LARGE", "TIMED_OUT"];
+const OPTION_CODES: readonly ErrorCode[] = [
+  "BAD_OPTION",
+  "STATE_MISMATCH",
+  "OTHER_JOB",
+  "BATCH_TOO_LARGE",
+  "TIMED_OUT",
+];
 
 const program = quiet(new Command("headrace"))
   .description(

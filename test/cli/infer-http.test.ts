@@ -3,8 +3,7 @@ import { afterAll, describe, expect, test } from "bun:test";
 import { join } from "node:path";
 import { readOutputs } from "../infer/read-outputs.ts";
 import { proseRows } from "./expected.ts";
-import { DATASETS, scratch, spawn, start } from "./process.ts";
-import { MAIN, ROOT } from "./process.ts";
+import { DATASETS, MAIN, ROOT, scratch, spawn, start } from "./process.ts";
 
 const folder = scratch();
 const PROSE = join(DATASETS, "prose");
@@ -23,7 +22,9 @@ const servers: Bun.Server<undefined>[] = [];
 afterAll(() => Promise.all(servers.map((server) => server.stop(true))));
 
 /** A server that answers with the prompt backwards, where `before` has no other answer. */
-function serve(before: (asked: Asked, headers: Headers) => Response | Promise<Response> | undefined = () => undefined) {
+function serve(
+  before: (asked: Asked, headers: Headers) => Response | Promise<Response> | undefined = () => undefined,
+) {
   let most = 0;
   let now = 0;
   const server = Bun.serve({
@@ -35,9 +36,10 @@ function serve(before: (asked: Asked, headers: Headers) => Response | Promise<Re
         const other = await before(asked, request.headers);
         if (other !== undefined) return other;
         await Bun.sleep(2);
-        const prompt = asked.messages?.at(-1)!.content ?? asked.prompt!;
+        const prompt = asked.messages?.at(-1)?.content ?? asked.prompt ?? "";
         const text = [...prompt].reverse().slice(0, asked.max_tokens).join("");
-        const said = asked.messages === undefined ? { text } : { message: { role: "assistant", content: text } };
+        const said =
+          asked.messages === undefined ? { text } : { message: { role: "assistant", content: text } };
         return Response.json({
           choices: [{ index: 0, finish_reason: "length", ...said }],
           usage: { prompt_tokens: prompt.length, completion_tokens: text.length },
@@ -52,7 +54,20 @@ function serve(before: (asked: Asked, headers: Headers) => Response | Promise<Re
 }
 
 function args(url: string, out: string, ...more: string[]): string[] {
-  const job = ["infer", PROSE, "--engine", "http", "--url", url, "--api-model", "m", "--device", "host", "--out", out];
+  const job = [
+    "infer",
+    PROSE,
+    "--engine",
+    "http",
+    "--url",
+    url,
+    "--api-model",
+    "m",
+    "--device",
+    "host",
+    "--out",
+    out,
+  ];
   return [...job, "--column", "text", "--max-new-tokens", "5", ...more];
 }
 
@@ -83,7 +98,8 @@ describe("infer --engine http", () => {
       seen.set(prompt, times + 1);
       if (prompt === texts[2]) return Response.json({ error: { message: "too rude" } }, { status: 400 });
       if (times > 0) return undefined;
-      if (prompt === texts[4]) return new Response("slow down", { status: 429, headers: { "retry-after": "0" } });
+      if (prompt === texts[4])
+        return new Response("slow down", { status: 429, headers: { "retry-after": "0" } });
       return prompt === texts[5] ? new Response("", { status: 503 }) : undefined;
     });
     const out = fresh();
@@ -98,7 +114,9 @@ describe("infer --engine http", () => {
   });
 
   test("fails rows whose answer does not come in time", async () => {
-    const { url } = serve(({ prompt }) => (prompt === texts[1] ? Bun.sleep(5000).then(() => new Response("")) : undefined));
+    const { url } = serve(({ prompt }) =>
+      prompt === texts[1] ? Bun.sleep(5000).then(() => new Response("")) : undefined,
+    );
     const out = fresh();
     const { code } = await start(args(url, out, "--limit", "3", "--timeout", "300", "--retries", "0")).ended;
     expect(code).toBe(0);
@@ -120,7 +138,8 @@ describe("infer --engine http", () => {
     expect([first.code, first.err]).toEqual([1, expect.stringContaining("SERVER_FAILED")]);
     const { url } = serve();
     // The model has a name, and may move.
-    const { code, out: printed } = await start(args(url, out, "--limit", "3", "--retries", "0", "--json")).ended;
+    const { code, out: printed } = await start(args(url, out, "--limit", "3", "--retries", "0", "--json"))
+      .ended;
     expect([code, JSON.parse(printed).rows]).toEqual([0, 3]);
     expect(readOutputs(out).map(({ text }) => text)).toEqual([0, 1, 2].map(answer));
   });

@@ -53,7 +53,13 @@ describe("what it does", () => {
       "failedRows",
     ]);
     const promptTokens = rows.slice(0, 6).reduce((sum, { length }) => sum + length, 0);
-    expect(report).toMatchObject({ rows: 6, promptTokens, resumedRows: 0, failedRows: 0, interrupted: false });
+    expect(report).toMatchObject({
+      rows: 6,
+      promptTokens,
+      resumedRows: 0,
+      failedRows: 0,
+      interrupted: false,
+    });
     expect(report.outputTokensPerSecond * report.seconds).toBeCloseTo(report.outputTokens, 3);
     await using device = openDevice("host");
     const expected = await greedy(device, 6, 8);
@@ -98,7 +104,17 @@ describe("what it does", () => {
   test("samples by the seed alone, and gives log probabilities on request", async () => {
     const sampled = async (...args: string[]) => {
       const out = fresh();
-      const options = ["--limit", "3", "--max-new-tokens", "6", "--temperature", "0.9", "--top-p", "0.9", "--logprobs"];
+      const options = [
+        "--limit",
+        "3",
+        "--max-new-tokens",
+        "6",
+        "--temperature",
+        "0.9",
+        "--top-p",
+        "0.9",
+        "--logprobs",
+      ];
       expect((await infer(out, ...options, ...args)).code).toBe(0);
       return readOutputs(out);
     };
@@ -113,7 +129,16 @@ describe("what it does", () => {
 
   test("embeds", async () => {
     const out = fresh();
-    const { code } = await infer(out, "--limit", "4", "--engine", "embed", "--pooling", "last", "--normalize");
+    const { code } = await infer(
+      out,
+      "--limit",
+      "4",
+      "--engine",
+      "embed",
+      "--pooling",
+      "last",
+      "--normalize",
+    );
     expect(code).toBe(0);
     for (const { embedding, tokens, finish } of readOutputs(out)) {
       expect([embedding!.length, tokens.length, finish]).toEqual([192, 0, "stop"]);
@@ -161,7 +186,17 @@ describe("Ctrl-C", () => {
   /** Starts a job of minutes, sends `signal` once outputs come, and waits for its end. */
   async function interrupt(out: string, signal: NodeJS.Signals): Promise<Ended> {
     const args = ["--max-new-tokens", "16", "--json", "--progress"];
-    const { child, ended } = start(["infer", PROSE, "--model", MODEL, "--out", out, "--device", "host", ...args]);
+    const { child, ended } = start([
+      "infer",
+      PROSE,
+      "--model",
+      MODEL,
+      "--out",
+      out,
+      "--device",
+      "host",
+      ...args,
+    ]);
     await waitFor("the first outputs", () => existsSync(join(out, ".headrace")), 30_000);
     await Bun.sleep(1500);
     child.kill(signal);
@@ -179,7 +214,9 @@ describe("Ctrl-C", () => {
     expect(report.rows).toBeGreaterThan(0);
     expect(report.rows).toBeLessThan(3000);
     const left = (3000 - report.rows).toLocaleString("en-US");
-    expect(err).toContain(`headrace: interrupted with ${left} rows to go; the same command goes on from there`);
+    expect(err).toContain(
+      `headrace: interrupted with ${left} rows to go; the same command goes on from there`,
+    );
     expect(outputFiles(out)).toEqual([]);
     expect(existsSync(join(out, ".headrace"))).toBe(true);
   });
@@ -188,7 +225,11 @@ describe("Ctrl-C", () => {
 describe("what it refuses, in one line", () => {
   const refused = async (args: string[], expectedCode: number, ...texts: string[]) => {
     const { code, out, err } = await headrace("infer", ...args);
-    expect({ code, out, lines: err.trimEnd().split("\n").length }).toEqual({ code: expectedCode, out: "", lines: 1 });
+    expect({ code, out, lines: err.trimEnd().split("\n").length }).toEqual({
+      code: expectedCode,
+      out: "",
+      lines: 1,
+    });
     for (const text of texts) expect(err).toContain(text);
   };
   const base = (out = fresh()) => [PROSE, "--model", MODEL, "--out", out, "--device", "host"];
@@ -196,7 +237,12 @@ describe("what it refuses, in one line", () => {
   test("a folder with another job", async () => {
     const out = fresh();
     await infer(out, ...FEW);
-    await refused([...base(out), "--limit", "6", "--max-new-tokens", "9"], 1, "OTHER_JOB", "--max-new-tokens is 8 there and 9 here");
+    await refused(
+      [...base(out), "--limit", "6", "--max-new-tokens", "9"],
+      1,
+      "OTHER_JOB",
+      "--max-new-tokens is 8 there and 9 here",
+    );
   });
 
   test("bad models", async () => {
@@ -220,7 +266,11 @@ describe("what it refuses, in one line", () => {
   test("bad options", async () => {
     await refused([PROSE, "--model", MODEL], 2, "required option '--out <folder>'");
     await refused([PROSE, "--out", fresh(), "--device", "host"], 2, "engine llama wants a model");
-    await refused([PROSE, "--out", fresh(), "--engine", "http", "--device", "host"], 2, "engine http wants a url");
+    await refused(
+      [PROSE, "--out", fresh(), "--engine", "http", "--device", "host"],
+      2,
+      "engine http wants a url",
+    );
     await refused([...base(), "--slots", "0"], 2, "--slots", "1 to 4096");
     await refused([...base(), "--temperature", "hot"], 2, "--temperature", "number from 0");
     await refused([...base(), "--top-p", "0"], 2, "--top-p is 0");

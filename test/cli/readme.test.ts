@@ -33,7 +33,10 @@ describe("an engine of one's own", () => {
     expect(lines.length).toBeLessThanOrEqual(10);
     const { code, out, err } = await spawn([process.execPath, "run.ts"], folder).ended;
     expect({ code, err }).toEqual({ code: 0, err: "" });
-    const found = out.trimEnd().split("\n").map((line) => line.split(" ").map(Number));
+    const found = out
+      .trimEnd()
+      .split("\n")
+      .map((line) => line.split(" ").map(Number));
     expect(found.toSorted((a, b) => a[0]! - b[0]!)).toEqual(
       Array.from({ length: 100 }, (_, row) => [row, ...backwards(row)]),
     );

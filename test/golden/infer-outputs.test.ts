@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { infer, openDevice } from "../../src/index.ts";
-import { echoEngine, echoOf } from "../infer/echo-engine.ts";
+import { echoEngine, echoLogprob, echoOf } from "../infer/echo-engine.ts";
 import { writeTokens } from "../infer/prompt-files.ts";
 
 const PYTHON = process.env.HEADRACE_PYTHON ?? "python3";
@@ -22,7 +22,11 @@ test.skipIf(!found)("every row and type is what was written", async () => {
   const model = join(import.meta.dir, "../../datasets/tiny-llama");
   const own = { engine: echoEngine(), name: "echo" };
   await infer({ source, out, device, model, engine: own, maxNewTokens: 4, logprobs: true });
-  const { stdout, stderr, exitCode } = Bun.spawnSync([PYTHON, join(import.meta.dir, "read_back_infer.py"), out]);
+  const { stdout, stderr, exitCode } = Bun.spawnSync([
+    PYTHON,
+    join(import.meta.dir, "read_back_infer.py"),
+    out,
+  ]);
   expect({ exitCode, errors: stderr.toString() }).toEqual({ exitCode: 0, errors: "" });
   const { types, rows } = JSON.parse(stdout.toString());
   expect(types).toEqual({
@@ -43,7 +47,7 @@ test.skipIf(!found)("every row and type is what was written", async () => {
       text: String.fromCharCode(...tokensOf(row)),
       finish: row === 7 ? "error" : "length",
       error: row === 7 ? "the prompt is empty" : null,
-      logprobs: [],
+      logprobs: tokensOf(row).map((_token, i) => echoLogprob(i)),
     })),
   );
 });

@@ -19,7 +19,11 @@ afterAll(async () => {
 });
 
 const PROMPTS = Array.from({ length: 900 }, (_, row) => [row % 250, 3]);
-const source = writeTokens(join(scratch, "source"), [PROMPTS.slice(0, 300), PROMPTS.slice(300, 600), PROMPTS.slice(600)]);
+const source = writeTokens(join(scratch, "source"), [
+  PROMPTS.slice(0, 300),
+  PROMPTS.slice(300, 600),
+  PROMPTS.slice(600),
+]);
 
 /** A folder with a file system of its own; undefined where the system does not let us have one. */
 function mount(name: string, size: string): string | undefined {

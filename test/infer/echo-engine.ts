@@ -25,6 +25,10 @@ export function echoToken(row: number, sum: number, index: number): number {
   return 97 + ((row * 7 + sum + index * index * 31) % 26);
 }
 
+export function echoLogprob(index: number): number {
+  return -(index + 1) / 4;
+}
+
 /** What the engine makes of a prompt. */
 export function echoOf(row: number, prompt: ArrayLike<number>, count: number): number[] {
   const sum = Array.from(prompt).reduce((total, token) => total + token, 0);
@@ -37,7 +41,8 @@ export function echoEngine(options: EchoOptions = {}): Engine {
   const rows = new Map<number, Row>();
   const next = (slot: number): SlotResult => {
     const row = rows.get(slot)!;
-    return { slot, token: echoToken(row.request.row, row.sum, row.made++) };
+    const logprob = row.request.logprobs ? echoLogprob(row.made) : undefined;
+    return { slot, token: echoToken(row.request.row, row.sum, row.made++), logprob };
   };
   const begin = ({ slot, generated, request }: PrefillChunk): SlotResult => {
     if (request.row === options.throwAt) throw new Error(`the engine broke at row ${request.row}`);

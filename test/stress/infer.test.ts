@@ -36,7 +36,10 @@ function contents(folder: string): Record<string, string> {
 
 /** Runs the job to its end, or kills it: `whenBegun` asks for a moment after its first row, in ms; `onRename` for the
  * moment of a rename in the folder of outputs. */
-async function run(out: string, kill?: { readonly afterMs: number; readonly when: "begun" | "started" | "rename" }) {
+async function run(
+  out: string,
+  kill?: { readonly afterMs: number; readonly when: "begun" | "started" | "rename" },
+) {
   const child = Bun.spawn([process.execPath, CHILD, source, out], { stdout: "pipe", stderr: "pipe" });
   const watcher =
     kill?.when === "rename" && existsSync(out)
@@ -48,7 +51,9 @@ async function run(out: string, kill?: { readonly afterMs: number; readonly when
     for await (const _ of child.stdout) break;
   }
   const timer =
-    kill === undefined ? undefined : setTimeout(() => child.kill("SIGKILL"), kill.afterMs + (watcher ? 400 : 0));
+    kill === undefined
+      ? undefined
+      : setTimeout(() => child.kill("SIGKILL"), kill.afterMs + (watcher ? 400 : 0));
   const errors = await new Response(child.stderr).text();
   await child.exited;
   clearTimeout(timer);
@@ -115,7 +120,13 @@ describe("100,000 rows", () => {
       },
     });
     const out = join(scratch, "long-out");
-    const report = await infer({ source: long, out, device, engine: { engine, name: "echo" }, maxNewTokens: 4 });
+    const report = await infer({
+      source: long,
+      out,
+      device,
+      engine: { engine, name: "echo" },
+      maxNewTokens: 4,
+    });
     expect(report).toMatchObject({ rows, failedRows: 0 });
     expect(report.dataWaitShare).toBeLessThan(0.05);
     const grown = sizes.at(-1)! - sizes[1]!;
