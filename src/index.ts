@@ -124,6 +124,5 @@ export type { WriterOptions } from "./loader/writeback/options.ts";
 export type { InputShard } from "./loader/writeback/output.ts";
 export type { DeviceValues } from "./loader/writeback/placing.ts";
 export { type OutputRow, Writer, type WriterSummary } from "./loader/writeback/writer.ts";
-
 export type { SampleRange } from "./plan/select.ts";
 export type * from "./types.ts";

@@ -46,6 +46,8 @@ export interface Capabilities {
   readonly codecs: readonly string[];
   /** Whether files can be opened in mode `stream`. */
   readonly canStream: boolean;
+  /** Whether the GPU has units that multiply tiles of bfloats, and kernels reach them; absent where not. */
+  readonly matrixUnits?: boolean;
 }
 
 /** A device could not, or should not, map: the caller reads instead. */

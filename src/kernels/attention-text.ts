@@ -19,7 +19,7 @@ export function attentionGroups(rows: number, numHeads: number, numKvHeads: numb
 
 export const ATTENTION_TEXT = `
 enum Type : uint32_t { F32, F16, BF16 };
-/* Loads of AHEAD times 8 elements of a key, and of VALUES positions, are under way at once. A lane has the elements 64 i + 2 lane and the one behind it, for i below PAIRS. */
+/* Loads of AHEAD keys, and of VALUES positions' values, are under way at once. A lane has the elements 64 i + 2 lane and the one behind it, for i below PAIRS. */
 enum Sizes : uint32_t { HEADS_AT_ONCE = ${HEADS_AT_ONCE}, SIMDGROUPS = 8, CHUNK = 32, AHEAD = 4, VALUES = 8, PAIRS = 4, MAX_SIZE = ${MAX_HEAD_SIZE} };
 
 HR_FUNCTION_CONSTANT(0, uint32_t, TYPE);
@@ -71,33 +71,43 @@ HR_FN uint32_t cache_row(const HR_DEVICE uint32_t *blocks, uint32_t position, ui
   return (blocks[position / c.blockTokens] * c.numKvHeads + kvHead) * c.blockTokens + position % c.blockTokens;
 }
 
-/* Eight products each of a key with the queries of HEADS heads. */
+/* A lane's elements of the queries: of each head the 8 from \`own\` on; zeros behind the head's end. */
 template <uint32_t HEADS>
-HR_FN void score_eight(HR_THREAD float *scores, Eight key, uint32_t d, const HR_GROUP hr_float4 *query) {
+HR_FN void read_query(HR_THREAD Eight *query, const HR_GROUP float *from, uint32_t own, uint32_t size) {
   HR_UNROLL
   for (uint32_t head = 0; head < HEADS; head++) {
-    hr_float4 a = query[(head * MAX_SIZE + d) / 4u], b = query[(head * MAX_SIZE + d) / 4u + 1u];
-    float q[8] = {a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w};
     HR_UNROLL
-    for (uint32_t i = 0; i < 8u; i++) scores[head] = HR_FMA(q[i], key.of[i], scores[head]);
+    for (uint32_t i = 0; i < 8u; i++) query[head].of[i] = own < size ? from[head * MAX_SIZE + own + i] : 0.0f;
   }
 }
 
-/* The products of one key with the queries of HEADS heads. */
+/* Scores of a chunk's first \`here\` keys, to shared.parts: \`across\` lanes go through a key together, 8 elements each,
+ * and so read whole rows of the cache. */
 template <uint32_t HEADS>
-HR_FN void score_key(HR_THREAD float *scores, const HR_DEVICE uint8_t *keys, uint64_t index, uint32_t size,
-                     const HR_GROUP hr_float4 *query) {
-  HR_UNROLL
-  for (uint32_t head = 0; head < HEADS; head++) scores[head] = 0.0f;
-  uint32_t d = 0;
-  for (; d + 8u * AHEAD <= size; d += 8u * AHEAD) {
+HR_FN void score_keys(Shared shared, const HR_DEVICE uint8_t *keys, HR_THREAD const Eight *query, uint32_t here,
+                      uint32_t across, uint32_t lane, uint32_t size) {
+  uint32_t own = lane % across * 8u, step = HR_SIMD_WIDTH / across;
+  for (uint32_t first = lane / across; first - lane / across < here; first += AHEAD * step) {
     Eight key[AHEAD];
     HR_UNROLL
-    for (uint32_t ahead = 0; ahead < AHEAD; ahead++) key[ahead] = eight_at(keys, index + d + 8u * ahead);
+    for (uint32_t i = 0; i < AHEAD; i++) {
+      uint32_t at = first + i * step;
+      uint64_t row = shared.rows[at < CHUNK ? at : 0u];
+      key[i] = eight_at(keys, row * size + (own < size ? own : 0u));
+    }
     HR_UNROLL
-    for (uint32_t ahead = 0; ahead < AHEAD; ahead++) score_eight<HEADS>(scores, key[ahead], d + 8u * ahead, query);
+    for (uint32_t i = 0; i < AHEAD; i++) {
+      uint32_t at = first + i * step;
+      HR_UNROLL
+      for (uint32_t head = 0; head < HEADS; head++) {
+        float score = 0.0f;
+        HR_UNROLL
+        for (uint32_t j = 0; j < 8u; j++) score = HR_FMA(query[head].of[j], key[i].of[j], score);
+        for (uint32_t by = across / 2u; by > 0u; by /= 2u) score += HR_SHUFFLE_DOWN(score, by);
+        if (own == 0u && at < CHUNK) reinterpret_cast<HR_GROUP float *>(shared.parts + at)[head] = score;
+      }
+    }
   }
-  for (; d < size; d += 8u) score_eight<HEADS>(scores, eight_at(keys, index + d), d, query);
 }
 
 /* All of one simdgroup's work for HEADS heads, from their queries to their results. */
@@ -106,6 +116,11 @@ HR_FN void attend(Shared shared, const HR_DEVICE uint8_t *keys, const HR_DEVICE 
                   const HR_DEVICE uint32_t *blocks, uint32_t last, uint32_t kvHead, HR_DEVICE float *out, uint32_t local,
                   HR_CONSTANT AttentionConstants &c) {
   uint32_t simdgroup = local / HR_SIMD_WIDTH, lane = local % HR_SIMD_WIDTH;
+  /* The lanes that share a key: a power of two. */
+  uint32_t across = 1u;
+  while (across * 8u < c.headSize) across *= 2u;
+  Eight query[HEADS];
+  read_query<HEADS>(query, reinterpret_cast<const HR_GROUP float *>(shared.query), lane % across * 8u, c.headSize);
   float most[HEADS], total[HEADS];
   Two sums[HEADS][PAIRS];
   HR_UNROLL
@@ -119,9 +134,16 @@ HR_FN void attend(Shared shared, const HR_DEVICE uint8_t *keys, const HR_DEVICE 
     uint32_t here = last - first < CHUNK ? last - first + 1u : CHUNK;
     uint32_t row = cache_row(blocks, first + (lane < here ? lane : 0u), kvHead, c);
     float scores[HEADS], keep[HEADS];
-    score_key<HEADS>(scores, keys, uint64_t(row) * c.headSize, c.headSize, shared.query);
     HR_SIMD_BARRIER();
     shared.rows[lane] = row;
+    HR_SIMD_BARRIER();
+    score_keys<HEADS>(shared, keys, query, here, across, lane, c.headSize);
+    HR_SIMD_BARRIER();
+    HR_UNROLL
+    for (uint32_t head = 0; head < HEADS; head++) {
+      scores[head] = reinterpret_cast<const HR_GROUP float *>(shared.parts + lane)[head];
+    }
+    HR_SIMD_BARRIER();
     HR_UNROLL
     for (uint32_t head = 0; head < HEADS; head++) {
       float score = lane < here ? scores[head] * c.scale : HR_FLOAT_OF(0xff800000u);
@@ -164,7 +186,8 @@ HR_FN void attend(Shared shared, const HR_DEVICE uint8_t *keys, const HR_DEVICE 
     }
   }
 
-  /* A simdgroup without a chunk has a largest score of minus infinity, and adds nothing. */
+  /* Simdgroups without a chunk have nothing to add. */
+  uint32_t active = last / CHUNK + 1u < SIMDGROUPS ? last / CHUNK + 1u : uint32_t(SIMDGROUPS);
   HR_UNROLL
   for (uint32_t head = 0; head < HEADS; head++) {
     if (lane == 0u) shared.most[simdgroup * HEADS_AT_ONCE + head] = most[head];
@@ -175,19 +198,19 @@ HR_FN void attend(Shared shared, const HR_DEVICE uint8_t *keys, const HR_DEVICE 
   HR_UNROLL
   for (uint32_t head = 0; head < HEADS; head++) {
     float higher = shared.most[head];
-    for (uint32_t s = 1; s < SIMDGROUPS; s++) {
+    for (uint32_t s = 1; s < active; s++) {
       float other = shared.most[s * HEADS_AT_ONCE + head];
       higher = other > higher ? other : higher;
     }
     keep[head] = hr_exp(most[head] - higher);
     total[head] = 0.0f;
-    for (uint32_t s = 0; s < SIMDGROUPS; s++) {
+    for (uint32_t s = 0; s < active; s++) {
       float part = hr_exp(shared.most[s * HEADS_AT_ONCE + head] - higher);
       total[head] = HR_FMA(shared.total[s * HEADS_AT_ONCE + head], part, total[head]);
     }
   }
-  for (uint32_t s = 0; s < SIMDGROUPS; s++) {
-    if (s == simdgroup && s * CHUNK <= last) {
+  for (uint32_t s = 0; s < active; s++) {
+    if (s == simdgroup) {
       HR_UNROLL
       for (uint32_t head = 0; head < HEADS; head++) {
         HR_UNROLL

@@ -85,11 +85,7 @@ export const TILES: readonly Tile[] = [
 ];
 
 /** For matrix units: in tiles of 16 rows and 8 weights, `rowTiles` by 4 of them a simdgroup. */
-function unitsTile(
-  maxRows: number,
-  rowTiles: number,
-  simdgroups: readonly [down: number, across: number],
-): Tile {
+function unitsTile(rowTiles: number, simdgroups: readonly [down: number, across: number]): Tile {
   const [down, across] = simdgroups;
   const rows = rowTiles * 16 * down;
   const outputs = 32 * across;
@@ -99,29 +95,41 @@ function unitsTile(
     rows,
     outputs,
     gatedOutputs: outputs / 2,
-    maxRows,
+    maxRows: Number.POSITIVE_INFINITY,
     text: (gated) =>
       enumOf({
         ...{ ROW_TILES: rowTiles, OUTPUT_TILES: gated ? 2 : 4, WEIGHT_TILES: 4, TILE_ROWS: rows },
-        ...{ TILE_OUTPUTS: gated ? outputs / 2 : outputs, TILE_WEIGHTS: outputs },
+        ...{ TILE_OUTPUTS: gated ? outputs / 2 : outputs, TILE_WEIGHTS: outputs, DOWN: down },
       }) + (isSplit ? UNITS_SPLIT_TEXT : UNITS_WIDE_TEXT),
   };
 }
 
-/** Smallest first. */
-export const UNITS_TILES: readonly Tile[] = [
-  unitsTile(256, 1, [1, 1]),
-  unitsTile(Number.POSITIVE_INFINITY, 2, [4, 2]),
-];
+const UNITS_SPLIT = unitsTile(1, [1, 1]);
+const UNITS_WIDE = unitsTile(2, [2, 4]);
+
+/** Wide tiles are used from so many threadgroups on, of two weights for each output where gated: fewer leave too much of
+ * a large GPU idle. */
+const WIDE_GROUPS = 192;
 
 function enumOf(sizes: Readonly<Record<string, number>>): string {
   const fields = Object.entries(sizes).map(([name, value]) => `${name} = ${value}`);
   return `enum Sizes : uint32_t { SECTIONS = 8, ${fields.join(", ")} };\n`;
 }
 
-/** The tile for dispatches of up to `maxRows` rows. */
-export function tileOf(maxRows: number, matrixUnits = false): Tile {
-  return (matrixUnits ? UNITS_TILES : TILES).find((tile) => maxRows <= tile.maxRows)!;
+/** What decides how a dispatch is cut up. */
+export interface TileChoice {
+  readonly maxRows?: number | undefined;
+  readonly matrixUnits?: boolean | undefined;
+  readonly gated?: boolean | undefined;
+  /** Of each part. */
+  readonly outputs?: readonly number[] | undefined;
+}
+
+/** The tile for such dispatches. */
+export function tileOf({ maxRows = 1, matrixUnits, gated = false, outputs = [] }: TileChoice): Tile {
+  if (matrixUnits !== true) return TILES.find((tile) => maxRows <= tile.maxRows)!;
+  const groups = matmulGroups(UNITS_WIDE, maxRows, outputs, gated);
+  return (gated ? 2 * groups : groups) >= WIDE_GROUPS ? UNITS_WIDE : UNITS_SPLIT;
 }
 
 /** Threadgroups that cover `rows` rows of parts with so many outputs. */

@@ -1,20 +1,22 @@
 /**
  * The matrix product's tiles for matrix units, which multiply bfloats and add floats.
  *
- * An F32 is the sum of three BF16s, exactly: the nearest, the nearest to the rest, and the rest of that. So a product with
- * BF16 weights is three products, all of them exact, and what is left to round is their sum.
+ * An F32 is the sum of three BF16s, exactly: its upper half, that of the rest, and the rest of that. So a product with BF16
+ * weights is three products, all of them exact, and what is left to round is their sum.
  *
- * **Order of a sum.** The inner length is cut into 8 sections of \`16 * ceil(inner / 128)\` products. A section is added up
- * from 0 in steps of 16, in each the products of the least parts, of the middle ones, and of the first, each by one use of
- * the unit. Then the sections are added in order, from 0, and then comes the bias. Both tiles do that.
+ * **Order of a sum.** The inner length is cut into 8 sections of \`32 * ceil(inner / 256)\` products. A section is added up
+ * from 0 in steps of 32, in each two times those of 16: the products of the least parts, of the middle ones, and of the
+ * first, each by one use of the unit. Then the sections are added in order, from 0, and then comes the bias. Both tiles do that.
  */
 import { FINISH_TILE_TEXT } from "./matmul-finish.ts";
 
 const COMMON = `
 /* Four elements of two rows of x, 8 apart, in three parts: as the unit wants them, but for which column is called which.
- * Thread q of four has those from 4q on, and the unit takes them for columns 2q, 2q + 1, 2q + 8 and 2q + 9. */
+ * Of 32 columns thread q of four has those from 8q on, so that its loads are wide: at first the four from 8q on, which
+ * the unit takes for columns 2q, 2q + 1, 2q + 8 and 2q + 9, and then the four behind them. */
 struct Parts { uint32_t of[3][4]; };
-struct Rows { hr_float4 first; hr_float4 second; };
+struct Eight { hr_float4 half[2]; };
+struct Rows { Eight first; Eight second; };
 
 HR_FN hr_float4 four_of(const HR_DEVICE float *row, uint32_t k, uint32_t end, bool wide) {
   if (wide && k < end) return *reinterpret_cast<const HR_DEVICE hr_float4 *>(row + k);
@@ -26,38 +28,47 @@ HR_FN hr_float4 four_of(const HR_DEVICE float *row, uint32_t k, uint32_t end, bo
   return four;
 }
 
-HR_FN uint64_t weights_of(const HR_DEVICE uint8_t *row, uint32_t k, uint32_t end, bool wide) {
-  if (wide && k < end) return hr_load<uint64_t>(row + 2u * k);
-  uint64_t four = 0u;
-  for (uint32_t i = 0; i < 4u; i++) {
-    if (k + i < end) four |= uint64_t(hr_load<uint16_t>(row + 2u * (k + i))) << (16u * i);
-  }
-  return four;
+HR_FN Eight eight_of(const HR_DEVICE float *row, uint32_t k, uint32_t end, bool wide) {
+  return {{four_of(row, k, end, wide), four_of(row, k + 4u, end, wide)}};
+}
+
+HR_FN uint32_t pair_of(const HR_DEVICE uint8_t *row, uint32_t k, uint32_t end) {
+  uint32_t low = k < end ? hr_load<uint16_t>(row + 2u * k) : 0u;
+  return k + 1u < end ? low | uint32_t(hr_load<uint16_t>(row + 2u * k + 2u)) << 16 : low;
+}
+
+HR_FN hr_uint4 weights_of(const HR_DEVICE uint8_t *row, uint32_t k, uint32_t end, bool wide) {
+  if (wide && k < end) return hr_load<hr_uint4>(row + 2u * k);
+  hr_uint4 eight;
+  eight.x = pair_of(row, k, end);
+  eight.y = pair_of(row, k + 2u, end);
+  eight.z = pair_of(row, k + 4u, end);
+  eight.w = pair_of(row, k + 6u, end);
+  return eight;
 }
 
 HR_FN void split(HR_THREAD Parts &parts, float low, float high, uint32_t at) {
   HR_UNROLL
   for (uint32_t part = 0; part < 3u; part++) {
-    uint32_t both = hr_bfloats_of(low, high);
-    parts.of[part][at] = both;
-    low = low - HR_FLOAT_OF(both << 16);
-    high = high - HR_FLOAT_OF(both & 0xffff0000u);
+    parts.of[part][at] = hr_upper_halves(low, high);
+    low = low - HR_FLOAT_OF(HR_BITS_OF(low) & 0xffff0000u);
+    high = high - HR_FLOAT_OF(HR_BITS_OF(high) & 0xffff0000u);
   }
 }
 
-HR_FN Parts parts_of(Rows rows) {
+HR_FN Parts parts_of(hr_float4 first, hr_float4 second) {
   Parts parts;
-  split(parts, rows.first.x, rows.first.y, 0u);
-  split(parts, rows.second.x, rows.second.y, 1u);
-  split(parts, rows.first.z, rows.first.w, 2u);
-  split(parts, rows.second.z, rows.second.w, 3u);
+  split(parts, first.x, first.y, 0u);
+  split(parts, second.x, second.y, 1u);
+  split(parts, first.z, first.w, 2u);
+  split(parts, second.z, second.w, 3u);
   return parts;
 }
 
 /* Of a thread: its rows of x and of weights, and its sums. */
 struct Sources { const HR_DEVICE float *x[ROW_TILES][2]; const HR_DEVICE uint8_t *w[WEIGHT_TILES]; };
 struct Sums { float of[ROW_TILES][WEIGHT_TILES][4]; };
-struct Loaded { Rows x[ROW_TILES]; uint64_t w[WEIGHT_TILES]; };
+struct Loaded { Rows x[ROW_TILES]; hr_uint4 w[WEIGHT_TILES]; };
 
 HR_FN Loaded load_step(HR_THREAD const Sources &from, uint32_t k, uint32_t end, bool wide) {
   Loaded loaded;
@@ -65,22 +76,26 @@ HR_FN Loaded load_step(HR_THREAD const Sources &from, uint32_t k, uint32_t end, 
   for (uint32_t i = 0; i < WEIGHT_TILES; i++) loaded.w[i] = weights_of(from.w[i], k, end, wide);
   HR_UNROLL
   for (uint32_t i = 0; i < ROW_TILES; i++) {
-    loaded.x[i].first = four_of(from.x[i][0], k, end, wide);
-    loaded.x[i].second = four_of(from.x[i][1], k, end, wide);
+    loaded.x[i].first = eight_of(from.x[i][0], k, end, wide);
+    loaded.x[i].second = eight_of(from.x[i][1], k, end, wide);
   }
   return loaded;
 }
 
 HR_FN void add_step(HR_THREAD Sums &sums, HR_THREAD const Loaded &loaded, uint32_t lane) {
   HR_UNROLL
-  for (uint32_t row = 0; row < ROW_TILES; row++) {
-    Parts parts = parts_of(loaded.x[row]);
+  for (uint32_t half = 0; half < 2u; half++) {
     HR_UNROLL
-    for (uint32_t part = 3u; part > 0u; part--) {
+    for (uint32_t row = 0; row < ROW_TILES; row++) {
+      Parts parts = parts_of(loaded.x[row].first.half[half], loaded.x[row].second.half[half]);
       HR_UNROLL
-      for (uint32_t i = 0; i < WEIGHT_TILES; i++) {
-        uint32_t w[2] = {uint32_t(loaded.w[i]), uint32_t(loaded.w[i] >> 32)};
-        hr_multiply_tiles(sums.of[row][i], parts.of[part - 1u], w, lane);
+      for (uint32_t part = 3u; part > 0u; part--) {
+        HR_UNROLL
+        for (uint32_t i = 0; i < WEIGHT_TILES; i++) {
+          hr_uint4 all = loaded.w[i];
+          uint32_t w[2] = {half == 0u ? all.x : all.z, half == 0u ? all.y : all.w};
+          hr_multiply_tiles(sums.of[row][i], parts.of[part - 1u], w, lane);
+        }
       }
     }
   }
@@ -89,11 +104,11 @@ HR_FN void add_step(HR_THREAD Sums &sums, HR_THREAD const Loaded &loaded, uint32
 /* Adds the products [k, end). All threads of a simdgroup come here together. */
 HR_FN void add_section(HR_THREAD Sums &sums, HR_THREAD const Sources &from, uint32_t k, uint32_t end, bool wide,
                        uint32_t lane) {
-  uint32_t own = lane % 4u * 4u;
+  uint32_t own = lane % 4u * 8u;
   Loaded next = load_step(from, k + own, end, wide);
-  for (; k < end; k += 16u) {
+  for (; k < end; k += 32u) {
     Loaded now = next;
-    next = load_step(from, k + 16u + own, end, wide);
+    next = load_step(from, k + 32u + own, end, wide);
     add_step(sums, now, lane);
   }
 }
@@ -140,7 +155,7 @@ const BODY = `
   const HR_DEVICE uint8_t *bias = part.number == 0u ? b0 : part.number == 1u ? b1 : b2;
   uint32_t simdgroup = hr_local / HR_SIMD_WIDTH, lane = hr_local % HR_SIMD_WIDTH;
   bool wide = is_wide(x, w, c.inner) && (!GATED || is_wide(x, w1, c.inner));
-  uint32_t length = (c.inner + 127u) / 128u * 16u;
+  uint32_t length = (c.inner + 255u) / 256u * 32u;
   Sums sums;
   clear(sums);
 `;
@@ -163,10 +178,10 @@ ${BODY}
 }
 `;
 
-/** Each simdgroup has rows and outputs of its own, 4 times 2 of them, and takes one section after another. Behind an enum
- * of SECTIONS, ROW_TILES, OUTPUT_TILES, WEIGHT_TILES, TILE_ROWS and TILE_OUTPUTS. */
+/** Each simdgroup has rows and outputs of its own, DOWN of them one below the other, and takes one section after another. Behind an enum
+ * of SECTIONS, ROW_TILES, OUTPUT_TILES, WEIGHT_TILES, TILE_ROWS, TILE_OUTPUTS and DOWN. */
 export const UNITS_WIDE_TEXT = `${COMMON}${HEAD}${BODY}
-  uint32_t ownRow = firstRow + simdgroup % 4u * ROW_TILES * 16u, ownFirst = part.first + simdgroup / 4u * OUTPUT_TILES * 8u;
+  uint32_t ownRow = firstRow + simdgroup % DOWN * ROW_TILES * 16u, ownFirst = part.first + simdgroup / DOWN * OUTPUT_TILES * 8u;
   Sources from = sources_of(x, w, w1, ownRow, count, ownFirst, part.outputs, c.inner, lane);
   Sums totals;
   clear(totals);

@@ -25,18 +25,20 @@ export interface MatmulKernelOptions {
   readonly bias?: boolean;
   /** Adds to what y holds, instead of writing over it. */
   readonly accumulate?: boolean;
-  /** The `maxRows` of the dispatches: it decides how large tiles are, and nothing else. Pipelines for numbers of the
+  /** The `maxRows` of the dispatches: with `outputs` it decides how large tiles are, and nothing else. Pipelines of the
    * same {@link matmulTile} are the same. 1 without. */
   readonly maxRows?: number;
+  /** Rows of each part's weights, as the dispatches have them; may be left out without `matrixUnits`. */
+  readonly outputs?: readonly number[];
   /** Whether the GPU's units for products of bfloats are used, with BF16 weights alone: on CUDA from compute capability 8.0
    * on. Sums are as exact, and added in another order, so that who wants the same bits keeps to one. Other GPUs do the
    * same slowly, and the host takes no notice. */
   readonly matrixUnits?: boolean;
 }
 
-/** Names the tile that dispatches of up to `maxRows` rows use. */
-export function matmulTile(maxRows: number, matrixUnits = false): string {
-  return tileOf(maxRows, matrixUnits).name;
+/** Names the tile that dispatches with these options use. */
+export function matmulTile(options: MatmulKernelOptions): string {
+  return tileOf(options).name;
 }
 
 /**
@@ -47,7 +49,7 @@ export function matmulTile(maxRows: number, matrixUnits = false): string {
  */
 export function matmulKernel(options: MatmulKernelOptions): KernelSource {
   const form = formOf(options);
-  const tile = tileOf(options.maxRows ?? 1, options.matrixUnits);
+  const tile = tileOf(options);
   return {
     name: "matmul",
     host: matmulOnHost(form),
@@ -121,7 +123,7 @@ export function matmulCall(pipeline: Pipeline, options: MatmulOptions): Dispatch
   const total = outputs.reduce((sum, one) => sum + one, 0);
   const width = form.gated ? outputs[0]! : total;
   checkInteger("matmul: elements of y", maxRows * width);
-  const groups = matmulGroups(tileOf(maxRows, options.matrixUnits), maxRows, outputs, form.gated);
+  const groups = matmulGroups(tileOf(options), maxRows, outputs, form.gated);
   checkInteger(`matmul: threads for ${maxRows} rows`, groups * GROUP_SIZE, 0, MAX_THREADS);
   return {
     pipeline,

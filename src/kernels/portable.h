@@ -36,7 +36,7 @@
  *   hr_float4                             x, y, z, w of float each, at multiples of 16 bytes
  *   HR_UNROLL                             before a loop whose number of rounds is known: as many copies of its body
  *   HR_HALF_BITS(bits)                    the float that equals the 2 bytes of a half; NaNs stay some NaN
- *   hr_bfloats_of(low, high)              the nearest bfloats to two floats, ties to even, as the halves of a uint32_t
+ *   hr_upper_halves(low, high)            the upper halves of two floats, bfloats both, as the halves of a uint32_t
  *   hr_half, hr_bfloat                    stored as 2 bytes; hr_float(v) gives a float, hr_to_half(f), hr_to_bfloat(f) the
  *                                         nearest, ties to even
  *   int8_t to uint64_t; sizes in structs as these, and no bool, size_t or vector
@@ -273,14 +273,12 @@ HR_FN hr_bfloat hr_to_bfloat(float value) {
 }
 
 #if defined(HR_MATRIX_UNITS)
-HR_FN uint32_t hr_bfloats_of(float low, float high) {
-  uint32_t both;
-  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(high), "f"(low));
-  return both;
+HR_FN uint32_t hr_upper_halves(float low, float high) {
+  return __byte_perm(HR_BITS_OF(low), HR_BITS_OF(high), 0x7632);
 }
 #else
-HR_FN uint32_t hr_bfloats_of(float low, float high) {
-  return uint32_t(hr_to_bfloat(low).bits) | uint32_t(hr_to_bfloat(high).bits) << 16;
+HR_FN uint32_t hr_upper_halves(float low, float high) {
+  return HR_BITS_OF(low) >> 16 | (HR_BITS_OF(high) & 0xffff0000u);
 }
 #endif
 

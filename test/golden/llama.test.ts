@@ -140,6 +140,21 @@ describe.each([{ name: "host", open: () => openDevice("host"), isHost: true }, .
       }, 60_000);
     });
 
+    test("gives a row the same bits whatever is beside it", async () => {
+      const folder = join(FILES, "llama-biased");
+      const rows = goldenOf("llama-biased").samples.map(({ prompt }, row) =>
+        requestOf(row, prompt.slice(0, 40), {
+          maxNewTokens: 5,
+          logprobs: true,
+          ...(row % 2 === 0 ? {} : { sampling: { temperature: 1, repetitionPenalty: 1.3, topP: 0.9 } }),
+        }),
+      );
+      await using alone = await openLlama(folder, device, { slots: 1, tokensPerStep: 64 });
+      await using among = await openLlama(folder, device, { slots: 4, tokensPerStep: 64, blockTokens: 5 });
+      const expected = await runRows(alone, rows, { logits: true });
+      expect(await runRows(among, rows, { seed: 9, putBack: 0.1, logits: true })).toEqual(expected);
+    }, 60_000);
+
     describe("tiny-llama", () => {
       test("gives the greedy tokens of transformers", async () => {
         const { samples } = goldenOf("tiny-llama");

@@ -169,16 +169,19 @@ export class LlamaBody {
     const [first] = linears as readonly [Linear, ...Linear[]];
     const { type, shape } = first.weight;
     const biases = linears.flatMap(({ bias }) => (bias === undefined ? [] : [bias]));
-    const form: MatmulKernelOptions = {
+    const outputs = linears.map(({ weight }) => weight.shape[0]!);
+    const form = {
       type,
       parts: linears.length as 1 | 2 | 3,
       gated: product.gated ?? false,
       bias: biases.length > 0,
       accumulate: product.accumulate ?? false,
       maxRows: rows.maxRows,
-    };
+      outputs,
+      matrixUnits: this.#parts.geometry.matrixUnits && type === "BF16",
+    } satisfies MatmulKernelOptions;
     const { parts, gated, bias, accumulate } = form;
-    const key = `matmul ${[type, parts, gated, bias, accumulate, matmulTile(rows.maxRows)].join(" ")}`;
+    const key = `matmul ${[type, parts, gated, bias, accumulate, matmulTile(form)].join(" ")}`;
     return matmulCall(
       this.pipelines.get(key, () => matmulKernel(form)),
       {
@@ -189,7 +192,6 @@ export class LlamaBody {
         weights: linears.map(({ weight }) => weight),
         biases,
         inner: shape[1]!,
-        outputs: linears.map(({ weight }) => weight.shape[0]!),
       },
     );
   }

@@ -26,6 +26,9 @@ export interface LlamaOptions {
    * digits, and so its tokens, may differ with the rows that run beside it; default false. Throws `UNSUPPORTED` on a
    * device without such a library. */
   readonly fast?: boolean | undefined;
+  /** Whether the GPU's matrix units multiply, where it has some and weights are BF16; default where they do. Their sums are
+   * as exact and as independent of other rows as those without, in another order. */
+  readonly matrixUnits?: boolean | undefined;
   /** How the model's files are reached; default `auto`. */
   readonly strategy?: Strategy | "auto" | undefined;
   /** Ends loading. */
@@ -43,6 +46,8 @@ export interface Geometry {
   readonly kvType: WeightType;
   /** Whether the vendor's library makes the matrix products. */
   readonly fast: boolean;
+  /** Whether matrix units are used for BF16 weights. */
+  readonly matrixUnits: boolean;
   /** Rows of one pass whose logits can be had. */
   readonly logitRows: number;
 }
@@ -99,6 +104,7 @@ export function resolveGeometry(
     maxBlocksPerSlot: Math.ceil(contextLength / blockTokens),
     kvType,
     fast: options.fast ?? false,
+    matrixUnits: options.matrixUnits ?? device.matrixUnits ?? false,
     logitRows: Math.min(tokensPerStep, Math.max(slots, LEAST_LOGIT_ROWS)),
   };
 }

@@ -162,21 +162,34 @@ describeOverMock("as CUDA", () => {
     "all tiles give the same bits",
     () =>
       withCudaRun(async (run) => {
-        for (const options of [
-          { type: "BF16", outputs: [37, 37], parts: 2, gated: true, bias: true, inner: 136 },
-          { type: "F32", outputs: [40, 9], parts: 2, inner: 203 },
-        ] as const) {
-          const tiles = [1, 4, 16, 300].map((maxRows) => ({ maxRows, name: matmulTile(maxRows) }));
-          expect(new Set(tiles.map(({ name }) => name)).size).toBe(4);
+        const gated = {
+          type: "BF16",
+          outputs: [37, 37],
+          parts: 2,
+          gated: true,
+          bias: true,
+          inner: 136,
+        } as const;
+        const sides = { type: "F32", outputs: [40, 9], parts: 2, inner: 203 } as const;
+        for (const { options, maxRows } of [
+          { options: gated, maxRows: [1, 4, 16, 300] },
+          { options: sides, maxRows: [1, 4, 16, 300] },
+          { options: { ...gated, matrixUnits: true }, maxRows: [16, 6144] },
+          { options: { ...gated, matrixUnits: true, inner: 576 }, maxRows: [16, 6144] },
+        ]) {
+          expect(new Set(maxRows.map((most) => matmulTile({ ...options, maxRows: most }))).size).toBe(
+            maxRows.length,
+          );
           const results: Uint8Array[] = [];
-          for (const { maxRows } of tiles) {
-            const y = await productOf(run, { ...options, rows: Math.min(maxRows, 21), maxRows });
+          for (const most of maxRows) {
+            const y = await productOf(run, { ...options, rows: Math.min(most, 21), maxRows: most });
             results.push(new Uint8Array(y.buffer, y.byteOffset, y.byteLength));
           }
-          const width = options.parts === 2 && "gated" in options ? 37 : 49;
-          for (const [i, { maxRows }] of tiles.entries()) {
-            const bytes = Math.min(maxRows, 16) * width * 4;
-            expect(Buffer.compare(results[i]!.subarray(0, bytes), results[3]!.subarray(0, bytes))).toBe(0);
+          const width = "gated" in options ? 37 : 49;
+          for (const [i, most] of maxRows.entries()) {
+            const bytes = Math.min(most, 16) * width * 4;
+            const last = results.at(-1)!.subarray(0, bytes);
+            expect(Buffer.compare(results[i]!.subarray(0, bytes), last)).toBe(0);
           }
         }
       }),

@@ -67,6 +67,9 @@ const KERNELS = {
   sample: sampleKernel(),
 };
 
+/** A busy machine compiles slowly. */
+const SLOW = 60_000;
+
 describe.skipIf(search.nvrtc === undefined)(`NVRTC${reason}`, () => {
   const cases = Object.entries(KERNELS).flatMap(([name, kernel]) =>
     ARCHITECTURES.map((architecture) => ({ name, kernel, architecture })),
@@ -76,18 +79,22 @@ describe.skipIf(search.nvrtc === undefined)(`NVRTC${reason}`, () => {
     expect(ptxOf(kernel, architecture)).toContain(`.visible .entry ${kernel.name}(`);
   });
 
-  test("loads and stores 16 bytes at once where it matters", () => {
-    const wide = (kernel: KernelSource, what: string) =>
-      ptxOf(kernel).match(new RegExp(`\\b${what}(\\.global)?\\.v4\\.[uf]32`, "g"))?.length ?? 0;
-    expect(wide(checksumKernel, "ld")).toBeGreaterThanOrEqual(4);
-    expect(wide(moveKernel, "ld")).toBeGreaterThanOrEqual(4);
-    expect(wide(moveKernel, "st")).toBeGreaterThanOrEqual(4);
-    expect(wide(gatherKernel, "ld")).toBeGreaterThanOrEqual(4);
-    expect(wide(convertKernel({ from: "F16", to: "F32" }), "st")).toBe(1);
-    expect(wide(embedRowsKernel("F32"), "st")).toBe(1);
-    expect(wide(rmsNormKernel({ type: "BF16" }), "ld")).toBeGreaterThanOrEqual(1);
-    expect(wide(sampleKernel(), "ld")).toBeGreaterThanOrEqual(4);
-  });
+  test(
+    "loads and stores 16 bytes at once where it matters",
+    () => {
+      const wide = (kernel: KernelSource, what: string) =>
+        ptxOf(kernel).match(new RegExp(`\\b${what}(\\.global)?\\.v4\\.[uf]32`, "g"))?.length ?? 0;
+      expect(wide(checksumKernel, "ld")).toBeGreaterThanOrEqual(4);
+      expect(wide(moveKernel, "ld")).toBeGreaterThanOrEqual(4);
+      expect(wide(moveKernel, "st")).toBeGreaterThanOrEqual(4);
+      expect(wide(gatherKernel, "ld")).toBeGreaterThanOrEqual(4);
+      expect(wide(convertKernel({ from: "F16", to: "F32" }), "st")).toBe(1);
+      expect(wide(embedRowsKernel("F32"), "st")).toBe(1);
+      expect(wide(rmsNormKernel({ type: "BF16" }), "ld")).toBeGreaterThanOrEqual(1);
+      expect(wide(sampleKernel(), "ld")).toBeGreaterThanOrEqual(4);
+    },
+    SLOW,
+  );
 
   test("sums of products are in registers, and fused", () => {
     for (const maxRows of [1, 8, 256, 257]) {
@@ -117,19 +124,23 @@ describe.skipIf(search.nvrtc === undefined)(`NVRTC${reason}`, () => {
     expect(loads.filter((at) => at < firstStore).length).toBe(4);
   });
 
-  test("contracts nothing", () => {
-    const scale = convertKernel({ from: "F32", to: "F32", scaled: true });
-    const exact = [
-      scale,
-      rmsNormKernel({ type: "F32" }),
-      ropeCacheKernel({ cacheType: "F32" }),
-      sampleKernel(),
-    ];
-    for (const kernel of exact) {
-      const ptx = ptxOf(kernel);
-      expect(ptx).toMatch(/\bmul(\.rn)?\.f32/);
-      expect(ptx).not.toMatch(/\bfma\b/);
-      expect(ptx).not.toMatch(/\b(approx|ftz)\b/);
-    }
-  });
+  test(
+    "contracts nothing",
+    () => {
+      const scale = convertKernel({ from: "F32", to: "F32", scaled: true });
+      const exact = [
+        scale,
+        rmsNormKernel({ type: "F32" }),
+        ropeCacheKernel({ cacheType: "F32" }),
+        sampleKernel(),
+      ];
+      for (const kernel of exact) {
+        const ptx = ptxOf(kernel);
+        expect(ptx).toMatch(/\bmul(\.rn)?\.f32/);
+        expect(ptx).not.toMatch(/\bfma\b/);
+        expect(ptx).not.toMatch(/\b(approx|ftz)\b/);
+      }
+    },
+    SLOW,
+  );
 });
