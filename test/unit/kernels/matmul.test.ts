@@ -22,7 +22,7 @@ const CASES: readonly MatmulCase[] = [
   {
     type: "BF16",
     matrixUnits: true,
-    inner: 136,
+    inner: 160,
     outputs: [37, 9, 3],
     parts: 3,
     rows: 18,
@@ -32,14 +32,14 @@ const CASES: readonly MatmulCase[] = [
   {
     type: "BF16",
     matrixUnits: true,
-    inner: 77,
+    inner: 32,
     outputs: [20, 20],
     parts: 2,
     gated: true,
     rows: 1,
     maxRows: 1,
   },
-  { type: "BF16", matrixUnits: true, inner: 24, outputs: [70], accumulate: true, rows: 40, maxRows: 257 },
+  { type: "BF16", matrixUnits: true, inner: 576, outputs: [70], accumulate: true, rows: 40, maxRows: 257 },
 ];
 const nameOf = (one: MatmulCase) => JSON.stringify(one).replaceAll(/[{}"]/g, "");
 
@@ -126,6 +126,7 @@ test("what is of no use is refused", () => {
   refused("BAD_OPTION", { type: "I8" as "F32" });
   refused("BAD_OPTION", { parts: 4 as 3 });
   refused("BAD_OPTION", { matrixUnits: true });
+  refused("BAD_OPTION", { matrixUnits: true, type: "BF16", inner: 24 });
   refused("BAD_OPTION", { parts: 2 });
   refused("BAD_OPTION", { gated: true });
   refused("BAD_OPTION", { gated: true, parts: 2, weights: [place, place], outputs: [4, 3] });
@@ -174,7 +175,7 @@ describeOverMock("as CUDA", () => {
         for (const { options, maxRows } of [
           { options: gated, maxRows: [1, 4, 16, 300] },
           { options: sides, maxRows: [1, 4, 16, 300] },
-          { options: { ...gated, matrixUnits: true }, maxRows: [16, 6144] },
+          { options: { ...gated, matrixUnits: true, inner: 64 }, maxRows: [16, 6144] },
           { options: { ...gated, matrixUnits: true, inner: 576 }, maxRows: [16, 6144] },
         ]) {
           expect(new Set(maxRows.map((most) => matmulTile({ ...options, maxRows: most }))).size).toBe(
