@@ -99,7 +99,7 @@ export class EmbedEngine implements Engine, AsyncDisposable {
 
   /** @internal */
   start(): Promise<void> {
-    return this.#stepper.start();
+    return this.#stepper.start(this.#tail);
   }
 
   /** Elements of a vector. */

@@ -102,7 +102,7 @@ export class LlamaEngine implements Engine, AsyncDisposable {
 
   /** @internal */
   start(): Promise<void> {
-    return this.#stepper.start();
+    return this.#stepper.start(this.#tail);
   }
 
   /** Bytes of the cache, activations and all else beside the weights. */

@@ -99,12 +99,14 @@ export class Stepper {
     } catch (error) {
       this.buffers.close();
       void this.#queue.close();
-      throw error;
+      throw roomier(error, geometry);
     }
   }
 
-  /** Brings to the device what was written once. */
-  async start(): Promise<void> {
+  /** Brings to the device what was written once, and compiles what passes of one row need, so that a device that cannot
+   * fails here. */
+  async start(tail: Tail): Promise<void> {
+    this.#sequence(1, tail);
     this.#list.clear();
     this.memory.cosSin.upload(this.#list);
     if (this.#list.length > 0) await this.submit(this.#list);
@@ -203,6 +205,13 @@ export class Stepper {
     this.body.close();
     this.buffers.close();
   }
+}
+
+/** A failure to take memory, with what takes it. */
+function roomier(error: unknown, { slots, tokensPerStep, numBlocks, blockTokens }: Geometry): unknown {
+  if (!(error instanceof HeadraceError) || error.code !== "OUT_OF_MEMORY") return error;
+  const text = `the engine's cache of ${numBlocks * blockTokens} tokens, ${slots} slots and ${tokensPerStep} tokens a step do not fit`;
+  return error.within(`${text}; lower kvBytes, slots or tokensPerStep`);
 }
 
 /** Rows that the launches are encoded for: the next power of two, or `most`. */

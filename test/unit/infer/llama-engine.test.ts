@@ -1,12 +1,14 @@
 /** What the llama engine promises beside its numbers: rows that nothing else changes, bounds, errors, memory. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { join } from "node:path";
-import type { Device } from "../../../src/device/device.ts";
+import type { Device, Storage } from "../../../src/device/device.ts";
 import { openHost } from "../../../src/device/host/device.ts";
 import { type ErrorCode, HeadraceError } from "../../../src/errors.ts";
 import type { InferRequest, SamplingOptions } from "../../../src/infer/engine.ts";
 import { type LlamaEngine, openLlama } from "../../../src/infer/llama/engine.ts";
 import type { LlamaOptions } from "../../../src/infer/llama/options.ts";
+import { cudaSubjects } from "../../conformance/cuda-subjects.ts";
+import { testWhere } from "../../conformance/harness.ts";
 import { chunkOf, FILES, randomOf, requestOf, runRows, SMALL_MODELS } from "./llama-rig.ts";
 
 const MISTRAL = join(FILES, "llama-mistral");
@@ -114,6 +116,30 @@ describe("a row's tokens, logprobs and logits are the same to the last bit", () 
   });
 });
 
+test("a penalty counts the tokens of prompt and output, and none of the slot's row before", async () => {
+  await using engine = await open({ slots: 1, tokensPerStep: 4 });
+  const penalty = 1.7;
+  const prompts = [
+    [3, 1, 4, 1, 5, 9],
+    [2, 7, 18],
+  ];
+  for (const [row, prompt] of prompts.entries()) {
+    const sampling = { repetitionPenalty: penalty };
+    const rows = await runRows(engine, [requestOf(row, prompt, { maxNewTokens: 12, sampling })]);
+    const plain = await runRows(engine, [requestOf(row, prompt, { maxNewTokens: 12 })]);
+    const text = [...prompt];
+    for (const token of rows.get(row)!.tokens) {
+      const logits = (await engine.logits(Int32Array.from(text))).slice(-37);
+      for (const held of new Set(text)) {
+        logits[held] = logits[held]! > 0 ? logits[held]! / penalty : logits[held]! * penalty;
+      }
+      expect(token).toBe(logits.indexOf(Math.max(...logits)));
+      text.push(token);
+    }
+    expect(rows.get(row)!.tokens).not.toEqual(plain.get(row)!.tokens);
+  }
+});
+
 describe("logits()", () => {
   test("are those of steps, and leave what runs alone", async () => {
     await using engine = await open({ slots: 2, tokensPerStep: 32 });
@@ -201,8 +227,8 @@ describe("a row that cannot run fails alone", () => {
     ["a token past the vocabulary", requestOf(1, [1, 37]), "token 37 at position 1", "vocabulary of 37"],
     ["a negative token", requestOf(1, [-1]), "token -1 at position 0"],
     ["a prompt past the context", requestOf(1, new Array(17).fill(1)), "17 tokens", "16"],
-    ["sampling out of bounds", requestOf(1, [1], { sampling: { temperature: -1 } }), "temperature -1"],
-    ["a bad topP", requestOf(1, [1], { sampling: { temperature: 1, topP: Number.NaN } }), "topP NaN"],
+    ["sampling out of bounds", requestOf(1, [1], { sampling: { temperature: -1 } }), "temperature is -1"],
+    ["a bad topP", requestOf(1, [1], { sampling: { temperature: 1, topP: Number.NaN } }), "topP is NaN"],
   ];
   test.each(cases)("%s", async (_, bad, ...words) => {
     await using engine = await open({ contextLength: 16 });
@@ -289,6 +315,36 @@ describe("options", () => {
   ];
   test.each(refused)("%j", async (options, ...words) => {
     await expectCode("BAD_OPTION", () => open(options), ...words);
+  });
+
+  const compilerless = cudaSubjects().find(({ runsKernels }) => runsKernels === false);
+  testWhere(compilerless !== undefined, "the mock of CUDA cannot be compiled")(
+    "for a device that compiles no kernels",
+    async () => {
+      const none = compilerless!.open();
+      await expectCode("UNSUPPORTED", () => openLlama(MISTRAL, none));
+      expect(none.openResources).toBe(0);
+      await none.close();
+    },
+  );
+
+  test("that take more memory than there is say what to lower", async () => {
+    const full = openHost();
+    const create = full.createBuffer.bind(full);
+    full.createBuffer = (byteLength: number, storage?: Storage) => {
+      if (byteLength > 2 ** 20) throw new HeadraceError("OUT_OF_MEMORY", `${byteLength} bytes are too many`);
+      return create(byteLength, storage);
+    };
+    const options = { slots: 2, kvBytes: 2 ** 22, tokensPerStep: 65_536 };
+    await expectCode(
+      "OUT_OF_MEMORY",
+      () => openLlama(MISTRAL, full, options),
+      "kvBytes",
+      "tokensPerStep",
+      "65536",
+    );
+    expect(full.openResources).toBe(0);
+    await full.close();
   });
 
   test("have defaults that fit the device and the model", async () => {
