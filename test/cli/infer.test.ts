@@ -220,6 +220,35 @@ describe("Ctrl-C", () => {
     expect(outputFiles(out)).toEqual([]);
     expect(existsSync(join(out, ".headrace"))).toBe(true);
   });
+
+  test("once more ends at once, and the next run goes on", async () => {
+    const out = fresh();
+    const args = [
+      "infer",
+      PROSE,
+      "--model",
+      MODEL,
+      "--out",
+      out,
+      "--device",
+      "host",
+      "--slots",
+      "2",
+      "--limit",
+      "8",
+    ];
+    const { child, ended } = start([...args, "--max-new-tokens", "40", "--progress"]);
+    await waitFor("the first outputs", () => existsSync(join(out, ".headrace")), 30_000);
+    await Bun.sleep(500);
+    child.kill("SIGINT");
+    await Bun.sleep(600);
+    child.kill("SIGINT");
+    expect((await ended).code).toBe(130);
+    const again = await headrace(...args, "--max-new-tokens", "40", "--json");
+    const { rows: run, resumedRows } = JSON.parse(again.out);
+    expect([again.code, run + resumedRows]).toEqual([0, 6]);
+    expect(readOutputs(out).map(({ row }) => row)).toEqual([0, 1, 2, 3, 4, 5]);
+  });
 });
 
 describe("what it refuses, in one line", () => {

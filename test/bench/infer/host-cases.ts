@@ -88,7 +88,8 @@ export async function dataWait(options: InferBenchOptions): Promise<CaseResult> 
   return { rows: [judge(text, shares, [DATA_WAIT])], leftOut: [], details: { shares } };
 }
 
-/** The same requests with both schedulers: on the GPU where one was asked for, else on the host with fewer tokens. */
+/** The same requests with both schedulers, on the device that was asked for. On the host they are for comparison: there a
+ * step takes as long as its tokens, so that empty slots cost nothing. */
 export async function continuousStatic(options: InferBenchOptions): Promise<CaseResult> {
   const text = {
     name: "infer.continuous-static",
@@ -96,19 +97,19 @@ export async function continuousStatic(options: InferBenchOptions): Promise<Case
     against: "static batches of the same engine",
     atLeast: CONTINUOUS_OVER_STATIC,
   };
-  const rows = [await onHost(options, text)];
+  const rows = [];
   const leftOut = [];
   try {
     // Fewer slots than requests: with a slot for each there is but one batch.
     const few = { ...options, slots: Math.min(options.slots, Math.max(1, options.requests >> 3)) };
     const continuous = await side(few, { mode: "continuous", fast: false });
     const batches = await side(few, { mode: "static", fast: false });
-    const note = `${options.requests} requests, ${few.slots} slots, SmolLM2-135M's shape; slots in use ${continuous.occupancy.toFixed(2)} against ${batches.occupancy.toFixed(2)}`;
-    const name = `${text.name}.${options.device}`;
-    rows.push(judge({ ...text, name, note }, continuous.tokensPerSecond, batches.tokensPerSecond));
+    const note = `${options.requests} requests, ${few.slots} slots, on ${continuous.device}; slots in use ${continuous.occupancy.toFixed(2)} against ${batches.occupancy.toFixed(2)}`;
+    rows.push(judge({ ...text, note }, continuous.tokensPerSecond, batches.tokensPerSecond));
   } catch (error) {
-    leftOut.push({ name: `${text.name}.${options.device}`, reason: (error as Error).message });
+    leftOut.push({ name: text.name, reason: (error as Error).message });
   }
+  rows.push(await onHost(options, { ...text, name: `${text.name}.host`, atLeast: 0.9 }));
   return { rows, leftOut, details: {} };
 }
 
