@@ -47,12 +47,15 @@ export type {
 export { type GenerateOptions, type Generation, generate } from "./infer/generate.ts";
 export { HttpEngine, openHttpEngine } from "./infer/http/engine.ts";
 export type { HttpEngineOptions, HttpMode } from "./infer/http/options.ts";
+export { infer } from "./infer/job.ts";
 export { type LlamaConfig, parseLlamaConfig } from "./infer/llama/config.ts";
 export { LlamaEngine, type LlamaModel, openLlama } from "./infer/llama/engine.ts";
 export type { LlamaOptions } from "./infer/llama/options.ts";
 export type { Latency, MetricsSnapshot } from "./infer/metrics.ts";
+export type { InferOptions, OwnEngine } from "./infer/options.ts";
 export type { Finish, InferOutput } from "./infer/output.ts";
 export { Quantiles } from "./infer/quantiles.ts";
+export type { InferProgress, InferReport } from "./infer/report.ts";
 export {
   needsSeen,
   resolveSampling,
@@ -66,6 +69,7 @@ export { Scheduler, type SchedulerCounts } from "./infer/scheduler.ts";
 export type { SchedulerOptions } from "./infer/scheduling.ts";
 export type { SlotMemory, StepOutcome, StepPlan } from "./infer/step.ts";
 export type { Decode } from "./infer/stops.ts";
+export { openTokenizer, type Tokenizer } from "./infer/tokenizer.ts";
 export type { AdmissionOrder } from "./infer/waiting.ts";
 export {
   addChecksum,

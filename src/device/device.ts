@@ -220,7 +220,7 @@ export interface MatmulOptions {
   readonly outputs: number;
   /** Of x and w. */
   readonly type: "F32" | "F16" | "BF16";
-  /** Of y; default F32, else the same as {@link MatmulOptions.type}. Sums are made in F32. */
+  /** Of y; default F32, else the same as {@link MatmulOptions.type}. */
   readonly outputType?: "F32" | "F16" | "BF16";
   /** Elements from one row of y to the next, so that products can stand side by side; default `outputs`. */
   readonly outputStride?: number;
@@ -284,7 +284,7 @@ export interface Device extends Disposable {
    * y[T, N] = x[T, K] · w[N, K]ᵀ by the vendor's library, all of it row by row. A dispatch of it is like one of a kernel:
    * `buffers` are x, w and y, `constants` empty, `threads` is T. All T rows are computed, whatever the caller knows of
    * how many of them count. The library chooses its order of summation by the sizes, T among them: a row's result may
-   * differ in the last bits with the rows beside it. Absent where there is no such library. Throws `BAD_OPTION`, and
+   * differ in the last bits with the rows beside it. cuBLAS sums in F32. Absent where there is no such library. Throws `BAD_OPTION`, and
    * `UNSUPPORTED`, `DEVICE_FAILED` or `OUT_OF_MEMORY` where the library does not start.
    */
   readonly createMatmul?: ((options: MatmulOptions) => Pipeline) | undefined;

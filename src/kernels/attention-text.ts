@@ -2,15 +2,20 @@
  * Attention's kernel text.
  *
  * A threadgroup has a row and up to {@link HEADS_AT_ONCE} query heads of one key and value head, which share its loads.
- * Positions are cut into chunks of 32, of which simdgroup `s` takes chunks s, s + 8, s + 16, …, in order: each of its lanes
+ * Positions are cut into chunks of 32, of which simdgroup `s` takes chunks s, s + 4, s + 8, …, in order: each of its lanes
  * scores one position, then each sums up its elements of the values of all. The softmax is kept up to date by the largest
- * score so far. At the end the eight simdgroups' sums are put together in their order. All of that depends on the row's
+ * score so far. At the end the simdgroups' sums are put together in their order. All of that depends on the row's
  * position alone.
  */
 
 /** Elements of a head at most. */
 export const MAX_HEAD_SIZE = 256;
 const HEADS_AT_ONCE = 4;
+/** Of a threadgroup. More of them are sooner done with a long row; fewer leave room for more rows at once. */
+const SIMDGROUPS = 4;
+
+/** Threads of a threadgroup. */
+export const ATTENTION_THREADS = 32 * SIMDGROUPS;
 
 /** Threadgroups of a dispatch. */
 export function attentionGroups(rows: number, numHeads: number, numKvHeads: number): number {
@@ -19,8 +24,8 @@ export function attentionGroups(rows: number, numHeads: number, numKvHeads: numb
 
 export const ATTENTION_TEXT = `
 enum Type : uint32_t { F32, F16, BF16 };
-/* Loads of AHEAD keys, and of VALUES positions' values, are under way at once. A lane has the elements 64 i + 2 lane and the one behind it, for i below PAIRS. */
-enum Sizes : uint32_t { HEADS_AT_ONCE = ${HEADS_AT_ONCE}, SIMDGROUPS = 8, CHUNK = 32, AHEAD = 4, VALUES = 8, PAIRS = 4, MAX_SIZE = ${MAX_HEAD_SIZE} };
+/* Loads of AHEAD times 8 elements of a key, and of VALUES positions, are under way at once. A lane has the elements 64 i + 2 lane and the one behind it, for i below PAIRS. */
+enum Sizes : uint32_t { HEADS_AT_ONCE = ${HEADS_AT_ONCE}, SIMDGROUPS = ${SIMDGROUPS}, CHUNK = 32, AHEAD = 8, VALUES = 16, PAIRS = 4, MAX_SIZE = ${MAX_HEAD_SIZE} };
 
 HR_FUNCTION_CONSTANT(0, uint32_t, TYPE);
 
@@ -71,43 +76,33 @@ HR_FN uint32_t cache_row(const HR_DEVICE uint32_t *blocks, uint32_t position, ui
   return (blocks[position / c.blockTokens] * c.numKvHeads + kvHead) * c.blockTokens + position % c.blockTokens;
 }
 
-/* A lane's elements of the queries: of each head the 8 from \`own\` on; zeros behind the head's end. */
+/* Eight products each of a key with the queries of HEADS heads. */
 template <uint32_t HEADS>
-HR_FN void read_query(HR_THREAD Eight *query, const HR_GROUP float *from, uint32_t own, uint32_t size) {
+HR_FN void score_eight(HR_THREAD float *scores, Eight key, uint32_t d, const HR_GROUP hr_float4 *query) {
   HR_UNROLL
   for (uint32_t head = 0; head < HEADS; head++) {
+    hr_float4 a = query[(head * MAX_SIZE + d) / 4u], b = query[(head * MAX_SIZE + d) / 4u + 1u];
+    float q[8] = {a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w};
     HR_UNROLL
-    for (uint32_t i = 0; i < 8u; i++) query[head].of[i] = own < size ? from[head * MAX_SIZE + own + i] : 0.0f;
+    for (uint32_t i = 0; i < 8u; i++) scores[head] = HR_FMA(q[i], key.of[i], scores[head]);
   }
 }
 
-/* Scores of a chunk's first \`here\` keys, to shared.parts: \`across\` lanes go through a key together, 8 elements each,
- * and so read whole rows of the cache. */
+/* The products of one key with the queries of HEADS heads. */
 template <uint32_t HEADS>
-HR_FN void score_keys(Shared shared, const HR_DEVICE uint8_t *keys, HR_THREAD const Eight *query, uint32_t here,
-                      uint32_t across, uint32_t lane, uint32_t size) {
-  uint32_t own = lane % across * 8u, step = HR_SIMD_WIDTH / across;
-  for (uint32_t first = lane / across; first - lane / across < here; first += AHEAD * step) {
+HR_FN void score_key(HR_THREAD float *scores, const HR_DEVICE uint8_t *keys, uint64_t index, uint32_t size,
+                     const HR_GROUP hr_float4 *query) {
+  HR_UNROLL
+  for (uint32_t head = 0; head < HEADS; head++) scores[head] = 0.0f;
+  uint32_t d = 0;
+  for (; d + 8u * AHEAD <= size; d += 8u * AHEAD) {
     Eight key[AHEAD];
     HR_UNROLL
-    for (uint32_t i = 0; i < AHEAD; i++) {
-      uint32_t at = first + i * step;
-      uint64_t row = shared.rows[at < CHUNK ? at : 0u];
-      key[i] = eight_at(keys, row * size + (own < size ? own : 0u));
-    }
+    for (uint32_t ahead = 0; ahead < AHEAD; ahead++) key[ahead] = eight_at(keys, index + d + 8u * ahead);
     HR_UNROLL
-    for (uint32_t i = 0; i < AHEAD; i++) {
-      uint32_t at = first + i * step;
-      HR_UNROLL
-      for (uint32_t head = 0; head < HEADS; head++) {
-        float score = 0.0f;
-        HR_UNROLL
-        for (uint32_t j = 0; j < 8u; j++) score = HR_FMA(query[head].of[j], key[i].of[j], score);
-        for (uint32_t by = across / 2u; by > 0u; by /= 2u) score += HR_SHUFFLE_DOWN(score, by);
-        if (own == 0u && at < CHUNK) reinterpret_cast<HR_GROUP float *>(shared.parts + at)[head] = score;
-      }
-    }
+    for (uint32_t ahead = 0; ahead < AHEAD; ahead++) score_eight<HEADS>(scores, key[ahead], d + 8u * ahead, query);
   }
+  for (; d < size; d += 8u) score_eight<HEADS>(scores, eight_at(keys, index + d), d, query);
 }
 
 /* All of one simdgroup's work for HEADS heads, from their queries to their results. */
@@ -116,11 +111,6 @@ HR_FN void attend(Shared shared, const HR_DEVICE uint8_t *keys, const HR_DEVICE 
                   const HR_DEVICE uint32_t *blocks, uint32_t last, uint32_t kvHead, HR_DEVICE float *out, uint32_t local,
                   HR_CONSTANT AttentionConstants &c) {
   uint32_t simdgroup = local / HR_SIMD_WIDTH, lane = local % HR_SIMD_WIDTH;
-  /* The lanes that share a key: a power of two. */
-  uint32_t across = 1u;
-  while (across * 8u < c.headSize) across *= 2u;
-  Eight query[HEADS];
-  read_query<HEADS>(query, reinterpret_cast<const HR_GROUP float *>(shared.query), lane % across * 8u, c.headSize);
   float most[HEADS], total[HEADS];
   Two sums[HEADS][PAIRS];
   HR_UNROLL
@@ -134,16 +124,9 @@ HR_FN void attend(Shared shared, const HR_DEVICE uint8_t *keys, const HR_DEVICE 
     uint32_t here = last - first < CHUNK ? last - first + 1u : CHUNK;
     uint32_t row = cache_row(blocks, first + (lane < here ? lane : 0u), kvHead, c);
     float scores[HEADS], keep[HEADS];
+    score_key<HEADS>(scores, keys, uint64_t(row) * c.headSize, c.headSize, shared.query);
     HR_SIMD_BARRIER();
     shared.rows[lane] = row;
-    HR_SIMD_BARRIER();
-    score_keys<HEADS>(shared, keys, query, here, across, lane, c.headSize);
-    HR_SIMD_BARRIER();
-    HR_UNROLL
-    for (uint32_t head = 0; head < HEADS; head++) {
-      scores[head] = reinterpret_cast<const HR_GROUP float *>(shared.parts + lane)[head];
-    }
-    HR_SIMD_BARRIER();
     HR_UNROLL
     for (uint32_t head = 0; head < HEADS; head++) {
       float score = lane < here ? scores[head] * c.scale : HR_FLOAT_OF(0xff800000u);
@@ -151,7 +134,7 @@ HR_FN void attend(Shared shared, const HR_DEVICE uint8_t *keys, const HR_DEVICE 
       higher = higher > most[head] ? higher : most[head];
       keep[head] = hr_exp(most[head] - higher);
       most[head] = higher;
-      float part = lane < here ? hr_exp(score - higher) : 0.0f;
+      float part = hr_exp(score - higher);
       total[head] = HR_FMA(total[head], keep[head], hr_simd_sum_of(part, lane, uint32_t(HR_SIMD_WIDTH)));
       reinterpret_cast<HR_GROUP float *>(shared.parts + lane)[head] = part;
     }
@@ -227,7 +210,7 @@ HR_FN void attend(Shared shared, const HR_DEVICE uint8_t *keys, const HR_DEVICE 
   }
   HR_UNROLL
   for (uint32_t head = 0; head < HEADS; head++) {
-    for (uint32_t d = local; d < c.headSize; d += HR_GROUP_SIZE) {
+    for (uint32_t d = local; d < c.headSize; d += SIMDGROUPS * HR_SIMD_WIDTH) {
       out[head * c.headSize + d] = shared.result[head * MAX_SIZE + d] / total[head];
     }
   }
@@ -250,7 +233,7 @@ HR_KERNEL(attention, HR_IN(0, float, qkv), HR_IN(1, uint8_t, kCache), HR_IN(2, u
   if (heads > HEADS_AT_ONCE) heads = HEADS_AT_ONCE;
   const HR_DEVICE float *from =
       qkv + uint64_t(row) * (c.numHeads + 2u * c.numKvHeads) * c.headSize + firstHead * c.headSize;
-  for (uint32_t i = hr_local; i < heads * c.headSize; i += HR_GROUP_SIZE) {
+  for (uint32_t i = hr_local; i < heads * c.headSize; i += hr_group_threads) {
     reinterpret_cast<HR_GROUP float *>(query)[i / c.headSize * MAX_SIZE + i % c.headSize] = from[i];
   }
   HR_BARRIER();

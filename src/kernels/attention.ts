@@ -8,9 +8,8 @@ import type { KernelSource, Pipeline } from "../device/device.ts";
 import type { DispatchCall } from "../device/requests.ts";
 import { HeadraceError } from "../errors.ts";
 import { attentionOnHost } from "./attention-host.ts";
-import { ATTENTION_TEXT, attentionGroups, MAX_HEAD_SIZE } from "./attention-text.ts";
+import { ATTENTION_TEXT, ATTENTION_THREADS, attentionGroups, MAX_HEAD_SIZE } from "./attention-text.ts";
 import { bindPlace, checkInteger, MAX_THREADS, type Place, packConstants } from "./constants.ts";
-import { GROUP_SIZE } from "./portable.ts";
 import { WEIGHT_BYTES, WEIGHT_TYPES, type WeightType } from "./weights.ts";
 
 export interface AttentionKernelOptions {
@@ -77,7 +76,7 @@ export function attentionCall(pipeline: Pipeline, options: AttentionOptions): Di
   const { numHeads, numKvHeads, headSize, blockTokens, tableStride, countAt, maxRows } = options;
   const { cacheType, numBlocks, numSlots, scale } = options;
   const cacheBytes = numBlocks * numKvHeads * blockTokens * headSize * WEIGHT_BYTES[cacheType];
-  const threads = attentionGroups(maxRows, numHeads, numKvHeads) * GROUP_SIZE;
+  const threads = attentionGroups(maxRows, numHeads, numKvHeads) * ATTENTION_THREADS;
   checkInteger(`attention: threads for ${maxRows} rows`, threads, 0, MAX_THREADS);
   return {
     pipeline,
@@ -96,7 +95,7 @@ export function attentionCall(pipeline: Pipeline, options: AttentionOptions): Di
       { float: scale },
     ]),
     threads,
-    threadsPerGroup: GROUP_SIZE,
+    threadsPerGroup: ATTENTION_THREADS,
   };
 }
 

@@ -15,36 +15,12 @@ const COMMON = `
  * Of 32 columns thread q of four has those from 8q on, so that its loads are wide: at first the four from 8q on, which
  * the unit takes for columns 2q, 2q + 1, 2q + 8 and 2q + 9, and then the four behind them. */
 struct Parts { uint32_t of[3][4]; };
-struct Eight { hr_float4 half[2]; };
+struct Eight { hr_float4 four[2]; };
 struct Rows { Eight first; Eight second; };
 
-HR_FN hr_float4 four_of(const HR_DEVICE float *row, uint32_t k, uint32_t end, bool wide) {
-  if (wide && k < end) return *reinterpret_cast<const HR_DEVICE hr_float4 *>(row + k);
-  hr_float4 four;
-  four.x = k < end ? row[k] : 0.0f;
-  four.y = k + 1u < end ? row[k + 1u] : 0.0f;
-  four.z = k + 2u < end ? row[k + 2u] : 0.0f;
-  four.w = k + 3u < end ? row[k + 3u] : 0.0f;
-  return four;
-}
-
-HR_FN Eight eight_of(const HR_DEVICE float *row, uint32_t k, uint32_t end, bool wide) {
-  return {{four_of(row, k, end, wide), four_of(row, k + 4u, end, wide)}};
-}
-
-HR_FN uint32_t pair_of(const HR_DEVICE uint8_t *row, uint32_t k, uint32_t end) {
-  uint32_t low = k < end ? hr_load<uint16_t>(row + 2u * k) : 0u;
-  return k + 1u < end ? low | uint32_t(hr_load<uint16_t>(row + 2u * k + 2u)) << 16 : low;
-}
-
-HR_FN hr_uint4 weights_of(const HR_DEVICE uint8_t *row, uint32_t k, uint32_t end, bool wide) {
-  if (wide && k < end) return hr_load<hr_uint4>(row + 2u * k);
-  hr_uint4 eight;
-  eight.x = pair_of(row, k, end);
-  eight.y = pair_of(row, k + 2u, end);
-  eight.z = pair_of(row, k + 4u, end);
-  eight.w = pair_of(row, k + 6u, end);
-  return eight;
+HR_FN Eight eight_of(const HR_DEVICE float *at) {
+  const HR_DEVICE hr_float4 *from = reinterpret_cast<const HR_DEVICE hr_float4 *>(at);
+  return {{from[0], from[1]}};
 }
 
 HR_FN void split(HR_THREAD Parts &parts, float low, float high, uint32_t at) {
@@ -70,46 +46,34 @@ struct Sources { const HR_DEVICE float *x[ROW_TILES][2]; const HR_DEVICE uint8_t
 struct Sums { float of[ROW_TILES][WEIGHT_TILES][4]; };
 struct Loaded { Rows x[ROW_TILES]; hr_uint4 w[WEIGHT_TILES]; };
 
-HR_FN Loaded load_step(HR_THREAD const Sources &from, uint32_t k, uint32_t end, bool wide) {
+HR_FN Loaded load_step(HR_THREAD const Sources &from, uint32_t k) {
   Loaded loaded;
   HR_UNROLL
-  for (uint32_t i = 0; i < WEIGHT_TILES; i++) loaded.w[i] = weights_of(from.w[i], k, end, wide);
+  for (uint32_t i = 0; i < WEIGHT_TILES; i++) loaded.w[i] = hr_load<hr_uint4>(from.w[i] + 2u * k);
   HR_UNROLL
   for (uint32_t i = 0; i < ROW_TILES; i++) {
-    loaded.x[i].first = eight_of(from.x[i][0], k, end, wide);
-    loaded.x[i].second = eight_of(from.x[i][1], k, end, wide);
+    loaded.x[i].first = eight_of(from.x[i][0] + k);
+    loaded.x[i].second = eight_of(from.x[i][1] + k);
   }
   return loaded;
 }
 
 HR_FN void add_step(HR_THREAD Sums &sums, HR_THREAD const Loaded &loaded, uint32_t lane) {
   HR_UNROLL
-  for (uint32_t half = 0; half < 2u; half++) {
+  for (uint32_t second = 0; second < 2u; second++) {
     HR_UNROLL
     for (uint32_t row = 0; row < ROW_TILES; row++) {
-      Parts parts = parts_of(loaded.x[row].first.half[half], loaded.x[row].second.half[half]);
+      Parts parts = parts_of(loaded.x[row].first.four[second], loaded.x[row].second.four[second]);
       HR_UNROLL
       for (uint32_t part = 3u; part > 0u; part--) {
         HR_UNROLL
         for (uint32_t i = 0; i < WEIGHT_TILES; i++) {
           hr_uint4 all = loaded.w[i];
-          uint32_t w[2] = {half == 0u ? all.x : all.z, half == 0u ? all.y : all.w};
+          uint32_t w[2] = {second == 0u ? all.x : all.z, second == 0u ? all.y : all.w};
           hr_multiply_tiles(sums.of[row][i], parts.of[part - 1u], w, lane);
         }
       }
     }
-  }
-}
-
-/* Adds the products [k, end). All threads of a simdgroup come here together. */
-HR_FN void add_section(HR_THREAD Sums &sums, HR_THREAD const Sources &from, uint32_t k, uint32_t end, bool wide,
-                       uint32_t lane) {
-  uint32_t own = lane % 4u * 8u;
-  Loaded next = load_step(from, k + own, end, wide);
-  for (; k < end; k += 32u) {
-    Loaded now = next;
-    next = load_step(from, k + 32u + own, end, wide);
-    add_step(sums, now, lane);
   }
 }
 
@@ -125,15 +89,16 @@ HR_FN Sources sources_of(const HR_DEVICE float *x, const HR_DEVICE uint8_t *w, c
                          uint32_t firstRow, uint32_t count, uint32_t first, uint32_t outputs, uint32_t inner,
                          uint32_t lane) {
   Sources from;
+  uint32_t own = lane % 4u * 8u;
   HR_UNROLL
   for (uint32_t i = 0; i < 2u * ROW_TILES; i++) {
     uint32_t row = firstRow + 8u * i + lane / 4u;
-    from.x[i / 2u][i % 2u] = x + uint64_t(row < count ? row : count - 1u) * inner;
+    from.x[i / 2u][i % 2u] = x + uint64_t(row < count ? row : count - 1u) * inner + own;
   }
   HR_UNROLL
   for (uint32_t i = 0; i < WEIGHT_TILES; i++) {
     uint32_t n = first + i % OUTPUT_TILES * 8u + lane / 4u;
-    from.w[i] = (i < OUTPUT_TILES ? w : opened) + uint64_t(n < outputs ? n : outputs - 1u) * inner * 2u;
+    from.w[i] = (i < OUTPUT_TILES ? w : opened) + (uint64_t(n < outputs ? n : outputs - 1u) * inner + own) * 2u;
   }
   return from;
 }
@@ -154,7 +119,6 @@ const BODY = `
   const HR_DEVICE uint8_t *w = part.number == 0u ? w0 : part.number == 1u ? w1 : w2;
   const HR_DEVICE uint8_t *bias = part.number == 0u ? b0 : part.number == 1u ? b1 : b2;
   uint32_t simdgroup = hr_local / HR_SIMD_WIDTH, lane = hr_local % HR_SIMD_WIDTH;
-  bool wide = is_wide(x, w, c.inner) && (!GATED || is_wide(x, w1, c.inner));
   uint32_t length = (c.inner + 255u) / 256u * 32u;
   Sums sums;
   clear(sums);
@@ -167,7 +131,15 @@ export const UNITS_SPLIT_TEXT = `${FINISH_TILE_TEXT}${COMMON}${HEAD}
 ${BODY}
   Sources from = sources_of(x, w, w1, firstRow, count, part.first, part.outputs, c.inner, lane);
   uint32_t start = simdgroup * length, end = start + length < c.inner ? start + length : c.inner;
-  add_section(sums, from, start, end, wide, lane);
+  /* The loads of a step are under way while the one before it is added. All threads of a simdgroup go through together. */
+  if (start < end) {
+    Loaded next = load_step(from, start);
+    for (uint32_t k = start; k < end; k += 32u) {
+      Loaded now = next;
+      if (k + 32u < end) next = load_step(from, k + 32u);
+      add_step(sums, now, lane);
+    }
+  }
   HR_UNROLL
   for (uint32_t i = 0; i < WEIGHT_TILES * 4u; i++) {
     uint32_t row = i % 4u / 2u * 8u + lane / 4u, column = i / 4u * 8u + lane % 4u * 2u + i % 2u;
@@ -178,21 +150,28 @@ ${BODY}
 }
 `;
 
-/** Each simdgroup has rows and outputs of its own, DOWN of them one below the other, and takes one section after another. Behind an enum
- * of SECTIONS, ROW_TILES, OUTPUT_TILES, WEIGHT_TILES, TILE_ROWS, TILE_OUTPUTS and DOWN. */
+/** Each simdgroup has rows and outputs of its own, DOWN of them one below the other, and takes one section after
+ * another. Behind an enum of SECTIONS, ROW_TILES, OUTPUT_TILES, WEIGHT_TILES, TILE_ROWS, TILE_OUTPUTS and DOWN. */
 export const UNITS_WIDE_TEXT = `${COMMON}${HEAD}${BODY}
   uint32_t ownRow = firstRow + simdgroup % DOWN * ROW_TILES * 16u, ownFirst = part.first + simdgroup / DOWN * OUTPUT_TILES * 8u;
+  if (ownRow >= count || ownFirst >= part.outputs) return;
   Sources from = sources_of(x, w, w1, ownRow, count, ownFirst, part.outputs, c.inner, lane);
   Sums totals;
   clear(totals);
-  for (uint32_t start = 0; start < c.inner; start += length) {
-    clear(sums);
-    add_section(sums, from, start, start + length < c.inner ? start + length : c.inner, wide, lane);
+  uint32_t boundary = length;
+  Loaded next = load_step(from, 0u);
+  for (uint32_t k = 0; k < c.inner; k += 32u) {
+    Loaded now = next;
+    if (k + 32u < c.inner) next = load_step(from, k + 32u);
+    add_step(sums, now, lane);
+    if (k + 32u < boundary && k + 32u < c.inner) continue;
+    boundary += length;
     HR_UNROLL
     for (uint32_t i = 0; i < ROW_TILES * WEIGHT_TILES * 4u; i++) {
       uint32_t row = i / 4u / WEIGHT_TILES, tile = i / 4u % WEIGHT_TILES;
       totals.of[row][tile][i % 4u] += sums.of[row][tile][i % 4u];
     }
+    clear(sums);
   }
   uint32_t width = GATED ? c.n0 : c.n0 + c.n1 + c.n2;
   HR_UNROLL

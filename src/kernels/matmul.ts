@@ -30,10 +30,16 @@ export interface MatmulKernelOptions {
   readonly maxRows?: number;
   /** Rows of each part's weights, as the dispatches have them; may be left out without `matrixUnits`. */
   readonly outputs?: readonly number[];
-  /** Whether the GPU's units for products of bfloats are used, with BF16 weights alone: on CUDA from compute capability 8.0
-   * on. Sums are as exact, and added in another order, so that who wants the same bits keeps to one. Other GPUs do the
+  /** Whether the GPU's units for products of bfloats are used, with BF16 weights alone (see {@link fitsMatrixUnits}): on
+   * CUDA from compute capability 8.0 on. Sums are as exact, and added in another order, so that who wants the same bits keeps to one. Other GPUs do the
    * same slowly, and the host takes no notice. */
   readonly matrixUnits?: boolean;
+}
+
+/** Whether `matrixUnits` can be used: BF16 weights and x at multiples of 16 bytes, and `inner` a multiple of 32. */
+export function fitsMatrixUnits(type: WeightType, inner: number, places: readonly Place[]): boolean {
+  const aligned = places.every(({ buffer, byteOffset = 0 }) => (buffer.gpuAddress + byteOffset) % 16 === 0);
+  return type === "BF16" && inner % 32 === 0 && aligned;
 }
 
 /** Names the tile that dispatches with these options use. */
@@ -108,6 +114,10 @@ export function matmulCall(pipeline: Pipeline, options: MatmulOptions): Dispatch
   checkInteger("matmul: inner", inner, 1, 2 ** 24);
   checkInteger("matmul: countAt", countAt, 0, 2 ** 24);
   checkCounts(form, weights, biases, outputs);
+  if (options.matrixUnits && !fitsMatrixUnits(form.type, inner, [x, ...weights])) {
+    const message = `matmul: matrixUnits need an inner length in multiples of 32, not ${inner}, and x and weights at multiples of 16 bytes`;
+    throw new HeadraceError("BAD_OPTION", message);
+  }
   const bytes = WEIGHT_BYTES[form.type];
   const [first] = weights;
   const bound = [0, 1, 2].map((part) =>

@@ -15,6 +15,7 @@ import { productCases } from "./product-cases.ts";
 import { sequenceCases } from "./sequences.ts";
 import { stepCases } from "./step-cases.ts";
 import { streamCases } from "./streams.ts";
+import { vendorCases } from "./vendor-products.ts";
 
 /** Declares all cases for one device. */
 export function deviceSuite(subject: Subject): void {
@@ -28,6 +29,7 @@ export function deviceSuite(subject: Subject): void {
       describe("runs a step's kernels", () => stepCases(subject));
       describe("multiplies and attends", () => productCases(subject));
     }
+    if (subject.multiplies) describe("multiplies matrices", () => vendorCases(subject));
     describe("streams files", () => streamCases(subject));
     describe("cuts memory", () => heapCases(subject));
     describe("ends lives", () => lifetimeCases(subject));

@@ -7,7 +7,13 @@ import type { DispatchCall } from "../../device/requests.ts";
 import { attentionCall, attentionKernel } from "../../kernels/attention.ts";
 import type { Place } from "../../kernels/constants.ts";
 import { embedRowsCall, embedRowsKernel } from "../../kernels/embed.ts";
-import { type MatmulKernelOptions, matmulCall, matmulKernel, matmulTile } from "../../kernels/matmul.ts";
+import {
+  fitsMatrixUnits,
+  type MatmulKernelOptions,
+  matmulCall,
+  matmulKernel,
+  matmulTile,
+} from "../../kernels/matmul.ts";
 import { rmsNormCall, rmsNormKernel } from "../../kernels/norm.ts";
 import { ropeCacheCall, ropeCacheKernel } from "../../kernels/rope.ts";
 import type { LlamaConfig } from "./config.ts";
@@ -169,7 +175,8 @@ export class LlamaBody {
     const [first] = linears as readonly [Linear, ...Linear[]];
     const { type, shape } = first.weight;
     const biases = linears.flatMap(({ bias }) => (bias === undefined ? [] : [bias]));
-    const outputs = linears.map(({ weight }) => weight.shape[0]!);
+    const weights = linears.map(({ weight }) => weight);
+    const outputs = weights.map((weight) => weight.shape[0]!);
     const form = {
       type,
       parts: linears.length as 1 | 2 | 3,
@@ -178,7 +185,8 @@ export class LlamaBody {
       accumulate: product.accumulate ?? false,
       maxRows: rows.maxRows,
       outputs,
-      matrixUnits: this.#parts.geometry.matrixUnits && type === "BF16",
+      matrixUnits:
+        this.#parts.geometry.matrixUnits && fitsMatrixUnits(type, shape[1]!, [product.x, ...weights]),
     } satisfies MatmulKernelOptions;
     const { parts, gated, bias, accumulate } = form;
     const key = `matmul ${[type, parts, gated, bias, accumulate, matmulTile(form)].join(" ")}`;
@@ -189,7 +197,7 @@ export class LlamaBody {
         ...rows,
         x: product.x,
         y: product.y,
-        weights: linears.map(({ weight }) => weight),
+        weights,
         biases,
         inner: shape[1]!,
       },

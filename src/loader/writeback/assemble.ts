@@ -38,7 +38,7 @@ export async function assembleOutput(
   const { format, fields } = options;
   const shared = output.name.shard.name;
   const survey = await surveyAttempt(output, attempt, options);
-  const groups = groupsOf(output, survey, options);
+  const groups = await groupsOf(output.numRows, survey, options);
   const layout = format.layout(fields, shared, groups);
   const fixed = fixedPlaces(format, fields, shared, output.numRows);
   let file = part;

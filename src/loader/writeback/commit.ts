@@ -10,8 +10,8 @@ import type { ResolvedWriterOptions } from "./options.ts";
 import type { OpenOutput } from "./output.ts";
 import type { AssembleOptions } from "./survey.ts";
 
-/** Shards that one manifest adds at most, so that none waits for many. */
-const MAX_TOGETHER = 64;
+/** Shards that one manifest adds at most, so that a crash costs no more than making these again. */
+const MAX_TOGETHER = 16;
 
 export interface CommitterParts {
   readonly folder: string;
@@ -77,7 +77,7 @@ export class Committer {
   async #run(): Promise<void> {
     try {
       while (this.#queue.length > 0 && !this.#failed) {
-        await this.#commit(this.#queue.splice(0, MAX_TOGETHER));
+        await this.#commit(this.#nextGroup());
       }
     } catch (error) {
       this.#failed = true;
@@ -87,20 +87,35 @@ export class Committer {
     }
   }
 
+  /** Small shards go together, side by side: making them durable is most of the work, and disks do that for many at
+   * once. */
+  #nextGroup(): OpenOutput[] {
+    const { mergeBytes } = this.#parts.options;
+    let bytes = 0;
+    let count = 0;
+    for (const { attemptBytes } of this.#queue) {
+      bytes += attemptBytes;
+      if (count > 0 && (bytes > mergeBytes || count === MAX_TOGETHER)) break;
+      count++;
+    }
+    return this.#queue.splice(0, count);
+  }
+
   async #commit(outputs: readonly OpenOutput[]): Promise<void> {
     const { folder, options, onBegin, onCommitted } = this.#parts;
     const { ops, job, names } = options;
-    const letters: Letters[] = [];
-    const whole: CommittedShard[] = [];
-    for (const output of outputs) {
+    const making = outputs.map(async (output) => {
       await onBegin(output);
-      const { byteLength, failed } = await this.#make(output);
-      letters.push({ shard: output.name.shard, failed });
-      whole.push({ name: output.name, byteLength, failedRows: failed.length });
-    }
+      return { output, ...(await this.#make(output)) };
+    });
+    // All have ended when the first failure is told, so that no file is in use behind the caller's back.
+    await Promise.allSettled(making);
+    const made = await Promise.all(making);
     await ops.syncFolder(folder);
-    await this.letters.add(letters);
-    for (const shard of whole) this.#committed.set(shard.name.index, shard);
+    await this.letters.add(made.map(({ output, failed }): Letters => ({ shard: output.name.shard, failed })));
+    for (const { output, byteLength, failed } of made) {
+      this.#committed.set(output.name.index, { name: output.name, byteLength, failedRows: failed.length });
+    }
     const inOrder = names.flatMap(({ index }) => this.#committed.get(index) ?? []);
     await writeManifest(ops, folder, job, this.#schema, inOrder);
     for (const output of outputs) {

@@ -33,7 +33,7 @@ export interface WriterOptions {
   readonly syncBytes?: number | undefined;
   /** Of each of three staging buffers for values in device memory; default 16 MiB. */
   readonly stageBytes?: number | undefined;
-  /** Bytes of rows that are held while a shard is put together; default 64 MiB. */
+  /** Bytes of rows that are held while a shard is put together; default 8 MiB. */
   readonly mergeBytes?: number | undefined;
   /** Most bytes of one column in a record batch of Arrow; default, and at most, 2^31 - 1. A row that holds more comes
    * alone. */
@@ -110,7 +110,7 @@ export function resolveWriterOptions(options: WriterOptions, ops: FileOps = DISK
     syncMs: whole("syncMs", options.syncMs, 1000, 0, 2 ** 31 - 1),
     syncBytes: whole("syncBytes", options.syncBytes, 64 * MIB, 1),
     stageBytes: whole("stageBytes", options.stageBytes, 16 * MIB, 1, 2 ** 30),
-    mergeBytes: whole("mergeBytes", options.mergeBytes, 64 * MIB, 1),
+    mergeBytes: whole("mergeBytes", options.mergeBytes, 8 * MIB, 1),
     maxGroupBytes: formatName === "arrow" ? maxGroupBytes : format.maxFieldBytes,
     ops,
   };

@@ -147,8 +147,13 @@ export class StretchWriter {
   }
 
   #fillOwn(start: number, end: number, values: readonly Uint8Array[], code: number): void {
-    const rows = new BigInt64Array(values[0]!.buffer as ArrayBuffer);
-    for (let at = start; at < end; at++) rows[at - start] = BigInt(this.#survey.rows[at]!);
+    // 64-bit integers by their halves, which is much quicker than by BigInt.
+    const halves = new Uint32Array(values[0]!.buffer as ArrayBuffer);
+    for (let at = start; at < end; at++) {
+      const row = this.#survey.rows[at]!;
+      halves[2 * (at - start)] = row;
+      halves[2 * (at - start) + 1] = row / 2 ** 32;
+    }
     new Int32Array(values[1]!.buffer as ArrayBuffer).fill(code);
   }
 

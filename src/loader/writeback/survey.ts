@@ -105,40 +105,74 @@ function changed(attempt: OpenedFile, at: number, output: OpenOutput, seen: numb
   );
 }
 
+/** Rows that are gone through before others get their turn. */
+const TURN_ROWS = 16_384;
+
 /** Cuts the rows into groups: as few as the format allows, whatever order they came in. */
-export function groupsOf(output: OpenOutput, survey: Survey, options: AssembleOptions): GroupSize[] {
-  const { fields, maxGroupBytes } = options;
-  const groups: GroupSize[] = [];
-  const itemBytes = fields.map(elementBytesOf);
-  const elements = fields.map(() => 0);
-  const nulls = fields.map(() => 0);
-  let start = 0;
-  const cut = (end: number) => {
-    groups.push({
-      numRows: end - start,
-      fields: fields.map((_, f) => ({ elements: elements[f]!, nullCount: nulls[f]! })),
-    });
-    elements.fill(0);
-    nulls.fill(0);
-    start = end;
-  };
-  const variable = fields.flatMap((field, f) => (f >= OWN_FIELDS && isVariable(field) ? [f] : []));
-  const fixed = fields.flatMap((field, f) =>
-    f >= OWN_FIELDS && !isVariable(field) && field.nullable ? [f] : [],
-  );
-  for (let at = 0; at < output.numRows; at++) {
-    const full = variable.some((f) => {
-      const more = Math.max(0, survey.elements[f]![at]!);
-      return (elements[f]! + more) * itemBytes[f]! > maxGroupBytes;
-    });
-    if (full && at > start) cut(at);
-    for (const f of variable) {
-      const count = survey.elements[f]![at]!;
-      if (count < 0) nulls[f]!++;
-      else elements[f]! += count;
-    }
-    for (const f of fixed) if (survey.states[f]![at] === MISSING) nulls[f]!++;
+export async function groupsOf(
+  numRows: number,
+  survey: Survey,
+  { fields, maxGroupBytes }: AssembleOptions,
+): Promise<GroupSize[]> {
+  const cutter = new GroupCutter(fields, survey, maxGroupBytes);
+  for (let start = 0; start < numRows; start += TURN_ROWS) {
+    if (start > 0) await new Promise(setImmediate);
+    cutter.take(start, Math.min(start + TURN_ROWS, numRows));
   }
-  cut(output.numRows);
-  return groups;
+  return cutter.finish(numRows);
+}
+
+class GroupCutter {
+  readonly #groups: GroupSize[] = [];
+  readonly #survey: Survey;
+  readonly #variable: readonly number[];
+  /** Nullable ones. */
+  readonly #fixed: readonly number[];
+  readonly #maxElements: readonly number[];
+  readonly #elements: number[];
+  readonly #nulls: number[];
+  #start = 0;
+
+  constructor(fields: readonly OutputField[], survey: Survey, maxGroupBytes: number) {
+    const own = fields.flatMap((_, f) => (f >= OWN_FIELDS ? [f] : []));
+    this.#survey = survey;
+    this.#variable = own.filter((f) => isVariable(fields[f]!));
+    this.#fixed = own.filter((f) => !isVariable(fields[f]!) && fields[f]!.nullable);
+    this.#maxElements = fields.map((field) => maxGroupBytes / elementBytesOf(field));
+    this.#elements = fields.map(() => 0);
+    this.#nulls = fields.map(() => 0);
+  }
+
+  take(start: number, end: number): void {
+    for (let at = start; at < end; at++) {
+      if (at > this.#start && this.#isFull(at)) this.#cut(at);
+      for (const f of this.#variable) {
+        const count = this.#survey.elements[f]![at]!;
+        if (count < 0) this.#nulls[f]!++;
+        else this.#elements[f]! += count;
+      }
+      for (const f of this.#fixed) if (this.#survey.states[f]![at] === MISSING) this.#nulls[f]!++;
+    }
+  }
+
+  finish(numRows: number): GroupSize[] {
+    this.#cut(numRows);
+    return this.#groups;
+  }
+
+  /** Whether a field of the row at `at` has no room left. */
+  #isFull(at: number): boolean {
+    for (const f of this.#variable) {
+      if (this.#elements[f]! + this.#survey.elements[f]![at]! > this.#maxElements[f]!) return true;
+    }
+    return false;
+  }
+
+  #cut(end: number): void {
+    const fields = this.#elements.map((elements, f) => ({ elements, nullCount: this.#nulls[f]! }));
+    this.#groups.push({ numRows: end - this.#start, fields });
+    this.#elements.fill(0);
+    this.#nulls.fill(0);
+    this.#start = end;
+  }
 }

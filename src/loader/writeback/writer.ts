@@ -165,10 +165,10 @@ export class Writer implements AsyncDisposable {
 
   /** Takes the outputs of `count` rows from `row` on, which lie in one shard: values in device memory hold those of all
    * rows back to back, all others are the same for each of them. Otherwise as {@link Writer.add}. */
-  addRows<T extends { readonly attempts?: number | undefined }>(
+  addRows<T extends object>(
     row: number,
     count: number,
-    output: T,
+    output: T & Omit<OutputRow, "row">,
   ): Promise<void> | undefined {
     this.#assertUsable();
     const open = this.#roster.outputOf(row, count);

@@ -13,6 +13,8 @@ export interface AttentionCase {
   /** Of each row: its slot and its position. */
   readonly rows: readonly (readonly [slot: number, position: number])[];
   readonly maxRows: number;
+  /** What info says of the rows, where that is too many. */
+  readonly claimed?: number;
   /** What scores are multiplied with; 1 / sqrt(headSize) without. */
   readonly scale?: number;
   readonly seed?: number;
@@ -85,7 +87,7 @@ export async function attentionOf(run: Run, one: AttentionCase): Promise<Float32
     table,
     words(rows.map(([slot]) => slot)),
     words(rows.map(([, position]) => position)),
-    Uint32Array.of(0xffff, rows.length),
+    Uint32Array.of(0xffff, one.claimed ?? rows.length),
     out,
   ].map((array) => ({ bytes: new Uint8Array(array.buffer.slice(0)) }));
   const after = await run(attentionKernel(one), args, (pipeline, places) => {

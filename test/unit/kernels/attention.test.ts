@@ -28,7 +28,15 @@ const CASES: readonly AttentionCase[] = [
     ],
   },
   {
-    ...{ cacheType: "F16", numHeads: 7, numKvHeads: 1, headSize: 72, blockTokens: 32, maxRows: 2 },
+    ...{
+      cacheType: "F16",
+      numHeads: 7,
+      numKvHeads: 1,
+      headSize: 72,
+      blockTokens: 32,
+      maxRows: 2,
+      claimed: 99,
+    },
     rows: [
       [0, 33],
       [0, 34],

@@ -33,6 +33,8 @@ export interface MatmulCase extends MatmulKernelOptions {
   readonly rows: number;
   /** Of the dispatch. */
   readonly maxRows: number;
+  /** What info says of the rows, where that is too many. */
+  readonly claimed?: number;
   /** Bytes by which x and weights miss an aligned place. */
   readonly shift?: number;
   readonly seed?: number;
@@ -56,7 +58,7 @@ export function operands(one: MatmulCase) {
 export async function productOf(run: Run, one: MatmulCase): Promise<Float32Array> {
   const { weights, biases, x, y } = operands(one);
   const { shift = 0, outputs } = one;
-  const info = Uint32Array.of(0xffff, 0xffff, one.rows);
+  const info = Uint32Array.of(0xffff, 0xffff, one.claimed ?? one.rows);
   const args: Argument[] = [
     { bytes: new Uint8Array(x.buffer), shift: 4 * shift },
     ...weights.map(({ bytes }) => ({ bytes, shift: 4 * shift })),

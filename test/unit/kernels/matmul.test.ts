@@ -11,18 +11,18 @@ import { onHost, type Run, withCudaRun } from "./runners.ts";
 
 const CASES: readonly MatmulCase[] = [
   { type: "F32", inner: 8, outputs: [5, 7, 3], parts: 3, bias: true, rows: 3, maxRows: 4 },
-  { type: "BF16", inner: 136, outputs: [70], rows: 1, maxRows: 1 },
+  { type: "BF16", inner: 136, outputs: [70], rows: 1, maxRows: 1, claimed: 9 },
   { type: "F16", inner: 64, outputs: [33, 40], parts: 2, bias: true, rows: 5, maxRows: 8 },
   { type: "BF16", inner: 200, outputs: [37, 37], parts: 2, gated: true, bias: true, rows: 19, maxRows: 32 },
-  { type: "F32", inner: 131, outputs: [50], accumulate: true, rows: 17, maxRows: 17 },
-  { type: "F16", inner: 77, outputs: [65], rows: 2, maxRows: 2, shift: 1 },
+  { type: "F32", inner: 131, outputs: [50], accumulate: true, rows: 17, maxRows: 17, claimed: 2 ** 32 - 1 },
+  { type: "F16", inner: 77, outputs: [65], rows: 0, maxRows: 2, shift: 1 },
   { type: "BF16", inner: 72, outputs: [34, 34], parts: 2, gated: true, rows: 70, maxRows: 300 },
   { type: "F32", inner: 88, outputs: [66, 3], parts: 2, rows: 130, maxRows: 257, shift: 1 },
   { type: "F16", inner: 1, outputs: [1], rows: 1, maxRows: 1 },
   {
     type: "BF16",
     matrixUnits: true,
-    inner: 136,
+    inner: 160,
     outputs: [37, 9, 3],
     parts: 3,
     rows: 18,
@@ -32,14 +32,14 @@ const CASES: readonly MatmulCase[] = [
   {
     type: "BF16",
     matrixUnits: true,
-    inner: 77,
+    inner: 32,
     outputs: [20, 20],
     parts: 2,
     gated: true,
     rows: 1,
     maxRows: 1,
   },
-  { type: "BF16", matrixUnits: true, inner: 24, outputs: [70], accumulate: true, rows: 40, maxRows: 257 },
+  { type: "BF16", matrixUnits: true, inner: 576, outputs: [70], accumulate: true, rows: 40, maxRows: 257 },
 ];
 const nameOf = (one: MatmulCase) => JSON.stringify(one).replaceAll(/[{}"]/g, "");
 
@@ -126,6 +126,7 @@ test("what is of no use is refused", () => {
   refused("BAD_OPTION", { type: "I8" as "F32" });
   refused("BAD_OPTION", { parts: 4 as 3 });
   refused("BAD_OPTION", { matrixUnits: true });
+  refused("BAD_OPTION", { matrixUnits: true, type: "BF16", inner: 24 });
   refused("BAD_OPTION", { parts: 2 });
   refused("BAD_OPTION", { gated: true });
   refused("BAD_OPTION", { gated: true, parts: 2, weights: [place, place], outputs: [4, 3] });
@@ -174,7 +175,7 @@ describeOverMock("as CUDA", () => {
         for (const { options, maxRows } of [
           { options: gated, maxRows: [1, 4, 16, 300] },
           { options: sides, maxRows: [1, 4, 16, 300] },
-          { options: { ...gated, matrixUnits: true }, maxRows: [16, 6144] },
+          { options: { ...gated, matrixUnits: true, inner: 64 }, maxRows: [16, 6144] },
           { options: { ...gated, matrixUnits: true, inner: 576 }, maxRows: [16, 6144] },
         ]) {
           expect(new Set(maxRows.map((most) => matmulTile({ ...options, maxRows: most }))).size).toBe(
