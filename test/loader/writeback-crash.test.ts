@@ -5,7 +5,7 @@ import type { DeviceValues, WriterOptions } from "../../src/index.ts";
 import { openWriterOver } from "../../src/loader/writeback/open.ts";
 import type { Writer } from "../../src/loader/writeback/writer.ts";
 import { CrashDisk, type Fate, fillBuffer } from "./writeback-disk.ts";
-import { addRow, knownLetters, optionsOf, randomOf, shuffled } from "./writeback-job.ts";
+import { addRow, knownLetters, optionsOf, outputOf, randomOf, shuffled } from "./writeback-job.ts";
 
 const COUNTS = [5, 0, 9, 1, 4];
 const TOTAL = 19;
@@ -184,3 +184,23 @@ for (const [name, more, placed, stride] of WAYS) {
     }, 120_000);
   });
 }
+
+test("what was flushed outlives a loss of power, also in files that an earlier run has made", async () => {
+  const options = optionsOf([12], SMALL);
+  for (let seed = 0; seed < 60; seed++) {
+    const disk = new CrashDisk(randomOf(seed));
+    const first = await openWriterOver("/out", options, disk.process());
+    for (const row of [0, 1]) first.add(outputOf(row));
+    // Written, and not made durable.
+    await new Promise(setImmediate);
+    for (let i = 0; i < 40; i++) await Promise.resolve();
+    disk.crash(false);
+    const second = await openWriterOver("/out", options, disk.process());
+    for (const row of [4, 5]) second.add(outputOf(row));
+    await second.flush();
+    disk.crash(true);
+    const third = await openWriterOver("/out", options, disk.process());
+    expectHolds(third, new Set([4, 5]));
+    await third.close();
+  }
+});

@@ -1,7 +1,7 @@
 /**
  * A disk in memory that can crash, fill up and fail at any operation, and a device that writes to it. What a crash
- * leaves is what POSIX promises and no more: unsynced writes come through in part and in any order, and names only as
- * far as their folder was synced.
+ * leaves is what file systems promise and no more: unsynced writes come through in part, and names that no folder was
+ * synced for may be lost each on its own.
  */
 import { dirname } from "node:path";
 import type { Completion, Device, DeviceBuffer, DeviceFile, DeviceQueue } from "../../src/device/device.ts";
@@ -47,7 +47,7 @@ export class CrashDisk {
   folders = new Set<string>();
   #durableNames = new Map<string, Inode>();
   readonly #unsyncedNames: {
-    readonly folders: readonly string[];
+    readonly paths: readonly string[];
     readonly apply: (names: Map<string, Inode>) => void;
   }[] = [];
   #life = 0;
@@ -106,24 +106,39 @@ export class CrashDisk {
     inode.sync();
   }
 
-  /** Changes of names are kept in order, as file systems with a journal do, up to some point. */
+  /** Any changes of names may be lost, but none that a later one of the same file rests on. */
   #loseNames(): void {
-    const names = new Map(this.#durableNames);
-    for (const { apply } of this.#unsyncedNames.slice(0, this.random(this.#unsyncedNames.length + 1)))
-      apply(names);
-    this.names = names;
-    this.#durableNames = new Map(names);
+    const lost = new Set<string>();
+    for (const { paths, apply } of this.#unsyncedNames) {
+      if (paths.some((path) => lost.has(path)) || this.random(2) === 0)
+        for (const path of paths) lost.add(path);
+      else apply(this.#durableNames);
+    }
+    this.names = new Map(this.#durableNames);
     this.#unsyncedNames.length = 0;
   }
 
-  #rename(folders: readonly string[], apply: (names: Map<string, Inode>) => void): void {
+  #rename(paths: readonly string[], apply: (names: Map<string, Inode>) => void): void {
     apply(this.names);
-    this.#unsyncedNames.push({ folders, apply });
+    this.#unsyncedNames.push({ paths, apply });
   }
 
+  /** Makes the folder's names durable, and with them all that they rest on. */
   #syncFolder(folder: string): void {
-    const last = this.#unsyncedNames.findLastIndex(({ folders }) => folders.includes(folder));
-    for (const { apply } of this.#unsyncedNames.splice(0, last + 1)) apply(this.#durableNames);
+    const wanted = new Set<string>();
+    const kept = this.#unsyncedNames
+      .splice(0)
+      .reverse()
+      .map((change) => {
+        const now = change.paths.some((path) => dirname(path) === folder || wanted.has(path));
+        if (now) for (const path of change.paths) wanted.add(path);
+        return { change, now };
+      })
+      .reverse();
+    for (const { change, now } of kept) {
+      if (now) change.apply(this.#durableNames);
+      else this.#unsyncedNames.push(change);
+    }
   }
 
   /** Opens a file at once, as devices do. */
@@ -133,7 +148,7 @@ export class CrashDisk {
     if (!create) throw Object.assign(new Error("no such file"), { code: "ENOENT" });
     inode = new Inode();
     const made = inode;
-    this.#rename([dirname(path)], (names) => names.set(path, made));
+    this.#rename([path], (names) => names.set(path, made));
     return made;
   }
 
@@ -153,14 +168,14 @@ export class CrashDisk {
         await step();
         const inode = this.names.get(from);
         if (inode === undefined) throw Object.assign(new Error("no such file"), { code: "ENOENT" });
-        this.#rename([dirname(from), dirname(to)], (names) => {
+        this.#rename([from, to], (names) => {
           names.delete(from);
           names.set(to, inode);
         });
       },
       remove: async (path) => {
         await step();
-        this.#rename([dirname(path)], (names) => names.delete(path));
+        this.#rename([path], (names) => names.delete(path));
       },
       makeFolder: async (path) => {
         await step();

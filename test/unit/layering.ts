@@ -170,7 +170,7 @@ export function checkFunctionLines(modules: readonly Module[], most = MAX_FUNCTI
 export function checkEndings(modules: readonly Module[]): string[] {
   return modules.flatMap((module) =>
     module.imports
-      .filter(({ specifier }) => specifier.startsWith(".") && !/\.(ts|json)$/.test(specifier))
+      .filter(({ specifier }) => specifier.startsWith(".") && !/\.(ts|json|wasm)$/.test(specifier))
       .map(({ specifier, line }) => `${module.path}:${line}: ${specifier} has no ending`),
   );
 }
