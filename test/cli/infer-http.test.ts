@@ -1,9 +1,11 @@
 /** The command over a server that answers, refuses, hangs, and is not there. */
-import { afterAll, describe, expect, test } from "bun:test";
+import { afterAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { join } from "node:path";
 import { readOutputs } from "../infer/read-outputs.ts";
 import { proseRows } from "./expected.ts";
-import { DATASETS, MAIN, ROOT, scratch, spawn, start } from "./process.ts";
+import { DATASETS, MAIN, ROOT, scratch, spawn, start, waitFor } from "./process.ts";
+
+setDefaultTimeout(120_000);
 
 const folder = scratch();
 const PROSE = join(DATASETS, "prose");
@@ -142,5 +144,35 @@ describe("infer --engine http", () => {
       .ended;
     expect([code, JSON.parse(printed).rows]).toEqual([0, 3]);
     expect(readOutputs(out).map(({ text }) => text)).toEqual([0, 1, 2].map(answer));
+  });
+
+  test("a second Ctrl-C does not wait for what runs, and the next run goes on", async () => {
+    let answered = 0;
+    const slow = serve(({ prompt }) => {
+      if (texts.indexOf(prompt as string) >= 6) return Bun.sleep(60_000).then(() => new Response(""));
+      answered++;
+      return undefined;
+    });
+    const out = fresh();
+    const { child, ended } = start(args(slow.url, out, "--limit", "12", "--slots", "4"));
+    await waitFor("answers", () => answered === 6);
+    await Bun.sleep(300);
+    const sent = performance.now();
+    child.kill("SIGINT");
+    await Bun.sleep(700);
+    expect(child.exitCode).toBeNull();
+    child.kill("SIGINT");
+    const { code, err } = await ended;
+    expect([code, err]).toEqual([130, expect.stringContaining("once more ends at once")]);
+    expect(performance.now() - sent).toBeLessThan(10_000);
+    const { url } = serve();
+    const again = await start(args(url, out, "--limit", "12", "--json")).ended;
+    expect([again.code, JSON.parse(again.out)]).toEqual([
+      0,
+      expect.objectContaining({ resumedRows: 6, rows: 6 }),
+    ]);
+    expect(readOutputs(out).map(({ text }) => text)).toEqual(
+      Array.from({ length: 12 }, (_, row) => answer(row)),
+    );
   });
 });

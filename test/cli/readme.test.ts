@@ -1,10 +1,12 @@
 /** What the README says of an engine of one's own, run as it stands there. */
-import { describe, expect, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { readOutputs } from "../infer/read-outputs.ts";
 import { proseRows } from "./expected.ts";
 import { ROOT, scratch, spawn } from "./process.ts";
+
+setDefaultTimeout(120_000);
 
 const folder = scratch();
 const readme = readFileSync(join(ROOT, "README.md"), "utf8");

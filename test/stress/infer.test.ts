@@ -10,7 +10,7 @@ import { readOutputs } from "../infer/read-outputs.ts";
 
 const CHILD = join(import.meta.dir, "infer-child.ts");
 const KILLS = 200;
-const ROWS = 10_000;
+const ROWS = 20_000;
 /** So few that their names sort by their numbers. */
 const SHARDS = 10;
 
