@@ -204,6 +204,18 @@ describeOverMock("sequences of the CUDA device", () => {
       expect(mock.calls("cuStreamWaitEvent")).toBe(waits);
     }));
 
+  test("memory of a threadgroup past what kernels have by themselves is asked for once", () =>
+    withCuda({}, async (rig) => {
+      const { device, queue, mock } = rig;
+      const buffer = await rig.hidden(KIB);
+      const calls = raising(device.createPipeline(ADD), buffer, 2);
+      const before = mock.calls("cuFuncSetAttribute");
+      using sequence = device.createSequence(calls.map((call) => ({ ...call, threadgroupBytes: 100 * KIB })));
+      expect(mock.calls("cuFuncSetAttribute")).toBe(before + 1);
+      for (let i = 0; i < 2; i++) await runWell(queue, (list) => list.replay(sequence));
+      expect(await firstByte(rig, buffer)).toBe(4);
+    }));
+
   test("large copies around a replay are in order with it", () =>
     withCuda({ config: SHUFFLED }, async (rig) => {
       const { device, queue } = rig;
