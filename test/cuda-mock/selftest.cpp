@@ -35,6 +35,12 @@ CUresult cuModuleUnload(CUmodule);
 CUresult cuModuleGetFunction(CUfunction *, CUmodule, const char *);
 CUresult cuLaunchKernel(CUfunction, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, CUstream,
                         void **, void **);
+CUresult cuStreamBeginCapture_v2(CUstream, int);
+CUresult cuStreamEndCapture(CUstream, CUgraph *);
+CUresult cuGraphInstantiateWithFlags(CUgraphExec *, CUgraph, unsigned long long);
+CUresult cuGraphDestroy(CUgraph);
+CUresult cuGraphLaunch(CUgraphExec, CUstream);
+CUresult cuGraphExecDestroy(CUgraphExec);
 int nvrtcCreateProgram(void **, const char *, const char *, int, const char *const *, const char *const *);
 int nvrtcCompileProgram(void *, int, const char *const *);
 int nvrtcGetPTXSize(void *, size_t *);
@@ -100,13 +106,23 @@ static void work(CUcontext context, const std::vector<char> &ptx, unsigned seed)
   GOOD(cuModuleLoadData(&module, ptx.data()));
   GOOD(cuModuleGetFunction(&add, module, "add"));
   unsigned count = NUMBERS;
+  CUstream capturing;
+  CUgraph graph;
+  CUgraphExec recorded;
+  void *arguments[] = {&device, &count, &seed};
+  GOOD(cuStreamCreate(&capturing, 1));
+  GOOD(cuStreamBeginCapture_v2(capturing, 2));
+  GOOD(cuLaunchKernel(add, NUMBERS / 256, 1, 1, 256, 1, 1, 0, capturing, arguments, nullptr));
+  GOOD(cuStreamEndCapture(capturing, &graph));
+  GOOD(cuGraphInstantiateWithFlags(&recorded, graph, 0));
+  GOOD(cuGraphDestroy(graph));
   for (unsigned round = 0; round < 6; round++) {
     for (unsigned i = 0; i < NUMBERS; i++) host[i] = i * seed + round;
     GOOD(cuMemcpyHtoDAsync_v2(device, host, BYTES, up));
     GOOD(cuEventRecord(copied, up));
     GOOD(cuStreamWaitEvent(run, copied, 0));
-    void *arguments[] = {&device, &count, &seed};
-    GOOD(cuLaunchKernel(add, NUMBERS / 256, 1, 1, 256, 1, 1, 0, run, arguments, nullptr));
+    if (round % 2 == 1) GOOD(cuGraphLaunch(recorded, run));
+    else GOOD(cuLaunchKernel(add, NUMBERS / 256, 1, 1, 256, 1, 1, 0, run, arguments, nullptr));
     GOOD(cuEventRecord(ran, run));
     GOOD(cuStreamWaitEvent(down, ran, 0));
     GOOD(cuMemcpyDtoHAsync_v2(host + NUMBERS, device, BYTES, down));
@@ -114,6 +130,8 @@ static void work(CUcontext context, const std::vector<char> &ptx, unsigned seed)
     GOOD(cuEventSynchronize(back));
     for (unsigned i = 0; i < NUMBERS; i++) WANT(host[NUMBERS + i] == i * seed + round + seed, true);
   }
+  GOOD(cuGraphExecDestroy(recorded));
+  GOOD(cuStreamDestroy_v2(capturing));
   GOOD(cuModuleUnload(module));
   for (CUevent one : {copied, ran, back}) GOOD(cuEventDestroy_v2(one));
   for (CUstream one : {up, run, down}) GOOD(cuStreamDestroy_v2(one));

@@ -85,8 +85,8 @@ export class CudaContext extends HostContext {
     const error = cudaError(this.driver, `${this.deviceName}: ${what}`, result);
     if (isSticky(result) && this.#lost === undefined) {
       this.#lost = error;
-      // Whoever called is in the middle of something that the others end with.
-      queueMicrotask(() => this.whenLost?.(error));
+      // Whoever called is in the middle of something, and knows best what has failed: the others end after it.
+      setImmediate(() => this.whenLost?.(error));
     }
     return error;
   }

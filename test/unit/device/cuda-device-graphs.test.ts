@@ -204,6 +204,39 @@ describeOverMock("sequences of the CUDA device", () => {
       expect(mock.calls("cuStreamWaitEvent")).toBe(waits);
     }));
 
+  test("memory of a threadgroup past what kernels have by themselves is asked for once", () =>
+    withCuda({}, async (rig) => {
+      const { device, queue, mock } = rig;
+      const buffer = await rig.hidden(KIB);
+      const calls = raising(device.createPipeline(ADD), buffer, 2);
+      const before = mock.calls("cuFuncSetAttribute");
+      using sequence = device.createSequence(calls.map((call) => ({ ...call, threadgroupBytes: 100 * KIB })));
+      expect(mock.calls("cuFuncSetAttribute")).toBe(before + 1);
+      for (let i = 0; i < 2; i++) await runWell(queue, (list) => list.replay(sequence));
+      expect(await firstByte(rig, buffer)).toBe(4);
+    }));
+
+  test("large copies around a replay are in order with it", () =>
+    withCuda({ config: SHUFFLED }, async (rig) => {
+      const { device, queue } = rig;
+      const length = 256 * KIB;
+      const [input, output] = [device.createBuffer(length), device.createBuffer(length)];
+      const inner = await rig.hidden(length);
+      const pipeline = device.createPipeline(ADD);
+      const buffers = [{ buffer: inner, offset: 0 }];
+      using sequence = device.createSequence([
+        { pipeline, buffers, constants: addConstants(7), threads: length },
+      ]);
+      const bytes = new Uint8Array(input.view(0, length));
+      for (let round = 0; round < 6; round++) {
+        bytes.fill(round);
+        const step = (list: RequestList) =>
+          list.copy(input, 0, inner, 0, length).replay(sequence).copy(inner, 0, output, 0, length);
+        await runWell(queue, step);
+        expect(bytesOf(output).every((byte) => byte === round + 7)).toBe(true);
+      }
+    }));
+
   test("work that takes longer than is worth asking after is still told of", () =>
     withCuda({ config: { maxDelayUs: 30_000, seed: 5 } }, async (rig) => {
       const { device, queue } = rig;
