@@ -178,6 +178,20 @@ describe("the same job", () => {
     expect(bytesIn(temp("out"))).toEqual(before);
   });
 
+  test("takes nothing over of a shard that was put together in part", async () => {
+    await write(temp("whole"), optionsOf(COUNTS));
+    await write(temp("out"), optionsOf(COUNTS), [1]);
+    for (const name of ["part", "copy"]) {
+      writeFileSync(temp("out", ".headrace", `part-0-01234567.arrow.${name}`), Buffer.alloc(50_000, 0xff));
+    }
+    await write(
+      temp("out"),
+      optionsOf(COUNTS),
+      ROWS.filter((row) => row !== 1),
+    );
+    expect(bytesIn(temp("out"))).toEqual(bytesIn(temp("whole")));
+  });
+
   test("loses the rows behind damage in an attempt, and no other", async () => {
     await write(temp("whole"), optionsOf(COUNTS));
     const attempt = temp("out", ".headrace", "part-2-01234567.arrow.attempt");
