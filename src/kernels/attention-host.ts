@@ -42,7 +42,7 @@ interface Layout {
   readonly scoreBytes: number;
   readonly keys: number;
   readonly values: number;
-  /** A piece as it is stored. */
+  /** Pieces as they are stored. */
   readonly raw: number;
 }
 
@@ -126,7 +126,7 @@ class HostAttention {
       // Products are taken four positions at a time.
       keys: place(pieces * pieceLength * 4 + 3 * headSize * 4),
       values: place(pieces * pieceLength * 4),
-      raw: place(this.#type === "F32" ? 0 : pieceLength * 2),
+      raw: place(this.#type === "F32" ? 0 : pieces * pieceLength * 2),
     };
     this.#simd.reserve(at);
     return layout;
@@ -162,19 +162,25 @@ class HostAttention {
   ): void {
     const { numKvHeads, headSize, blockTokens } = shape;
     const elementBytes = WEIGHT_BYTES[this.#type];
-    for (let at = 0; at < chunk.count; at += layout.piece) {
-      const block = blocks[Math.floor((chunk.start + at) / blockTokens)]!;
-      const target = to + (at / layout.piece) * layout.pieceBytes;
-      const first = block * numKvHeads * blockTokens * headSize * elementBytes;
-      if (layout.piece === blockTokens) {
-        this.#widen(cache, first, layout.pieceLength, target, layout);
-        continue;
+    const blockBytes = numKvHeads * blockTokens * headSize * elementBytes;
+    const first = Math.floor(chunk.start / blockTokens);
+    if (layout.piece === blockTokens) {
+      const pieces = Math.ceil(chunk.count / blockTokens);
+      for (let at = 0; at < pieces; ) {
+        // Blocks that lie behind one another are one range.
+        const block = blocks[first + at]!;
+        let count = 1;
+        while (at + count < pieces && blocks[first + at + count] === block + count) count++;
+        const target = to + at * layout.pieceBytes;
+        this.#widen(cache, block * blockBytes, count * layout.pieceLength, target, layout);
+        at += count;
       }
-      const inBlock = chunk.start % blockTokens;
-      for (let kvHead = 0; kvHead < numKvHeads; kvHead++) {
-        const from = first + (kvHead * blockTokens + inBlock) * headSize * elementBytes;
-        this.#widen(cache, from, chunk.count * headSize, target + kvHead * layout.headBytes, layout);
-      }
+      return;
+    }
+    const inBlock = chunk.start % blockTokens;
+    for (let kvHead = 0; kvHead < numKvHeads; kvHead++) {
+      const from = blocks[first]! * blockBytes + (kvHead * blockTokens + inBlock) * headSize * elementBytes;
+      this.#widen(cache, from, chunk.count * headSize, to + kvHead * layout.headBytes, layout);
     }
   }
 
