@@ -10,10 +10,11 @@ let standInTargets: [Target] = [
       .linkedLibrary("z"), .linkedLibrary("lz4"), .linkedLibrary("lzma"), .linkedLibrary("lzfse"), .linkedLibrary("dl"),
     ]),
   .target(name: "Metal", dependencies: ["CStandIn"], path: "StandIn/Metal"),
+  .target(name: "MetalPerformanceShaders", dependencies: ["Metal"], path: "StandIn/MetalPerformanceShaders"),
   .testTarget(name: "StandInTests", dependencies: ["Metal", "CStandIn"], path: "Tests/StandInTests"),
 ]
 let standInC: [Target.Dependency] = ["CStandIn"]
-let standInMetal: [Target.Dependency] = ["Metal"]
+let standInMetal: [Target.Dependency] = ["Metal", "MetalPerformanceShaders"]
 let standInSettings: [CSetting] = [.define("HR_STAND_IN"), .define("_GNU_SOURCE")]
 #else
 let standInTargets: [Target] = []
@@ -36,6 +37,7 @@ let package = Package(
       linkerSettings: [
         // Without CoreGraphics a command-line process gets no default device.
         .linkedFramework("Metal", .when(platforms: [.macOS])),
+        .linkedFramework("MetalPerformanceShaders", .when(platforms: [.macOS])),
         .linkedFramework("CoreGraphics", .when(platforms: [.macOS])),
       ]),
     .testTarget(name: "HeadraceMetalTests", dependencies: ["HeadraceMetal", "CHeadrace"] + standInC + standInMetal,

@@ -44,6 +44,8 @@ export const ERROR_CODES = [
   "ARROW_TRUNCATED",
   "UNSUPPORTED_TYPE",
   "UNSUPPORTED_COMPRESSION",
+  // Models
+  "BAD_MODEL",
   // Values that lie
   "BAD_OFFSETS",
   "BAD_DICTIONARY",
@@ -62,6 +64,8 @@ export const ERROR_CODES = [
   "DEVICE_UNAVAILABLE",
   "DEVICE_FAILED",
   "DEVICE_LOST",
+  "BAD_ENGINE",
+  "SERVER_FAILED",
   "BAD_KERNEL",
   "BAD_STREAM",
   "UNSUPPORTED",

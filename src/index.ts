@@ -12,6 +12,7 @@ export type {
   FileMode,
   FunctionConstant,
   KernelSource,
+  MatmulOptions,
   Pipeline,
   PreparedStream,
   PrepareStreamOptions,
@@ -33,6 +34,43 @@ export {
 } from "./device/requests.ts";
 export { ERROR_CODES, type ErrorCode, HeadraceError } from "./errors.ts";
 export { encodeManifest, type Manifest, type ManifestShard, parseManifest } from "./format/manifest.ts";
+export { EmbedEngine, type EmbedOptions, openEmbedder } from "./infer/embed.ts";
+export type {
+  DeviceVector,
+  Engine,
+  EngineCapacity,
+  InferRequest,
+  PrefillChunk,
+  SamplingOptions,
+  SlotResult,
+} from "./infer/engine.ts";
+export { type GenerateOptions, type Generation, generate } from "./infer/generate.ts";
+export { HttpEngine, openHttpEngine } from "./infer/http/engine.ts";
+export type { HttpEngineOptions, HttpMode } from "./infer/http/options.ts";
+export { infer } from "./infer/job.ts";
+export { type LlamaConfig, parseLlamaConfig } from "./infer/llama/config.ts";
+export { LlamaEngine, type LlamaModel, openLlama } from "./infer/llama/engine.ts";
+export type { LlamaOptions } from "./infer/llama/options.ts";
+export type { Latency, MetricsSnapshot } from "./infer/metrics.ts";
+export type { InferOptions, OwnEngine } from "./infer/options.ts";
+export type { Finish, InferOutput } from "./infer/output.ts";
+export { Quantiles } from "./infer/quantiles.ts";
+export type { InferProgress, InferReport } from "./infer/report.ts";
+export {
+  needsSeen,
+  resolveSampling,
+  type SampledRow,
+  type SampleParamsView,
+  type Sampling,
+  sampleParamsView,
+  writeSampleParams,
+} from "./infer/sampling.ts";
+export { Scheduler, type SchedulerCounts } from "./infer/scheduler.ts";
+export type { SchedulerOptions } from "./infer/scheduling.ts";
+export type { SlotMemory, StepOutcome, StepPlan } from "./infer/step.ts";
+export type { Decode } from "./infer/stops.ts";
+export { openTokenizer, type Tokenizer } from "./infer/tokenizer.ts";
+export type { AdmissionOrder } from "./infer/waiting.ts";
 export {
   addChecksum,
   CHECKSUM_BLOCK,
@@ -58,6 +96,14 @@ export {
   padAndMaskCall,
   padAndMaskKernel,
 } from "./kernels/pad.ts";
+export {
+  SAMPLE_PARAMS_BYTES,
+  type SampleOptions,
+  sampleCall,
+  sampleKernel,
+} from "./kernels/sample.ts";
+export { type MarkSeenOptions, markSeenCall, markSeenKernel, seenWords } from "./kernels/seen.ts";
+export type { StepRows } from "./kernels/step.ts";
 export { Batch, Column, type ColumnParts, Part } from "./loader/batch.ts";
 export { Dataset, type DatasetOptions, type DatasetShard } from "./loader/dataset.ts";
 export type { DatasetDictionary } from "./loader/dictionary.ts";
@@ -70,7 +116,7 @@ export { HostReader, type HostReaderOptions } from "./loader/reader.ts";
 export { type SaveOptions, saveSafetensors, saveText, type TensorData } from "./loader/save.ts";
 export { columnText } from "./loader/schema.ts";
 export type { LoaderState } from "./loader/state.ts";
-export { DEVICE_TRACKS, TRACKS, TraceRecorder, type Tracer } from "./loader/trace.ts";
+export { DEVICE_TRACKS, INFER_TRACKS, TRACKS, TraceRecorder, type Tracer } from "./loader/trace.ts";
 export type { OutputColumn } from "./loader/writeback/columns.ts";
 export type { JobIdentity, Json } from "./loader/writeback/job.ts";
 export { openWriter } from "./loader/writeback/open.ts";

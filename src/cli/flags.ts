@@ -1,26 +1,28 @@
 /** The options of the commands, by the names that the library gives them. */
 
+/** Where a command's option is not its library's name with dashes. */
 const FLAGS: Readonly<Record<string, string>> = {
-  batchSize: "--batch-size",
-  batchBytes: "--batch-bytes",
-  batchLength: "--batch-length",
-  lengthColumn: "--length-column",
-  lastBatch: "--last-batch",
-  seed: "--shuffle",
   blockSize: "--block",
   windowBlocks: "--window",
-  worldSize: "--world-size",
   memoryBytes: "--memory",
-  padTo: "--pad-to",
-  padValue: "--pad-value",
   timeoutMs: "--timeout",
+  contextLength: "--context",
+  kvBytes: "--kv-memory",
 };
-
-/** `message` of the library with its options named as they are typed. Names that are plain words (`rank`,
- * `limit`) stand for themselves. */
-export function asFlags(message: string): string {
-  return message.replaceAll(
-    /\b[a-z]+[A-Z][A-Za-z]*\b|\bseed\b(?= (?:is|\d|unset))/g,
-    (name) => FLAGS[name] ?? name,
+/** Names that are options, if with dashes. */
+const DASHED =
+  "batchSize batchBytes batchLength lengthColumn lastBatch worldSize padTo padValue maxNewTokens topK topP minP repetitionPenalty tokensPerStep kvType apiModel".split(
+    " ",
   );
+
+/** `message` of the library with its options named as they are typed after `command`. Names that are plain words
+ * (`rank`, `limit`) stand for themselves. */
+export function asFlags(message: string, command?: string): string {
+  const seed = command === "infer" ? "seed" : "--shuffle";
+  return message.replaceAll(/\b[a-z]+[A-Z][A-Za-z]*\b|\bseed\b(?= (?:is|\d|unset))/g, (name) => {
+    if (name === "seed") return seed;
+    if (DASHED.includes(name))
+      return `--${name.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
+    return FLAGS[name] ?? name;
+  });
 }

@@ -19,7 +19,6 @@ import {
   amountText,
   anyNumber,
   byteCount,
-  ExitCode,
   MAX_ORDINAL,
   nameList,
   ORDINAL_HELP,
@@ -28,6 +27,7 @@ import {
 } from "./output.ts";
 import { prepareStreams } from "./prepare.ts";
 import { Run } from "./run.ts";
+import { exitCodeOf, OnSignal } from "./signals.ts";
 import { atEndText, readState } from "./state.ts";
 
 /** Codecs of compressed streams. */
@@ -100,10 +100,6 @@ Examples:
 Exit codes: 0 done, 1 failed, 2 bad usage, 130 after Ctrl-C and 143 after SIGTERM with the state saved.
 `;
 
-/** A second signal so soon is the same key press: a terminal signals all of its processes, and those that
- * started this one pass theirs on. */
-const SAME_KEY_MS = 500;
-
 /** The command, ready to be added to a program. */
 export function loadCommand(): Command {
   return new Command("load")
@@ -174,17 +170,10 @@ async function load(source: string | undefined, flags: LoadFlags): Promise<void>
   const tracer = flags.trace === undefined ? undefined : new TraceRecorder();
   const abort = new AbortController();
   let run: Run | undefined;
-  let interruptedMs = 0;
-  const interrupt = (signal: NodeJS.Signals) => {
-    if (!abort.signal.aborted) {
-      interruptedMs = performance.now();
-      abort.abort(signal);
-    } else if (performance.now() - interruptedMs > SAME_KEY_MS) {
-      run?.abandon();
-      process.exit(exitCodeOf(signal));
-    }
-  };
-  process.on("SIGINT", interrupt).on("SIGTERM", interrupt);
+  using _ = new OnSignal(
+    (signal) => abort.abort(signal),
+    () => run?.abandon(),
+  );
   const from = source ?? defaultSource();
   let device: Device | undefined;
   try {
@@ -224,7 +213,6 @@ async function load(source: string | undefined, flags: LoadFlags): Promise<void>
     process.exitCode = exitCodeOf(abort.signal.reason);
   } finally {
     await device?.close();
-    process.off("SIGINT", interrupt).off("SIGTERM", interrupt);
   }
 }
 
@@ -299,10 +287,6 @@ function reportInterrupt(samples: number, flags: LoadFlags, signal: unknown): vo
       : `go on with --resume ${printable(flags.state)}`;
   console.error(`headrace: interrupted after ${amountText(samples, "sample")}; ${hint}`);
   process.exitCode = exitCodeOf(signal);
-}
-
-function exitCodeOf(signal: unknown): number {
-  return signal === "SIGTERM" ? ExitCode.terminated : ExitCode.interrupted;
 }
 
 function defaultSource(): string {

@@ -6,22 +6,31 @@ import { Command, CommanderError } from "commander";
 import { type ErrorCode, HeadraceError } from "../index.ts";
 import { doctorCommand } from "./doctor.ts";
 import { asFlags } from "./flags.ts";
+import { inferCommand } from "./infer.ts";
 import { inspectCommand } from "./inspect.ts";
 import { loadCommand } from "./load.ts";
 import { ExitCode, printable } from "./output.ts";
 
 /** Failures whose messages name options. */
-const OPTION_CODES: readonly ErrorCode[] = ["BAD_OPTION", "STATE_MISMATCH", "BATCH_TOO_LARGE", "TIMED_OUT"];
+const OPTION_CODES: readonly ErrorCode[] = [
+  "BAD_OPTION",
+  "STATE_MISMATCH",
+  "OTHER_JOB",
+  "BATCH_TOO_LARGE",
+  "TIMED_OUT",
+];
 
 const program = quiet(new Command("headrace"))
-  .description("Feeds GPUs: safetensors and Arrow shards into device buffers, as batches.")
+  .description(
+    "Feeds GPUs: safetensors and Arrow shards into device buffers, as batches; and runs models over them.",
+  )
   .version(version(), "--version", "print the version")
   .addHelpText(
     "after",
-    "\n'headrace load --help', and so with 'inspect' and 'doctor', has options and examples.\n",
+    "\n'headrace load --help', and so with 'infer', 'inspect' and 'doctor', has options and examples.\n",
   );
 
-for (const command of [loadCommand(), inspectCommand(), doctorCommand()]) {
+for (const command of [loadCommand(), inferCommand(), inspectCommand(), doctorCommand()]) {
   program.addCommand(quiet(command).option("--debug", "print the stack of a failure"));
 }
 
@@ -33,15 +42,16 @@ async function run(args: readonly string[]): Promise<number> {
     return Number(process.exitCode ?? ExitCode.done);
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? ExitCode.done : ExitCode.usage;
-    return fail(error, args.includes("--debug"));
+    return fail(error, args);
   }
 }
 
-function fail(error: unknown, debug: boolean): number {
+function fail(error: unknown, args: readonly string[]): number {
+  const debug = args.includes("--debug");
   const known = error instanceof HeadraceError;
   const message = error instanceof Error ? error.message : String(error);
   const text = known
-    ? `${OPTION_CODES.includes(error.code) ? asFlags(message) : message} [${error.code}]`
+    ? `${OPTION_CODES.includes(error.code) ? asFlags(message, args[0]) : message} [${error.code}]`
     : `unexpected failure: ${message}`;
   console.error(`headrace: ${printable(text.replaceAll(/\s*\n\s*/g, " "))}`);
   if (debug) console.error(error instanceof Error ? error.stack : text);

@@ -1,12 +1,11 @@
 /** One run through a loader: takes every batch, and measures on the way. */
 import { readFileSync } from "node:fs";
 import type { Batch, Loader, ShardPath } from "../index.ts";
-import { HeadraceError, HostReader, saveText } from "../index.ts";
+import { HeadraceError, HostReader, Quantiles, saveText } from "../index.ts";
 import type { LoadFlags } from "./load.ts";
 import { amountText, bytesText, countText, printPairs, timeText } from "./output.ts";
 import { type Prepared, preparedText } from "./prepare.ts";
 import { openProgress, type Progress } from "./progress.ts";
-import { Quantiles } from "./quantiles.ts";
 
 /** How often `--state` is written while loading, ms. */
 const STATE_EVERY_MS = 5000;

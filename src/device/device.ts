@@ -46,6 +46,8 @@ export interface Capabilities {
   readonly codecs: readonly string[];
   /** Whether files can be opened in mode `stream`. */
   readonly canStream: boolean;
+  /** Whether the GPU has units that multiply tiles of bfloats, and kernels reach them; absent where not. */
+  readonly matrixUnits?: boolean;
 }
 
 /** A device could not, or should not, map: the caller reads instead. */
@@ -188,7 +190,8 @@ export interface DeviceQueue extends Disposable {
 /** The sources of one kernel; a device compiles the one it understands and throws `UNSUPPORTED` without. */
 export interface KernelSource {
   readonly name: string;
-  /** Runs all threads of a dispatch on host views, in the order of the dispatch's buffers. */
+  /** Runs all threads of a dispatch on host views, in the order of the dispatch's buffers. A view need not begin where its
+   * ArrayBuffer does, and must not be used once the dispatch has ended. */
   readonly host?: (buffers: readonly Uint8Array[], constants: Uint8Array, threads: number) => void;
   /** The portable kernel text for Metal and CUDA. */
   readonly text?: string;
@@ -207,6 +210,22 @@ export interface FunctionConstant {
 export interface Pipeline extends Disposable {
   readonly name: string;
   close(): void;
+}
+
+/** A matrix product that the vendor's library makes. */
+export interface MatmulOptions {
+  /** Elements of a row of x, and of one of w: K. */
+  readonly inner: number;
+  /** Rows of w, and elements of a row of y: N. */
+  readonly outputs: number;
+  /** Of x and w. */
+  readonly type: "F32" | "F16" | "BF16";
+  /** Of y; default F32, else the same as {@link MatmulOptions.type}. */
+  readonly outputType?: "F32" | "F16" | "BF16";
+  /** Elements from one row of y to the next, so that products can stand side by side; default `outputs`. */
+  readonly outputStride?: number;
+  /** Whether y gets the product added, instead of being overwritten; default false. */
+  readonly accumulate?: boolean;
 }
 
 /** Dispatches that were checked and resolved once, to be run often: {@link RequestList.replay}. */
@@ -261,6 +280,14 @@ export interface Device extends Disposable {
   createQueue(): DeviceQueue;
   /** Throws `UNSUPPORTED` without a form for this device, `BAD_KERNEL` where it does not compile. */
   createPipeline(source: KernelSource): Pipeline;
+  /**
+   * y[T, N] = x[T, K] · w[N, K]ᵀ by the vendor's library, all of it row by row. A dispatch of it is like one of a kernel:
+   * `buffers` are x, w and y, `constants` empty, `threads` is T. All T rows are computed, whatever the caller knows of
+   * how many of them count. The library chooses its order of summation by the sizes, T among them: a row's result may
+   * differ in the last bits with the rows beside it. cuBLAS sums in F32. Absent where there is no such library. Throws `BAD_OPTION`, and
+   * `UNSUPPORTED`, `DEVICE_FAILED` or `OUT_OF_MEMORY` where the library does not start.
+   */
+  readonly createMatmul?: ((options: MatmulOptions) => Pipeline) | undefined;
   /** Checks `calls` as `submit` does, and keeps them: their buffers and pipelines are in use until the sequence
    * is closed, also where they are closed themselves. Constants are copied. A binding with a `slot` may be
    * given another offset by each replay. */

@@ -55,6 +55,12 @@ export interface EngineCapacity {
   readonly contextLength: number;
   /** Most tokens of one step, those of prefill and decode together; at least `slots`. */
   readonly tokensPerStep: number;
+  /** Whether prompts may come as text alone; default false. Such an engine is given stop strings too, and cuts its text
+   * itself. */
+  readonly takesText?: boolean | undefined;
+  /** Whether sequences end with their prompt, which may then fill the whole context, as where states are pooled; default
+   * false: a prompt has to leave room for a token. */
+  readonly promptsOnly?: boolean | undefined;
 }
 
 /** Tokens `[position, position + tokens.length)` of the sequence in `slot`. */
@@ -91,6 +97,8 @@ export interface SlotResult {
   readonly finish?: "stop" | "length" | undefined;
   /** The whole output as text, with `finish`, by engines that know no tokens. */
   readonly text?: string | undefined;
+  /** The logarithms of that text's tokens, where they were asked for and such an engine has them. */
+  readonly logprobs?: Float32Array | undefined;
   /** Tokens that such an engine counted. */
   readonly usage?: { readonly promptTokens: number; readonly outputTokens: number } | undefined;
   /** The row's pooled hidden states, with `finish`, by engines that embed. */
@@ -110,8 +118,8 @@ export interface Engine {
   decode(slots: readonly number[]): Promise<readonly SlotResult[]>;
   /** Both at once, where the engine can do that in one pass; without, the one is called, then the other. */
   step?(chunks: readonly PrefillChunk[], slots: readonly number[]): Promise<readonly SlotResult[]>;
-  /** Makes room for `tokens` tokens in all in `slot`; false where there is none now. Absent where there always is.
-   * Called before a step, for every slot that it lengthens. */
+  /** Makes room for `tokens` tokens in all in `slot`; false, and nothing changed, where there is none now. Absent where
+   * there always is. Called before a step for every slot that it lengthens, and for a whole prompt before its first. */
   reserve?(slot: number, tokens: number): boolean;
   /** The slot's sequence has ended, or was put back. */
   release(slot: number): void;

@@ -18,11 +18,14 @@ export const DEVICE_TRACKS = [
   "device: waking JavaScript",
 ] as const;
 
-export type Track = (typeof TRACKS)[number] | (typeof DEVICE_TRACKS)[number];
+/** What an inference job does, one after the other; shown at the end, and only where a span was recorded. */
+export const INFER_TRACKS = ["infer: waits", "infer: steps"] as const;
 
-const ALL_TRACKS: readonly Track[] = [...TRACKS, ...DEVICE_TRACKS];
+export type Track = (typeof TRACKS)[number] | (typeof DEVICE_TRACKS)[number] | (typeof INFER_TRACKS)[number];
+
+const ALL_TRACKS: readonly Track[] = [...TRACKS, ...DEVICE_TRACKS, ...INFER_TRACKS];
 /** Tracks of one thread, whose spans never overlap. */
-const OF_ONE_THREAD: readonly Track[] = ["planning", "consumer"];
+const OF_ONE_THREAD: readonly Track[] = ["planning", "consumer", ...INFER_TRACKS];
 
 /** Takes spans; times are `performance.now()` in ms. */
 export interface Tracer {

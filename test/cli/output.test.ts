@@ -14,7 +14,7 @@ import {
   timeText,
   wholeNumber,
 } from "../../src/cli/output.ts";
-import { Quantiles } from "../../src/cli/quantiles.ts";
+import { Quantiles } from "../../src/infer/quantiles.ts";
 
 describe("numbers for people", () => {
   test.each([

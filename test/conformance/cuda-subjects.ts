@@ -3,6 +3,7 @@
  * options differ, and over a GPU where there is one.
  */
 
+import { openCublas } from "../../src/device/cuda/cublas.ts";
 import { initDriver, openDriver } from "../../src/device/cuda/driver.ts";
 import type { Device } from "../../src/device/device.ts";
 import { type OpenDeviceOptions, openDevice } from "../../src/device/open.ts";
@@ -55,6 +56,7 @@ const VARIANTS: readonly Variant[] = [
     options: { ...TINY, lanes: 3, ordinal: 1 },
     config: { maxDelayUs: 150, pieceBytes: 1000, seed: 7 },
   },
+  { name: " without graphs", options: { graphs: false } },
   { name: " without NVRTC", options: { nvrtc: false }, runsKernels: false },
   // What is mapped is staged.
   { name: " without registration of mappings", options: { mapBudget: 0 } },
@@ -71,13 +73,14 @@ function mockSubject({ path, mock }: { path: string; mock: CudaMock }, variant: 
   const { name, config = {}, options = {}, runsKernels = true } = variant;
   const open = (more: OpenDeviceOptions): Device => {
     mock.configure({ ...USUAL, ...config, attributes: { ...USUAL.attributes, ...config.attributes } });
-    return openDevice("cuda", { library: path, nvrtc: path, ...options, ...more });
+    return openDevice("cuda", { library: path, nvrtc: path, cublas: path, ...options, ...more });
   };
   return {
     name: `cuda (mock)${name}`,
     movesData: true,
     runsHostKernels: false,
     runsKernels,
+    multiplies: true,
     open: () => open({}),
     openWithFaults: (faults) => open({ faults }),
   };
@@ -99,6 +102,7 @@ function gpuSubject(): Subject {
     name: "cuda",
     movesData: true,
     runsHostKernels: false,
+    multiplies: openCublas().cublas !== undefined,
     open: () => openDevice("cuda"),
     openWithFaults: (faults) => openDevice("cuda", { faults }),
   };

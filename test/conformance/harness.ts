@@ -35,6 +35,8 @@ export interface Subject {
   readonly runsHostKernels: boolean;
   /** False where nothing compiles kernels: their cases are left out. */
   readonly runsKernels?: boolean;
+  /** Whether it has the vendor's matrix products. */
+  readonly multiplies?: boolean;
   /** The same device with a compressed form for streams; absent where it cannot stream. */
   openStreaming?(stream: { readonly codec: string; readonly cacheFolder: string }): Device;
   /** The same device with failures injected into its file calls; cases of failing disks need it. */

@@ -126,6 +126,7 @@ export function metalSubjects(): Subject[] {
     name: `${device}${variant}`,
     movesData: true,
     runsHostKernels: false,
+    multiplies: true,
     open: () => {
       standIn?.shuffle(shuffled);
       return openDevice("metal", options);

@@ -11,8 +11,11 @@ import { lifetimeCases } from "./lifetime.ts";
 import { mappingCases } from "./mapping.ts";
 import { moveCases } from "./moves.ts";
 import { orderCases } from "./order.ts";
+import { productCases } from "./product-cases.ts";
 import { sequenceCases } from "./sequences.ts";
+import { stepCases } from "./step-cases.ts";
 import { streamCases } from "./streams.ts";
+import { vendorCases } from "./vendor-products.ts";
 
 /** Declares all cases for one device. */
 export function deviceSuite(subject: Subject): void {
@@ -23,7 +26,10 @@ export function deviceSuite(subject: Subject): void {
     if (subject.runsKernels !== false) {
       describe("replays sequences", () => sequenceCases(subject));
       describe("runs kernels", () => kernelCases(subject));
+      describe("runs a step's kernels", () => stepCases(subject));
+      describe("multiplies and attends", () => productCases(subject));
     }
+    if (subject.multiplies) describe("multiplies matrices", () => vendorCases(subject));
     describe("streams files", () => streamCases(subject));
     describe("cuts memory", () => heapCases(subject));
     describe("ends lives", () => lifetimeCases(subject));

@@ -1,5 +1,8 @@
 #include "context.h"
 
+#include "blas.h"
+#include "graphs.h"
+
 #include "memory.h"
 #include "modules.h"
 
@@ -22,7 +25,10 @@ void clear_context(const std::shared_ptr<Context> &context) {
   State &all = state();
   auto mine = [&](const auto &object) { return object.context.get() == context.get(); };
   auto streams = all.streams.remove_if(mine);
-  for (const auto &stream : streams) stream->end(true);
+  for (const auto &stream : streams) {
+    spoil_capture(*stream);
+    stream->end(true);
+  }
   {
     std::lock_guard<std::mutex> hold(context->legacy_lock);
     if (context->legacy != nullptr) context->legacy->end(true);
@@ -32,12 +38,14 @@ void clear_context(const std::shared_ptr<Context> &context) {
   size_t events = all.events.remove_if(mine).size();
   all.functions.remove_if(mine);
   size_t modules = all.modules.remove_if(mine).size();
+  size_t graphs = all.graphs.remove_if(mine).size() + all.graph_execs.remove_if(mine).size();
+  size_t handles = all.blas_handles.remove_if(mine).size();
   size_t ranges = memory().clear(context->handle);
-  size_t left = streams.size() + events + modules + ranges;
+  size_t left = streams.size() + events + modules + graphs + handles + ranges;
   if (context->lost != 0 || left == 0) return;
   all.abandoned += left;
-  report("a context was destroyed with %zu streams, %zu events, %zu modules, %zu allocations and registrations",
-         streams.size(), events, modules, ranges);
+  report("a context was destroyed with %zu streams, %zu events, %zu modules, %zu graphs, %zu cuBLAS handles, %zu allocations and registrations",
+         streams.size(), events, modules, graphs, handles, ranges);
 }
 
 }  // namespace mock

@@ -4,8 +4,10 @@
 #include <cstring>
 #include <sstream>
 
+#include "blas.h"
 #include "context.h"
 #include "cufile.h"
+#include "graphs.h"
 #include "memory.h"
 #include "modules.h"
 #include "nvrtc.h"
@@ -19,11 +21,13 @@ static bool set(Config &config, const std::string &name, uint64_t value) {
   else if (name == "driverVersion") config.driver_version = int(value);
   else if (name == "nvrtcMajor") config.nvrtc_major = int(value);
   else if (name == "nvrtcMinor") config.nvrtc_minor = int(value);
+  else if (name == "cublasMajor") config.cublas_major = int(value);
   else if (name == "seed") config.seed = value;
   else if (name == "maxDelayUs") config.max_delay_us = uint32_t(value);
   else if (name == "pieceBytes" && value > 0) config.piece_bytes = value;
   else if (name == "contextAfterLoss") config.context_after_loss = value != 0;
   else if (name == "freeWaits") config.free_waits = value != 0;
+  else if (name == "idle") config.idle = value != 0;
   else if (name == "gds") config.gds = value != 0;
   else if (name == "nvidiaFs") config.nvidia_fs = value != 0;
   else return false;
@@ -70,7 +74,7 @@ MOCK_EXPORT int64_t mock_calls(const char *name) {
 }
 
 enum Live { Contexts, Streams, Events, Modules, Allocations, DeviceBytes, Registrations, RegisteredBytes, Programs,
-            FileHandles, FileBuffers, FileDriver, Abandoned, Live_count };
+            FileHandles, FileBuffers, FileDriver, Graphs, GraphExecs, BlasHandles, Abandoned, Live_count };
 
 MOCK_EXPORT void mock_live(uint64_t counts[Live_count]) {
   State &all = state();
@@ -83,6 +87,9 @@ MOCK_EXPORT void mock_live(uint64_t counts[Live_count]) {
   counts[FileHandles] = all.files.size();
   counts[FileBuffers] = file_buffers();
   counts[FileDriver] = all.cufile_opens;
+  counts[Graphs] = all.graphs.size();
+  counts[GraphExecs] = all.graph_execs.size();
+  counts[BlasHandles] = all.blas_handles.size();
   counts[Abandoned] = all.abandoned;
 }
 

@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "context.h"
+#include "graphs.h"
 #include "memory.h"
 
 namespace mock {
@@ -95,8 +96,8 @@ static CUresult submit_copy(Copy copy, const std::shared_ptr<Stream> &stream, CU
   bool waits = copy.target.place.kind == Place::Pageable || copy.source.place.kind == Place::Pageable;
   auto outcome = std::make_shared<std::atomic<CUresult>>(CUDA_SUCCESS);
   Operation operation;
-  operation.run = [copy, later, waits, outcome, raw = stream.get()] {
-    CUresult code = later != 0 ? later : run_copy(copy, *raw);
+  operation.run = [copy, later, waits, outcome, stream] {
+    CUresult code = later != 0 ? later : run_copy(copy, *stream);
     if (code != CUDA_ERROR_INVALID_VALUE || !waits) return code;
     *outcome = code;
     return int(CUDA_SUCCESS);
@@ -138,6 +139,8 @@ static CUresult copy_call(Fn function, uintptr_t target, Memories to, uintptr_t 
       return CUDA_ERROR_INVALID_VALUE;
     }
   }
+  bool pageable = copy.target.place.kind == Place::Pageable || copy.source.place.kind == Place::Pageable;
+  if (CUresult code = refused_by_capture(function, stream, !pageable)) return code;
   return submit_copy(copy, stream, scope.later);
 }
 
@@ -176,6 +179,7 @@ MOCK_EXPORT CUresult cuMemsetD8Async(CUdeviceptr target, unsigned char value, si
     CUresult code = memory().find(side.address, bytes, context, &side.place);
     if (code != 0 || !fits(side.place, Memories::Device) || !side.place.writable) return CUDA_ERROR_INVALID_VALUE;
   }
+  if (CUresult code = refused_by_capture(Fn_cuMemsetD8Async, stream, true)) return code;
   CUresult later = scope.later;
   Operation operation;
   operation.run = [side, value, bytes, context, later]() -> CUresult {

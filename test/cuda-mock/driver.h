@@ -1,5 +1,5 @@
-// The part of CUDA's driver interface that the mock speaks: types, numbers, names. Numbers are those of cuda.h, nvrtc.h
-// and cufile.h.
+// The part of CUDA's driver interface that the mock speaks: types, numbers, names. Numbers are those of cuda.h, nvrtc.h,
+// cufile.h and cublas_api.h.
 #pragma once
 
 #include <cstddef>
@@ -13,6 +13,8 @@ using CUstream = void *;
 using CUevent = void *;
 using CUmodule = void *;
 using CUfunction = void *;
+using CUgraph = void *;
+using CUgraphExec = void *;
 
 // name, number, cuGetErrorString's text
 #define MOCK_RESULTS(R)                                                                        \
@@ -32,6 +34,7 @@ using CUfunction = void *;
   R(CUDA_ERROR_UNSUPPORTED_PTX_VERSION, 222, "the provided PTX was compiled with an unsupported toolchain.") \
   R(CUDA_ERROR_OPERATING_SYSTEM, 304, "OS call failed or operation not supported on this OS")  \
   R(CUDA_ERROR_INVALID_HANDLE, 400, "invalid resource handle")                                 \
+  R(CUDA_ERROR_ILLEGAL_STATE, 401, "the operation cannot be performed in the present state")    \
   R(CUDA_ERROR_NOT_FOUND, 500, "named symbol not found")                                       \
   R(CUDA_ERROR_NOT_READY, 600, "device not ready")                                             \
   R(CUDA_ERROR_ILLEGAL_ADDRESS, 700, "an illegal memory access was encountered")               \
@@ -47,6 +50,10 @@ using CUfunction = void *;
   R(CUDA_ERROR_NOT_SUPPORTED, 801, "operation not supported")                                  \
   R(CUDA_ERROR_SYSTEM_NOT_READY, 802, "system not yet initialized")                            \
   R(CUDA_ERROR_SYSTEM_DRIVER_MISMATCH, 803, "system has unsupported display driver / cuda driver combination") \
+  R(CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, 900, "operation not permitted when stream is capturing") \
+  R(CUDA_ERROR_STREAM_CAPTURE_INVALIDATED, 901, "operation failed due to a previous error during capture") \
+  R(CUDA_ERROR_STREAM_CAPTURE_IMPLICIT, 906, "operation would make the legacy stream depend on a capturing blocking stream") \
+  R(CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD, 908, "attempt to terminate a thread-local capture sequence from another thread") \
   R(CUDA_ERROR_UNKNOWN, 999, "unknown error")
 
 enum : CUresult {
@@ -70,13 +77,17 @@ enum : CUresult {
   F(cuEventElapsedTime) F(cuEventElapsedTime_v2)                                                \
   F(cuModuleLoadData) F(cuModuleUnload) F(cuModuleGetFunction) F(cuFuncSetAttribute)            \
   F(cuFuncGetAttribute) F(cuLaunchKernel)                                                       \
+  F(cuStreamBeginCapture_v2) F(cuStreamEndCapture) F(cuGraphDestroy) F(cuGraphInstantiateWithFlags) \
+  F(cuGraphLaunch) F(cuGraphExecDestroy)                                                        \
   F(nvrtcVersion) F(nvrtcCreateProgram) F(nvrtcDestroyProgram) F(nvrtcCompileProgram)           \
   F(nvrtcGetProgramLogSize) F(nvrtcGetProgramLog) F(nvrtcGetPTXSize) F(nvrtcGetPTX)             \
   F(nvrtcGetCUBINSize) F(nvrtcGetCUBIN) F(nvrtcGetNumSupportedArchs) F(nvrtcGetSupportedArchs)  \
   F(nvrtcGetErrorString)                                                                        \
   F(cuFileDriverOpen) F(cuFileDriverClose_v2) F(cuFileHandleRegister) F(cuFileHandleDeregister) \
   F(cuFileBufRegister) F(cuFileBufDeregister) F(cuFileRead) F(cuFileWrite) \
-  F(cuFileDriverGetProperties)
+  F(cuFileDriverGetProperties)                                                                  \
+  F(cublasGetProperty) F(cublasCreate_v2) F(cublasDestroy_v2) F(cublasSetStream_v2)             \
+  F(cublasSetWorkspace_v2) F(cublasGemmEx)
 
 enum Fn : uint32_t {
 #define MOCK_FN_NUMBER(name) Fn_##name,

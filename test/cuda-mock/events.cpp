@@ -1,6 +1,7 @@
 #include <ctime>
 
 #include "context.h"
+#include "graphs.h"
 #include "streams.h"
 
 using namespace mock;
@@ -36,6 +37,7 @@ MOCK_EXPORT CUresult cuEventRecord(CUevent handle, CUstream in) {
   auto event = state().events.find(handle);
   auto stream = find_stream(scope.context, in);
   if (event == nullptr || stream == nullptr || event->context != stream->context) return CUDA_ERROR_INVALID_HANDLE;
+  if (CUresult code = refused_by_capture(Fn_cuEventRecord, stream, false)) return code;
   auto when = std::make_shared<std::atomic<int64_t>>(0);
   CUresult later = scope.later;
   Operation operation;
@@ -59,6 +61,7 @@ MOCK_EXPORT CUresult cuStreamWaitEvent(CUstream in, CUevent handle, unsigned fla
   auto event = state().events.find(handle);
   auto stream = find_stream(scope.context, in);
   if (event == nullptr || stream == nullptr) return CUDA_ERROR_INVALID_HANDLE;
+  if (CUresult code = refused_by_capture(Fn_cuStreamWaitEvent, stream, false)) return code;
   CUresult later = scope.later;
   Operation operation;
   operation.run = [later] { return later; };

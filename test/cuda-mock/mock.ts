@@ -1,7 +1,7 @@
 /**
- * A mock of the CUDA driver, NVRTC and cuFile in one shared library, compiled when a test first asks for it, by the
+ * A mock of the CUDA driver, NVRTC, cuFile and cuBLAS in one shared library, compiled when a test first asks for it, by the
  * machine's C++ compiler ($CXX, else c++, g++ or clang++) into a cache in the folder for temporary files. The device
- * runs over it as over the real libraries: give its path for all three. What it does beyond CUDA's own functions is
+ * runs over it as over the real libraries: give its path for all of them. What it does beyond CUDA's own functions is
  * bound here. One process has one mock, shared by all its threads.
  */
 import { dlopen } from "bun:ffi";
@@ -23,6 +23,8 @@ export interface MockConfig {
   readonly driverVersion?: number;
   readonly nvrtcMajor?: number;
   readonly nvrtcMinor?: number;
+  /** 13 at first. */
+  readonly cublasMajor?: number;
   /** Decides delays, and the order of a kernel's blocks. */
   readonly seed?: number;
   /** Operations of streams wait for up to so long, some streams much longer than others; 0, at first, is not at all. */
@@ -33,6 +35,8 @@ export interface MockConfig {
   readonly contextAfterLoss?: boolean;
   /** cuMemFree waits for the device; false at first: memory that is freed too early then loses the context. */
   readonly freeWaits?: boolean;
+  /** Whether kernels and products of cuBLAS do nothing, for measurements of those who launch them; false at first. */
+  readonly idle?: boolean;
   /** Whether cuFileDriverOpen works; true at first. */
   readonly gds?: boolean;
   /** Whether cuFile tells of its kernel module; true at first. */
@@ -48,7 +52,7 @@ export interface MockFault {
   readonly nth?: number;
   /** How many calls fail; 1 unless given. */
   readonly times?: number;
-  /** What the call returns: a CUresult, nvrtcResult or CUfileOpError; of cuFileRead and cuFileWrite, below 200, an
+  /** What the call returns: a CUresult, nvrtcResult, cublasStatus_t or CUfileOpError; of cuFileRead and cuFileWrite, below 200, an
    * errno. With 0 the call is only delayed. */
   readonly code?: number;
   /** The call succeeds, and what it puts into a stream fails when it runs, which loses the context. */
@@ -70,7 +74,12 @@ const LIVE = [
   "fileBuffers",
   /** cuFileDriverOpen's without a cuFileDriverClose. */
   "fileDriver",
-  /** Streams, events, modules, allocations and registrations that were left when their context was destroyed. */
+  "graphs",
+  /** Executable ones. */
+  "graphExecs",
+  /** Of cuBLAS. */
+  "blasHandles",
+  /** Streams, events, modules, graphs, allocations and registrations that were left when their context was destroyed. */
   "abandoned",
 ] as const;
 

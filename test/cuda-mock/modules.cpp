@@ -7,6 +7,7 @@
 
 #include "crew.h"
 #include "device.h"
+#include "graphs.h"
 #include "nvrtc.h"
 #include "random.h"
 
@@ -128,6 +129,7 @@ MOCK_EXPORT CUresult cuModuleUnload(CUmodule handle) {
   if (scope.fails()) return scope.code;
   auto module = state().modules.remove(handle);
   if (module == nullptr) return CUDA_ERROR_INVALID_HANDLE;
+  module->unloaded = true;
   state().functions.remove_if([&](const Function &one) { return one.module == module; });
   return CUDA_SUCCESS;
 }
@@ -193,6 +195,7 @@ MOCK_EXPORT CUresult cuLaunchKernel(CUfunction handle, unsigned grid_x, unsigned
     report("cuLaunchKernel of %s: %s", kernel.name, why);
     return CUDA_ERROR_INVALID_VALUE;
   }
+  if (CUresult code = refused_by_capture(Fn_cuLaunchKernel, stream, true)) return code;
   // Arguments are taken now; 16 bytes' alignment suits every one.
   std::vector<std::vector<long double>> values;
   for (uint32_t i = 0; i < kernel.arguments; i++) {
@@ -201,15 +204,20 @@ MOCK_EXPORT CUresult cuLaunchKernel(CUfunction handle, unsigned grid_x, unsigned
     memcpy(values.back().data(), parameters[i], kernel.sizes[i]);
   }
   Grid grid{{grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, 0};
-  static std::atomic<uint64_t> launches{0};
-  grid.order = mix(config().seed ^ ++launches) >> 32;
   CUresult later = scope.later;
   Operation operation;
   operation.run = [=, values = std::move(values)]() mutable -> CUresult {
-    if (later != 0) return later;
+    static std::atomic<uint64_t> launches{0};
+    if (later != 0 || config().idle) return later;
+    if (function->module->unloaded) {
+      report("kernel %s ran when its module was unloaded", function->kernel->name);
+      return CUDA_ERROR_ILLEGAL_ADDRESS;
+    }
+    Grid now = grid;
+    now.order = mix(config().seed ^ ++launches) >> 32;
     std::vector<void *> arguments;
     for (auto &value : values) arguments.push_back(value.data());
-    return run_grid(*function->module->library, *function->kernel, grid, arguments.data(), function->context->handle);
+    return run_grid(*function->module->library, *function->kernel, now, arguments.data(), function->context->handle);
   };
   submit(stream, std::move(operation));
   return CUDA_SUCCESS;

@@ -23,6 +23,7 @@ struct Library {
 struct Module {
   std::shared_ptr<Context> context;
   std::shared_ptr<Library> library;
+  std::atomic<bool> unloaded{false};
 };
 
 struct Function {

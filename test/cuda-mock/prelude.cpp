@@ -54,6 +54,8 @@ MOCK_QUIET MOCK_HIDDEN void *__tsan_memset(void *to, int value, size_t bytes) { 
 #define memset mock_memset
 
 #define __CUDACC_RTC__ 1
+// There is no assembler for the GPU's instructions.
+#define HR_PTX 0
 #define __CUDA_ARCH__ MOCK_ARCH
 #define __global__ MOCK_HIDDEN
 #define __device__

@@ -129,7 +129,7 @@ static void all_work_at_once(const std::vector<char> &ptx) {
   for (unsigned i = 0; i < 4; i++) threads.emplace_back([&, i] { work(contexts[i % 2], ptx, i + 3); });
   for (auto &thread : threads) thread.join();
   for (CUcontext one : contexts) GOOD(cuCtxDestroy_v2(one));
-  uint64_t counts[13];
+  uint64_t counts[16];
   mock_live(counts);
   for (uint64_t count : counts) WANT(count == 0, true);
 }

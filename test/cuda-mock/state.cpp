@@ -6,6 +6,7 @@
 #include <cstdio>
 
 #include "context.h"
+#include "graphs.h"
 
 namespace mock {
 
@@ -77,6 +78,7 @@ Scope::Scope(Fn function, Needs needs) {
   context = current_context();
   if (context == nullptr) code = CUDA_ERROR_INVALID_CONTEXT;
   else code = context->lost;
+  if (!fails()) code = refused_by_captures(function, *context);
 }
 
 }  // namespace mock

@@ -21,17 +21,22 @@ struct Module;
 struct Function;
 struct Program;
 struct FileHandle;
+struct Graph;
+struct GraphExec;
+struct BlasHandle;
 
 struct Config {
   int devices = 2;
   uint64_t total_bytes = uint64_t(1) << 30;  // of each device
   int driver_version = 13000;
   int nvrtc_major = 13, nvrtc_minor = 0;
+  int cublas_major = 13;
   uint64_t seed = 0;
   uint32_t max_delay_us = 0;       // before operations of streams, drawn from the seed; 0: none
   uint64_t piece_bytes = 1 << 20;  // copies move so much at a time
   bool context_after_loss = false; // whether cuCtxCreate works after a context was lost
   bool free_waits = false;         // cuMemFree waits for the device, as the driver does though nothing says that it must
+  bool idle = false;               // kernels and products do nothing, for measurements of those who call
   bool gds = true;
   bool nvidia_fs = true;           // without: cuFile reads into host memory and copies
   std::map<int, int> attributes;   // those of an H100, unless configured
@@ -121,6 +126,9 @@ struct State {
   Table<Function> functions{5};
   Table<Program> programs{6};
   Table<FileHandle> files{7};
+  Table<Graph> graphs{8};
+  Table<GraphExec> graph_execs{9};
+  Table<BlasHandle> blas_handles{10};
 };
 
 // Never destroyed: threads of streams may outlive static objects at the process's end.

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include "context.h"
+#include "graphs.h"
 #include "random.h"
 
 namespace mock {
@@ -100,6 +101,7 @@ std::vector<std::shared_ptr<Stream>> streams_of(const Context &context) {
 }
 
 Fence submit(const std::shared_ptr<Stream> &stream, Operation operation) {
+  if (capture(stream, operation)) return {};
   if ((stream->flags & STREAM_NON_BLOCKING) != 0) return stream->push(std::move(operation));
   Context &context = *stream->context;
   std::lock_guard<std::mutex> hold(context.legacy_lock);
@@ -129,6 +131,7 @@ MOCK_EXPORT CUresult cuStreamDestroy_v2(CUstream handle) {
   if (scope.fails()) return scope.code;
   auto stream = state().streams.remove(handle);
   if (stream == nullptr) return CUDA_ERROR_INVALID_HANDLE;
+  spoil_capture(*stream);
   stream->end(false);
   return CUDA_SUCCESS;
 }
@@ -138,6 +141,7 @@ MOCK_EXPORT CUresult cuStreamSynchronize(CUstream handle) {
   if (scope.fails()) return scope.code;
   auto stream = find_stream(scope.context, handle);
   if (stream == nullptr) return CUDA_ERROR_INVALID_HANDLE;
+  if (CUresult code = refused_by_capture(Fn_cuStreamSynchronize, stream, false)) return code;
   stream->last().wait();
   return stream->context->lost;
 }
@@ -147,6 +151,7 @@ MOCK_EXPORT CUresult cuStreamQuery(CUstream handle) {
   if (scope.fails()) return scope.code;
   auto stream = find_stream(scope.context, handle);
   if (stream == nullptr) return CUDA_ERROR_INVALID_HANDLE;
+  if (CUresult code = refused_by_capture(Fn_cuStreamQuery, stream, false)) return code;
   if (stream->context->lost != 0) return stream->context->lost;
   return stream->last().passed() ? CUDA_SUCCESS : CUDA_ERROR_NOT_READY;
 }

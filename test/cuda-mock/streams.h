@@ -10,6 +10,8 @@
 
 namespace mock {
 
+struct Capture;
+
 struct Fence {
   std::shared_ptr<Stream> stream;  // null: passed already
   uint64_t number = 0;
@@ -37,6 +39,7 @@ struct Stream : std::enable_shared_from_this<Stream> {
 
   const std::shared_ptr<Context> context;
   const unsigned flags;
+  std::shared_ptr<Capture> capture;  // while it captures; locked with all captures
 
  private:
   friend struct Fence;

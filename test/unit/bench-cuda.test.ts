@@ -72,6 +72,10 @@ describe("rounds", () => {
     expect(judged(...limits, row("cuda.peer.safetensors", 4, 30)).at(-1)).toBe(
       "cuda.peer.safetensors 10 false",
     );
+    const bounded = [{ ...limits[0]!, ceiling: 44 }, limits[1]!];
+    const peer = row("cuda.peer.safetensors", 4.5, 30);
+    expect(judged(...limits, peer).at(-1)).toBe("cuda.peer.safetensors 10 false");
+    expect(judged(...bounded, peer).at(-1)).toBe("cuda.peer.safetensors 5 true");
     expect(judged(few)).toEqual(["cuda.peer.safetensors 10 false"]);
     expect(judged(...limits, row("cuda.busy", 5)).at(-1)).toBe("cuda.busy 10 false");
   });

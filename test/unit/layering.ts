@@ -77,8 +77,8 @@ export function checkArrows(modules: readonly Module[]): string[] {
       const at = `${module.path}:${one.line}`;
       const target = targetOf(module, one);
       if (target === undefined) return checkPackage(at, layer, one.specifier);
-      // A text beside the file, which belongs to it.
-      if (/\.h$/.test(target) && layerOf(target) === layer) return [];
+      // A text or a module for WebAssembly beside the file, which belongs to it.
+      if (/\.(h|wasm)$/.test(target) && layerOf(target) === layer) return [];
       if (!/\.(ts|json)$/.test(target)) return [`${at}: ${one.specifier} has no ending`];
       if (!known.has(target)) return [`${at}: ${one.specifier} is no file of src`];
       const seen = layerOf(target);
@@ -170,7 +170,7 @@ export function checkFunctionLines(modules: readonly Module[], most = MAX_FUNCTI
 export function checkEndings(modules: readonly Module[]): string[] {
   return modules.flatMap((module) =>
     module.imports
-      .filter(({ specifier }) => specifier.startsWith(".") && !/\.(ts|json)$/.test(specifier))
+      .filter(({ specifier }) => specifier.startsWith(".") && !/\.(ts|json|wasm)$/.test(specifier))
       .map(({ specifier, line }) => `${module.path}:${line}: ${specifier} has no ending`),
   );
 }

@@ -55,6 +55,7 @@ extension Device {
     if residency.isActive { flags |= HR_DEVICE_RESIDENCY_SETS }
     if metal.isRemovable { flags |= HR_DEVICE_REMOVABLE }
     if metal.isLowPower { flags |= HR_DEVICE_LOW_POWER }
+    if Product.isSupported(by: metal) { flags |= HR_DEVICE_MATMUL }
     #if os(Linux)
       flags |= HR_DEVICE_STAND_IN
     #endif

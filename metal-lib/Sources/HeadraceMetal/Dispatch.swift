@@ -19,14 +19,16 @@ struct Dispatch: Sendable {
   /// Width of a threadgroup where the caller leaves the choice, as kernels of the portable header expect it.
   static let defaultGroup = 256
 
-  let pipeline: Pipeline
+  enum Work: Sendable {
+    case kernel(KernelLaunch)
+    case product(ProductLaunch)
+  }
+
+  let name: String
+  let work: Work
   let bindings: [Binding]
-  let constants: [UInt8]
-  let constantsIndex: Int
-  let threads: MTLSize
-  let group: MTLSize
-  /// Bytes at threadgroup index 0; 0 is none.
-  let groupMemory: Int
+  /// Buffers that it reads or writes.
+  let arguments: [BufferArgument]
   /// Buffers that need something done before the GPU may use them: mappings and address tables.
   let special: [Buffer]
 
@@ -36,7 +38,7 @@ struct Dispatch: Sendable {
     _ raw: hr_dispatch, device: Device, bindings: UnsafeBufferPointer<hr_binding>, constants: UnsafeBufferPointer<UInt8>,
     buffer: (Double) throws(Failure) -> Buffer
   ) throws(Failure) -> Dispatch {
-    let pipeline = try handles.find(raw.pipeline, as: Pipeline.self)
+    let pipeline = try handles.find(raw.pipeline, as: Launchable.self)
     guard pipeline.device === device else { throw Failure(Status.invalid, "pipeline \(pipeline.name) is of another device") }
     let first = Int(raw.first_binding)
     let constantsStart = Int(raw.constants_offset)
@@ -57,21 +59,39 @@ struct Dispatch: Sendable {
       try use(binding.index, &used, pipeline)
       resolved.append(try resolve(binding, buffer: try buffer(binding.buffer), pipeline))
     }
-    try checkArguments(pipeline, resolved, constants: constantsLength > 0 ? Int(raw.constants_index) : nil, constantsLength)
+    let index = constantsLength > 0 ? Int(raw.constants_index) : nil
+    let (work, arguments) = try work(raw, pipeline, resolved, constants[constantsStart..<constantsStart + constantsLength])
+    try checkArguments(pipeline, arguments, resolved, constants: index, constantsLength)
+    return Dispatch(
+      name: pipeline.name, work: work, bindings: resolved, arguments: arguments,
+      special: resolved.map(\.buffer).filter { $0.mapping != nil || !$0.table.isEmpty })
+  }
+
+  private static func work(
+    _ raw: hr_dispatch, _ launchable: Launchable, _ bindings: [Binding], _ constants: Slice<UnsafeBufferPointer<UInt8>>
+  ) throws(Failure) -> (Work, [BufferArgument]) {
+    if let product = launchable as? Product {
+      let launch = try product.launch(rows: raw.threads.0, bindings, constantsLength: constants.count)
+      return (.product(launch), launch.arguments)
+    }
+    guard let pipeline = launchable as? Pipeline else {
+      throw Failure(Status.invalid, "\(launchable.name): cannot be launched")
+    }
     if pipeline.needsGroupMemory, raw.threadgroup_memory == 0 {
       throw Failure(Status.invalid, "\(pipeline.name): needs threadgroup memory, and the launch gives none")
     }
-    return Dispatch(
-      pipeline: pipeline, bindings: resolved, constants: Array(constants[constantsStart..<constantsStart + constantsLength]),
-      constantsIndex: Int(raw.constants_index), threads: try grid(raw, pipeline), group: try group(raw, pipeline),
-      groupMemory: try groupMemory(raw, pipeline), special: resolved.map(\.buffer).filter { $0.mapping != nil || !$0.table.isEmpty })
+    let launch = KernelLaunch(
+      pipeline: pipeline, constants: Array(constants), constantsIndex: Int(raw.constants_index),
+      threads: try grid(raw, pipeline), group: try group(raw, pipeline), groupMemory: try groupMemory(raw, pipeline))
+    return (.kernel(launch), pipeline.arguments)
   }
 
   /// All that the kernel uses is bound, and large enough to be used.
   private static func checkArguments(
-    _ pipeline: Pipeline, _ bindings: [Binding], constants index: Int?, _ constantsLength: Int
+    _ pipeline: Launchable, _ arguments: [BufferArgument], _ bindings: [Binding], constants index: Int?,
+    _ constantsLength: Int
   ) throws(Failure) {
-    for argument in pipeline.arguments {
+    for argument in arguments {
       if let binding = bindings.first(where: { $0.index == argument.index }) {
         try argument.check(offset: binding.offset, length: binding.buffer.metal.length, kernel: pipeline.name)
       } else if argument.index == index {
@@ -83,7 +103,7 @@ struct Dispatch: Sendable {
   }
 
   /// Each argument is bound once.
-  private static func use(_ index: Double, _ used: inout UInt32, _ pipeline: Pipeline) throws(Failure) {
+  private static func use(_ index: Double, _ used: inout UInt32, _ pipeline: Launchable) throws(Failure) {
     guard let index = wholeNumber(index), index < maxBuffers else {
       throw Failure(Status.invalid, "\(pipeline.name): buffer index \(index) must be in 0 to \(maxBuffers - 1)")
     }
@@ -91,7 +111,7 @@ struct Dispatch: Sendable {
     used |= 1 << UInt32(index)
   }
 
-  private static func resolve(_ raw: hr_binding, buffer: Buffer, _ pipeline: Pipeline) throws(Failure) -> Binding {
+  private static func resolve(_ raw: hr_binding, buffer: Buffer, _ pipeline: Launchable) throws(Failure) -> Binding {
     guard buffer.owner === pipeline.device else {
       throw Failure(Status.invalid, "\(pipeline.name): the buffer at index \(raw.index) is of another device")
     }
@@ -145,6 +165,18 @@ struct Dispatch: Sendable {
     }
     return wanted
   }
+
+}
+
+/// How a kernel is launched.
+struct KernelLaunch: Sendable {
+  let pipeline: Pipeline
+  let constants: [UInt8]
+  let constantsIndex: Int
+  let threads: MTLSize
+  let group: MTLSize
+  /// Bytes at threadgroup index 0; 0 is none.
+  let groupMemory: Int
 
   /// No threads: there is nothing to launch.
   var isEmpty: Bool { threads.width == 0 }

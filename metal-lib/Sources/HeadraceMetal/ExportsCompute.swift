@@ -35,6 +35,21 @@ public func hr_pipeline_create(
   }
 }
 
+@_cdecl("hr_matmul_create")
+public func hr_matmul_create(
+  _ device: hr_handle, _ inner: UInt32, _ outputs: UInt32, _ outputStride: UInt32, _ type: UInt32, _ outputType: UInt32,
+  _ accumulate: UInt32, _ pipeline: UnsafeMutablePointer<hr_handle>?, _ error: UnsafeMutablePointer<hr_error>?
+) -> hr_status {
+  export(error) { () throws(Failure) in
+    let out = try need(pipeline, "pipeline")
+    let device = try handles.find(device, as: Device.self)
+    let made = try Product.make(
+      device: device, inner: inner, outputs: outputs, outputStride: outputStride, type: type, outputType: outputType,
+      accumulate: accumulate)
+    out.pointee = try handles.insert(made, device: device)
+  }
+}
+
 @_cdecl("hr_sequence_create")
 public func hr_sequence_create(
   _ device: hr_handle, _ dispatches: UnsafePointer<hr_dispatch>?, _ dispatchCount: UInt32,

@@ -74,25 +74,35 @@ struct GPUEncoder {
   }
 
   private mutating func launch(_ dispatch: Dispatch) throws(Failure) {
-    if dispatch.isEmpty { return }
+    switch dispatch.work {
+    case .kernel(let kernel): try launch(kernel, dispatch)
+    case .product(let product):
+      // It makes encoders of its own, which Metal orders by the buffers that they use.
+      end()
+      product.encode(into: commands, dispatch.bindings.map { ($0, offset(of: $0)) })
+    }
+  }
+
+  private mutating func launch(_ kernel: KernelLaunch, _ dispatch: Dispatch) throws(Failure) {
+    if kernel.isEmpty { return }
     let encoder = try computeEncoder()
-    use(dispatch.pipeline, encoder)
-    for binding in dispatch.bindings {
-      var offset = binding.offset
-      if binding.slot >= 0, binding.slot < slots.count, slots[binding.slot] >= 0 {
-        offset = binding.buffer.offset + slots[binding.slot]
+    use(kernel.pipeline, encoder)
+    for binding in dispatch.bindings { bind(binding.buffer, offset(of: binding), binding.index, encoder) }
+    if !kernel.constants.isEmpty {
+      kernel.constants.withUnsafeBytes { bytes in
+        if let start = bytes.baseAddress { encoder.setBytes(start, length: bytes.count, index: kernel.constantsIndex) }
       }
-      bind(binding.buffer, offset, binding.index, encoder)
+      forget(kernel.constantsIndex)
     }
-    if !dispatch.constants.isEmpty {
-      dispatch.constants.withUnsafeBytes { bytes in
-        if let start = bytes.baseAddress { encoder.setBytes(start, length: bytes.count, index: dispatch.constantsIndex) }
-      }
-      forget(dispatch.constantsIndex)
-    }
-    if dispatch.groupMemory > 0 { encoder.setThreadgroupMemoryLength(dispatch.groupMemory, index: 0) }
+    if kernel.groupMemory > 0 { encoder.setThreadgroupMemoryLength(kernel.groupMemory, index: 0) }
     for buffer in dispatch.special { useTable(of: buffer, encoder) }
-    encoder.dispatchThreads(dispatch.threads, threadsPerThreadgroup: dispatch.group)
+    encoder.dispatchThreads(kernel.threads, threadsPerThreadgroup: kernel.group)
+  }
+
+  /// Where a binding's bytes start in its MTLBuffer, by the replay being encoded.
+  private func offset(of binding: Binding) -> Int {
+    guard binding.slot >= 0, binding.slot < slots.count, slots[binding.slot] >= 0 else { return binding.offset }
+    return binding.buffer.offset + slots[binding.slot]
   }
 
   /// Kernels reach the buffers of an address table by address alone, so Metal has to be told of them.

@@ -1,11 +1,23 @@
 import CHeadrace
 import Metal
 
-/// A kernel that can be dispatched.
-final class Pipeline: Resource, @unchecked Sendable {  // MTLComputePipelineState may be used by any thread.
-  let metal: any MTLComputePipelineState
+/// What a launch names: a kernel, or a product of matrices.
+class Launchable: Resource, @unchecked Sendable {  // Nothing of it changes.
   let name: String
   let device: Device
+
+  init(name: String, device: Device) {
+    self.name = name
+    self.device = device
+    super.init(kind: .pipeline, device: device)
+  }
+
+  override class var kind: Kind { .pipeline }
+}
+
+/// A kernel that can be dispatched.
+final class Pipeline: Launchable, @unchecked Sendable {  // MTLComputePipelineState may be used by any thread.
+  let metal: any MTLComputePipelineState
   let isFromArchive: Bool
   /// Buffers that the kernel reads or writes, each of which a launch must bind.
   let arguments: [BufferArgument]
@@ -19,14 +31,10 @@ final class Pipeline: Resource, @unchecked Sendable {  // MTLComputePipelineStat
     let used = reflection?.bindings.filter(\.isUsed) ?? []
     arguments = used.compactMap { $0 as? any MTLBufferBinding }.filter { $0.type == .buffer }.map(BufferArgument.init)
     needsGroupMemory = used.contains { $0.type == .threadgroupMemory && $0.isArgument && $0.index == 0 }
-    self.device = device
     self.metal = metal
-    self.name = name
     self.isFromArchive = isFromArchive
-    super.init(kind: .pipeline, device: device)
+    super.init(name: name, device: device)
   }
-
-  override class var kind: Kind { .pipeline }
 
   /// Compiles a function, or takes it from the archive at `archive`, which learns it otherwise. An archive only saves
   /// time: one that cannot be read or written changes nothing else. HR_INVALID, HR_COMPILE_FAILED, HR_DEVICE_LOST.
@@ -68,11 +76,16 @@ struct BufferArgument: Sendable {
   /// Offsets are multiples of it.
   let alignment: Int
 
+  init(name: String, index: Int, byteLength: Int, alignment: Int) {
+    self.name = name
+    self.index = index
+    self.byteLength = byteLength
+    self.alignment = alignment
+  }
+
   init(_ binding: any MTLBufferBinding) {
-    name = binding.name
-    index = binding.index
-    byteLength = binding.bufferDataSize
-    alignment = max(1, binding.bufferAlignment)
+    self.init(
+      name: binding.name, index: binding.index, byteLength: binding.bufferDataSize, alignment: max(1, binding.bufferAlignment))
   }
 
   /// HR_INVALID for an offset that is not aligned, HR_OUT_OF_RANGE.

@@ -56,8 +56,8 @@ final class Sequence: Resource, @unchecked Sendable {  // Nothing changes.
     for dispatch in dispatches {
       for binding in dispatch.bindings where binding.slot >= 0 {
         while slots.count <= binding.slot { slots.append([]) }
-        let argument = dispatch.pipeline.arguments.first { $0.index == binding.index }
-        slots[binding.slot].append(Slot(buffer: binding.buffer, argument: argument, kernel: dispatch.pipeline.name))
+        let argument = dispatch.arguments.first { $0.index == binding.index }
+        slots[binding.slot].append(Slot(buffer: binding.buffer, argument: argument, kernel: dispatch.name))
       }
     }
     return slots

@@ -18,6 +18,13 @@ export function viewOf(address: number, byteLength: number): ArrayBuffer {
   throw new HeadraceError("DEVICE_FAILED", `a view of ${byteLength} bytes at ${address} cannot be made`);
 }
 
+/** As {@link viewOf}, and `owner` is not collected while the view can be reached. */
+export function ownedView(owner: object, address: number, byteLength: number): ArrayBuffer {
+  const view = viewOf(address, byteLength);
+  ownerOf.set(view, owner);
+  return view;
+}
+
 /** Throws `UNSUPPORTED` where one view cannot have so many bytes. */
 export function checkViewLength(byteLength: number): void {
   if (byteLength <= MAX_VIEW) return;
@@ -43,8 +50,7 @@ export class Views {
 
   /** The range was checked; `owner` is what the garbage collector must keep while the view is reachable. */
   add(owner: object, address: number, byteLength: number): ArrayBuffer {
-    const view = viewOf(address, byteLength);
-    ownerOf.set(view, owner);
+    const view = ownedView(owner, address, byteLength);
     if (this.#refs.length >= this.#pruneAt) this.#prune();
     this.#refs.push(new WeakRef(view));
     return view;

@@ -12,11 +12,14 @@ import { InlineCopies } from "../host/inline.ts";
 import { Lanes } from "../host/lanes.ts";
 import { HostQueue } from "../host/queue.ts";
 import { type FaultPlan, Syscalls } from "../host/syscalls.ts";
+import type { DispatchCall } from "../requests.ts";
 import { CudaContext } from "./context.ts";
 import { initDriver, openDriver } from "./driver.ts";
 import { CudaExecutor } from "./execute.ts";
 import { FileWays } from "./file-ways.ts";
 import { STREAM_NON_BLOCKING } from "./flags.ts";
+import { bindGraphs } from "./graph-symbols.ts";
+import { Graphs } from "./graphs.ts";
 import {
   type CudaInfo,
   capabilitiesOf,
@@ -26,19 +29,28 @@ import {
   readCudaInfo,
   readFreeMemory,
 } from "./info.ts";
-import { type CudaLaneExtra, slicesLength } from "./lane-ops.ts";
+import { type CudaLaneExtra, SCRATCH_BYTES, slicesLength } from "./lane-ops.ts";
 import { Launcher } from "./launch.ts";
 import { CudaMemory } from "./memory.ts";
 import { assertNamedNvrtc } from "./nvrtc.ts";
 import { type CudaOptions, type CudaSettings, resolveOptions } from "./options.ts";
 import { CudaCompiler, type CudaPipeline } from "./pipeline.ts";
+import { Poll } from "./poll.ts";
+import { Products } from "./products.ts";
 import { CudaProgram } from "./program.ts";
 import { Registrar } from "./registrar.ts";
+import { CudaSequence } from "./sequence.ts";
 import { Events, Streams } from "./streams.ts";
 import { Tables } from "./tables.ts";
+import { Waiters } from "./waiters.ts";
+import { Workspaces } from "./workspaces.ts";
 
 /** Jobs that lanes know of at once; more wait. */
 const NUM_SLOTS = 256;
+/** Copies after which their kernel is compiled: that takes as long as thousands of them, one by one. */
+const MOVES_BEFORE_KERNEL = 256;
+/** Streams of a loader's queue that someone waits for: of uploads, and of kernels. */
+const WAITERS_AHEAD = 2;
 /** Copies on lanes that share the work of one copy in host memory. */
 const COPY_LANES = 4;
 
@@ -49,6 +61,7 @@ interface Opened {
   readonly syscalls: Syscalls;
   readonly lanes: Lanes;
   readonly registrar: Registrar;
+  readonly waiters: Waiters;
   readonly memory: CudaMemory;
   /** Resolves when lanes and registrar have started. */
   readonly ready: Promise<unknown>;
@@ -62,12 +75,18 @@ export class CudaDevice extends EngineDevice {
   readonly #context: CudaContext;
   readonly #compiler: CudaCompiler;
   readonly #launcher: Launcher;
+  readonly #workspaces: Workspaces;
+  readonly #graphs: Graphs;
+  readonly #poll: Poll;
+  readonly #products: Products;
   readonly #events: Events;
   readonly #tables: Tables;
   readonly #inline: InlineCopies;
   readonly #queues = new Set<HostQueue>();
   /** The kernel of small copies; null where it cannot be compiled. */
   #move: CudaPipeline | null | undefined;
+  /** Copies that could have used it. */
+  #moves = 0;
 
   constructor(opened: Opened) {
     const { context, info, settings, syscalls, memory } = opened;
@@ -87,7 +106,14 @@ export class CudaDevice extends EngineDevice {
       driverVersion: info.driverVersion,
       makeCurrent: () => context.use(),
     });
-    this.#launcher = new Launcher(context);
+    this.#workspaces = new Workspaces(context, info.computeCapability);
+    this.#launcher = new Launcher(context, this.#workspaces);
+    const launcher = this.#launcher;
+    const functions = settings.graphs ? bindGraphs(driver.path) : undefined;
+    this.#graphs = new Graphs({ context, launcher, workspaces: this.#workspaces, functions });
+    this.#poll = new Poll(context);
+    const { driverVersion } = info;
+    this.#products = new Products(context, { library: settings.cublas, driverVersion });
     this.#events = new Events(context);
     this.#tables = new Tables(memory);
     context.whenLost = (error) => {
@@ -103,9 +129,15 @@ export class CudaDevice extends EngineDevice {
       lanes: settings.lanes,
       pieceBytes: settings.pieceBytes,
       registeredBytes: registrar.registeredBytes,
+      graphs: this.#graphs.available,
+      ...this.#products.facts,
       ...this.#context.fileWays?.facts,
       ...(registrar.broken === undefined ? {} : { registrationBroken: registrar.broken }),
     };
+  }
+
+  get createMatmul(): Device["createMatmul"] {
+    return this.#products.create;
   }
 
   async ready(): Promise<void> {
@@ -118,7 +150,7 @@ export class CudaDevice extends EngineDevice {
   }
 
   protected override createExecutor(): Executor {
-    const { syscalls, lanes, registrar, settings } = this.#opened;
+    const { syscalls, lanes, registrar, settings, waiters } = this.#opened;
     const context = this.#context;
     return new CudaExecutor(
       {
@@ -129,11 +161,11 @@ export class CudaDevice extends EngineDevice {
         registrar,
         launcher: this.#launcher,
         tables: this.#tables,
-        moveKernel: () => this.#moveKernel(),
+        moveKernel: (count) => this.#moveKernel(count),
         aheadBytes: Math.max(4 * settings.windowBytes, 2 * settings.lanes * settings.pieceBytes),
         pieceBytes: settings.pieceBytes,
       },
-      new Streams({ context, events: this.#events }),
+      new Streams({ context, events: this.#events, waiters, poll: this.#poll }),
     );
   }
 
@@ -146,19 +178,27 @@ export class CudaDevice extends EngineDevice {
     return queue;
   }
 
+  protected override newSequence(calls: readonly DispatchCall[]): CudaSequence {
+    const context = this.#context;
+    return new CudaSequence({ context, launcher: this.#launcher, graphs: this.#graphs }, calls);
+  }
+
   protected override compile(source: KernelSource): CudaPipeline {
     return this.#compiler.compile(this.#context, source);
   }
 
   protected override async closeRest(queuesClosed: Promise<unknown>): Promise<void> {
-    const { registrar, lanes, memory, slices, slicesBytes, syscalls } = this.#opened;
+    const { registrar, lanes, waiters, memory, slices, slicesBytes, syscalls } = this.#opened;
     const context = this.#context;
     // Nothing else may keep the process alive until all is given back.
     const alive = setInterval(() => {}, 2 ** 31 - 1);
     try {
       await queuesClosed;
-      await Promise.all([lanes.close(), registrar.close()]);
+      await Promise.all([lanes.close(), registrar.close(), waiters.close()]);
       this.#tables.close();
+      this.#graphs.close();
+      this.#products.close();
+      this.#workspaces.close();
       if (context.lost === undefined) {
         this.#compiler.close();
         context.fileWays?.close();
@@ -179,9 +219,11 @@ export class CudaDevice extends EngineDevice {
     return { gds, freeMemoryBytes: readFreeMemory(context.driver) };
   }
 
-  /** Undefined where there is no compiler: then copies are made one by one. */
-  #moveKernel(): CudaPipeline | undefined {
+  /** For `count` more copies; undefined where they are better made one by one, or there is no compiler. */
+  #moveKernel(count: number): CudaPipeline | undefined {
+    this.#moves += count;
     if (this.#move === undefined) {
+      if (this.#moves < MOVES_BEFORE_KERNEL) return undefined;
       try {
         this.#move = this.compile(moveKernel);
       } catch (error) {
@@ -229,9 +271,11 @@ export function openCuda(options: CudaOptions = {}): CudaDevice {
     context.use();
     context.fileWays = new FileWays(settings);
     extra = laneExtra(context, settings, slices);
+    const waiters = new Waiters({ library: driver.path, context: context.handle });
+    waiters.spawn(WAITERS_AHEAD);
     const ready = Promise.all([lanes.warm(), registrar.ready]);
     const memory = new CudaMemory({ context, registrar, mappingRefused, mappingFlags });
-    const parts = { context, info, settings, syscalls, lanes, registrar, memory, ready };
+    const parts = { context, info, settings, syscalls, lanes, registrar, waiters, memory, ready };
     return new CudaDevice({ ...parts, slices, slicesBytes });
   } catch (error) {
     void lanes.close();
@@ -269,5 +313,6 @@ function laneExtra(context: CudaContext, settings: CudaSettings, slices: number)
     // Owned by the context, with which they go.
     upload: createStream(),
     download: createStream(),
+    scratch: context.make("cuMemAlloc", (out) => symbols.cuMemAlloc_v2(out, SCRATCH_BYTES)),
   };
 }

@@ -70,7 +70,7 @@ export class CudaExecutor extends HostExecutor implements Executor {
   }
 
   async close(): Promise<void> {
-    await this.#streams.close();
+    this.#streams.close();
   }
 
   #gpu(program: CudaProgram, ops: GpuStep["ops"], ended: (end: StepEnd) => void): Running {

@@ -6,9 +6,9 @@ import { HeadraceError } from "../../errors.ts";
 import { deviceError } from "../common/errors.ts";
 import { type Running, type StepEnd, stepEnd } from "../host/execute.ts";
 import type { LaneRun } from "../host/jobs.ts";
-import type { ResolvedDispatch } from "../host/pipeline.ts";
 import type { CudaContext } from "./context.ts";
 import type { Launcher } from "./launch.ts";
+import { holdMappings } from "./mappings.ts";
 import { WindowPins } from "./pins.ts";
 import { type CudaProgram, type GpuOp, TRANSFER, Transfer } from "./program.ts";
 import type { Registrar } from "./registrar.ts";
@@ -16,8 +16,8 @@ import { type StagedCopy, Staging } from "./staging.ts";
 import type { Streams } from "./streams.ts";
 import type { Table, Tables } from "./tables.ts";
 import { Tail } from "./tail.ts";
-import { FEW, SMALL_BYTES, type TransferParts, Transfers } from "./transfers.ts";
-import { WindowState, type Windows } from "./windows.ts";
+import { type CopyStreams, FEW, SMALL_BYTES, type TransferParts, Transfers } from "./transfers.ts";
+import type { Windows } from "./windows.ts";
 
 export interface GpuRunParts extends TransferParts {
   readonly context: CudaContext;
@@ -44,6 +44,7 @@ export class GpuRun implements Running {
   readonly #tail: Tail;
   readonly #pins: WindowPins;
   readonly #tables: Table[] = [];
+  readonly #computeAlone: CopyStreams;
   #next = 0;
   #bytesDone = 0;
   #error: HeadraceError | undefined;
@@ -63,6 +64,8 @@ export class GpuRun implements Running {
     this.#ended = ended;
     this.#tail = new Tail(parts.streams);
     this.#pins = new WindowPins(parts.registrar);
+    const { compute } = parts.streams;
+    this.#computeAlone = { upload: compute, download: compute };
   }
 
   /** Throws nothing: a failure ends the run. */
@@ -82,15 +85,29 @@ export class GpuRun implements Running {
       this.#parts.context.use();
       while (!this.#stopped && this.#error === undefined && this.#next < this.#ops.length) {
         const op = this.#ops[this.#next]!;
-        const goesOn =
-          op.kind === "dispatch" ? this.#dispatch(op.dispatch) : this.#transfer(op.first, op.end);
-        if (!goesOn) return;
+        if (!this.#start(op)) return;
         this.#next++;
       }
     } catch (error) {
       this.#error ??= deviceError(error);
     }
     this.#finish();
+  }
+
+  /** Returns whether the next operation may follow at once. */
+  #start(op: GpuOp): boolean {
+    if (op.kind === "transfers") return this.#transfer(op.first, op.end);
+    const { launcher, registrar, streams } = this.#parts;
+    const launches = op.kind === "dispatch" ? [op.dispatch] : op.sequence.withMappings;
+    for (const launch of launches) {
+      if (!holdMappings(registrar, this.#pins, launch, () => this.#advance())) return false;
+    }
+    const stream = streams.compute;
+    this.#tail.behind(stream);
+    if (op.kind === "dispatch") launcher.dispatch(stream.handle, op.dispatch);
+    else op.graph.launch(stream.handle);
+    this.#tail.become([stream]);
+    return true;
   }
 
   /** Waits for what is in the streams, and ends. */
@@ -104,7 +121,7 @@ export class GpuRun implements Running {
       this.#tail.whenDone((error) => {
         this.#error ??= error;
         this.#end();
-      });
+      }, this.#ops.some(isReplay));
     } catch (error) {
       this.#error ??= deviceError(error);
       this.#parts.streams.drain();
@@ -124,59 +141,10 @@ export class GpuRun implements Running {
   /** Names the kernels of the run in what ended the device: the driver tells only that something has, later. */
   #withKernels(error: HeadraceError | undefined): HeadraceError | undefined {
     if (error?.code !== "DEVICE_LOST") return error;
-    const names = new Set(
-      this.#ops.flatMap((op) => (op.kind === "dispatch" ? op.dispatch.pipeline.name : [])),
-    );
+    const names = new Set(this.#ops.flatMap(namesOf));
     if (names.size === 0) return error;
     const message = `${error.message}; kernels of this ticket: ${[...names].join(", ")}`;
     return new HeadraceError(error.code, message, { cause: error });
-  }
-
-  /** Returns whether the next operation may follow at once. */
-  #dispatch(dispatch: ResolvedDispatch): boolean {
-    const { launcher, registrar, streams } = this.#parts;
-    for (const { region, offset } of dispatch.buffers) {
-      const windows = registrar.windowsOf(region);
-      if (windows === undefined) continue;
-      region.checkFile();
-      const address = region.address + offset;
-      const byteLength = Math.max(1, region.byteLength - offset);
-      // Pinned first, so that what comes early is not released for what comes late.
-      this.#pins.add(windows, address, byteLength);
-      if (!this.#awaitWindows(dispatch, windows, address, byteLength, region)) return false;
-    }
-    const stream = streams.compute;
-    this.#tail.behind(stream);
-    launcher.dispatch(stream.handle, dispatch);
-    this.#tail.become([stream]);
-    return true;
-  }
-
-  /** Whether all of a mapping that a kernel may read is registered; else has it done, and goes on then. */
-  #awaitWindows(
-    dispatch: ResolvedDispatch,
-    windows: Windows,
-    address: number,
-    byteLength: number,
-    region: ResolvedDispatch["buffers"][number]["region"],
-  ): boolean {
-    const { registrar } = this.#parts;
-    registrar.want(region, address, byteLength);
-    const last = windows.indexOf(address + byteLength - 1);
-    for (let index = windows.indexOf(address); index <= last; index++) {
-      const state = windows.states[index];
-      if (state === WindowState.registered) continue;
-      if (state === WindowState.wanted || state === WindowState.registering) {
-        windows.whenSettled(index, () => this.#advance());
-        return false;
-      }
-      const why = registrar.broken ?? "the driver refused, or mapBudget is too small";
-      throw new HeadraceError(
-        "UNSUPPORTED",
-        `kernel ${dispatch.pipeline.name}: ${region.descriptor?.path ?? "a mapping"} cannot be registered for the GPU (${why}); copy it to a buffer, or map a smaller range`,
-      );
-    }
-    return true;
   }
 
   #transfer(first: number, end: number): boolean {
@@ -189,7 +157,8 @@ export class GpuRun implements Running {
       return false;
     }
     const count = end - first;
-    const group = new Transfers(this.#parts, this.#parts.streams, this.#tail, this.#tables, count);
+    const streams = this.#sharesStream(first, end) ? this.#computeAlone : this.#parts.streams;
+    const group = new Transfers(this.#parts, streams, this.#tail, this.#tables, count);
     const staged: StagedCopy[] = [];
     try {
       this.#addTransfers(first, end, group, staged);
@@ -201,6 +170,18 @@ export class GpuRun implements Running {
     if (staged.length === 0) group.end();
     else this.#stage(staged, group);
     return staged.length === 0;
+  }
+
+  /** Whether copies go into the stream of the kernels that they are for: ones that are over sooner than streams have
+   * told each other of them. */
+  #sharesStream(first: number, end: number): boolean {
+    if (end - first > FEW || !this.#ops.some(({ kind }) => kind !== "transfers")) return false;
+    const { transfers } = this.#program;
+    let byteLength = 0;
+    for (let at = first * TRANSFER; at < end * TRANSFER; at += TRANSFER) {
+      byteLength += transfers[at + Transfer.byteLength]!;
+    }
+    return byteLength <= SMALL_BYTES;
   }
 
   /** Starts transfers `[first, end)`, but for those that have to be staged. */
@@ -316,4 +297,14 @@ export class GpuRun implements Running {
     );
     this.#staging.start();
   }
+}
+
+function isReplay(op: GpuOp): boolean {
+  return op.kind === "replay";
+}
+
+/** Of the kernels that an operation runs. */
+function namesOf(op: GpuOp): string[] {
+  if (op.kind === "transfers") return [];
+  return op.kind === "dispatch" ? [op.dispatch.pipeline.name] : op.sequence.names;
 }

@@ -140,6 +140,9 @@ export function mappingRegistration(info: CudaInfo): MappingRegistration {
   return { refused: undefined, flags };
 }
 
+/** The compute capability that brought `mma` of bfloats. */
+const BFLOAT_UNITS = 80;
+
 export function capabilitiesOf(info: CudaInfo, settings: CudaSettings, pageSize: number): Capabilities {
   return {
     name: info.name,
@@ -157,6 +160,7 @@ export function capabilitiesOf(info: CudaInfo, settings: CudaSettings, pageSize:
     lanes: settings.lanes,
     codecs: [],
     canStream: false,
+    matrixUnits: info.computeCapability >= BFLOAT_UNITS,
   };
 }
 

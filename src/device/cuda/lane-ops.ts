@@ -16,6 +16,9 @@ export const wayNumbers = {
 /** A lane notes the driver's result `r` as this minus `r`: no errno is there. */
 export const DRIVER_FAILURE = -1_000_000;
 
+/** Bytes of a lane's first copy, which makes the driver set up what later ones use. */
+export const SCRATCH_BYTES = 4096;
+
 /** What a lane of the device needs beside what the host's do. */
 export interface CudaLaneExtra {
   /** Of the driver's library. */
@@ -32,6 +35,8 @@ export interface CudaLaneExtra {
    * A slice's event comes right behind its copy, or a little later. */
   readonly upload: number;
   readonly download: number;
+  /** Address of {@link SCRATCH_BYTES} of device memory that nobody reads. */
+  readonly scratch: number;
   /** Path of libcufile, where files may be read by GPUDirect Storage. */
   readonly cufile: string | undefined;
 }

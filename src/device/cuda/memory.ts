@@ -3,6 +3,7 @@
  * copy engines and kernels reach it at the address that the host uses; `private` is the device's own. A mapping is
  * registered by windows, when it is first used: see {@link Registrar}.
  */
+import { totalmem } from "node:os";
 import { HeadraceError } from "../../errors.ts";
 import type { Declined, Storage } from "../device.ts";
 import type { HostFile } from "../host/file.ts";
@@ -141,6 +142,12 @@ export class CudaMemory extends HostMemory {
 
   #allocateShared(byteLength: number): Extent {
     const { syscalls, driver } = this.#cuda;
+    // Pinning touches all of it, and a system that has promised too much ends the process then.
+    const most = totalmem();
+    if (byteLength > most) {
+      const message = `pinning ${byteLength} bytes: this machine has ${most}; use private memory, or less`;
+      throw new HeadraceError("OUT_OF_MEMORY", message);
+    }
     const extent = super.allocate(byteLength, "shared");
     // Large pages are cleared and pinned twice as fast; a hint, so the answer does not matter.
     syscalls.advise(extent.base, extent.mappedLength, "huge");

@@ -33,6 +33,11 @@ export interface CudaOptions {
   /** Path of libnvrtc, which compiles kernels; false for no kernels. Found by HEADRACE_NVRTC_LIBRARY or in the system
    * without. */
   readonly nvrtc?: string | false;
+  /** Path of libcublas, which {@link Device.createMatmul} is made of; false for none. Found by HEADRACE_CUBLAS_LIBRARY or
+   * in the system without. */
+  readonly cublas?: string | false;
+  /** Whether sequences are recorded as graphs of the driver's, where it has them; default true. */
+  readonly graphs?: boolean;
   /** Submissions of copies in host memory up to this many bytes are made on the calling thread, unless that proves
    * slow; 0 to 1 GiB, default 1 MiB. */
   readonly inlineCopyBytes?: number;
@@ -43,8 +48,12 @@ export interface CudaOptions {
 }
 
 /** {@link CudaOptions} with all that has a default; what is found elsewhere without stays undefined. */
-export type CudaSettings = Required<Omit<CudaOptions, "library" | "nvrtc">> &
-  Readonly<{ library: string | undefined; nvrtc: string | false | undefined }>;
+export type CudaSettings = Required<Omit<CudaOptions, "library" | "nvrtc" | "cublas">> &
+  Readonly<{
+    library: string | undefined;
+    nvrtc: string | false | undefined;
+    cublas: string | false | undefined;
+  }>;
 
 const KIB = 2 ** 10;
 const MIB = 2 ** 20;
@@ -55,12 +64,15 @@ const PAGE = 64 * KIB;
 
 /** Throws `BAD_OPTION` for an option out of its bounds. */
 export function resolveOptions(options: CudaOptions = {}): CudaSettings {
-  const { library, nvrtc } = options;
+  const { library, nvrtc, cublas } = options;
   assertPath("library", library);
   if (nvrtc !== false) assertPath("nvrtc", nvrtc);
+  if (cublas !== false) assertPath("cublas", cublas);
   return {
     library,
     nvrtc,
+    cublas,
+    graphs: flag("graphs", options.graphs ?? true),
     ordinal: bounded("ordinal", options.ordinal ?? 0, 0, 255),
     lanes: bounded("lanes", options.lanes ?? defaultLanes(), 1, 64),
     pieceBytes: bounded("pieceBytes", options.pieceBytes ?? 4 * MIB, 4 * KIB, GIB),

@@ -1,11 +1,14 @@
 /** A submission for the CUDA device: what lanes do, as on the host, and runs of what the GPU does. */
 
+import type { HostSequence } from "../host/dispatch.ts";
 import type { Region } from "../host/memory.ts";
 import type { ResolvedDispatch } from "../host/pipeline.ts";
 import { type MoveStep, type OtherStep, Program, type SignalStep, type WaitStep } from "../host/program.ts";
 import { ENTRY, Field, LaneOp } from "../host/ring.ts";
 import { Op } from "../requests.ts";
+import type { Graph } from "./graphs.ts";
 import { CudaOp } from "./lane-ops.ts";
+import { CudaSequence } from "./sequence.ts";
 
 /** Numbers a transfer. */
 export const TRANSFER = 5;
@@ -24,7 +27,9 @@ export const Transfer = {
 export type GpuOp =
   /** Transfers `[first, end)`, side by side. */
   | { readonly kind: "transfers"; readonly first: number; readonly end: number }
-  | { readonly kind: "dispatch"; readonly dispatch: ResolvedDispatch };
+  | { readonly kind: "dispatch"; readonly dispatch: ResolvedDispatch }
+  /** All of a sequence at once. */
+  | { readonly kind: "replay"; readonly sequence: CudaSequence; readonly graph: Graph };
 
 /** Work of the GPU that needs no look at the host in between. */
 export interface GpuStep extends OtherStep {
@@ -103,6 +108,13 @@ export class CudaProgram extends Program {
 
   protected override addDispatch(dispatch: ResolvedDispatch): void {
     this.#openStep().ops.push({ kind: "dispatch", dispatch });
+  }
+
+  protected override addReplay(sequence: HostSequence, dispatches: readonly ResolvedDispatch[]): void {
+    const graph =
+      sequence instanceof CudaSequence && sequence.isUnchanged(dispatches) ? sequence.graph : undefined;
+    if (graph === undefined) super.addReplay(sequence, dispatches);
+    else this.#openStep().ops.push({ kind: "replay", sequence: sequence as CudaSequence, graph });
   }
 
   protected override addEvent(step: SignalStep | WaitStep): void {

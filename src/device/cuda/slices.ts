@@ -4,7 +4,7 @@ import { OutCell } from "./cells.ts";
 import { type CudaDriver, openDriver } from "./driver.ts";
 import { NOT_READY } from "./errors.ts";
 import { EVENT_BLOCKING, REGISTER_SHARED } from "./flags.ts";
-import { type CudaLaneExtra, sliceStride, slicesLength } from "./lane-ops.ts";
+import { type CudaLaneExtra, SCRATCH_BYTES, sliceStride, slicesLength } from "./lane-ops.ts";
 
 /** What a slice carries for one piece of a request. */
 export interface Carried {
@@ -66,11 +66,24 @@ export class Slices {
       result = symbols.cuEventCreate(out.clear(), EVENT_BLOCKING);
       if (result === 0) this.#free.push(newSlice(base + i * stride, out.u64));
     }
+    if (result === 0) result = this.#warm(extra.scratch);
     if (result === 0) return 0;
     // Whoever tries again begins anew.
     for (const { event } of this.#free.splice(0)) symbols.cuEventDestroy_v2(event);
     symbols.cuMemHostUnregister(base);
     return result;
+  }
+
+  /** One small copy from each slice: a thread's first copy, record and wait take the driver milliseconds. */
+  #warm(scratch: number): number {
+    const { symbols } = this.#driver;
+    for (const { address, event } of this.#free) {
+      let result = symbols.cuMemcpyHtoDAsync_v2(scratch, address, SCRATCH_BYTES, this.#upload);
+      if (result === 0) result = symbols.cuEventRecord(event, this.#upload);
+      if (result === 0) result = symbols.cuEventSynchronize(event);
+      if (result !== 0) return result;
+    }
+    return 0;
   }
 
   /** The slice that is being filled. */

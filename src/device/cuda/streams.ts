@@ -1,12 +1,12 @@
-/** CUDA streams with someone who waits for them: a Worker that sleeps in the driver until the next event, and says so. */
+/** CUDA streams, and their events that someone waits for. */
 import { HeadraceError } from "../../errors.ts";
 import type { CudaContext } from "./context.ts";
 import { EVENT_BLOCKING, STREAM_NON_BLOCKING } from "./flags.ts";
-import { WAIT_CONTROL } from "./wait-control.ts";
-import type { WaiterAnswer, WaiterStart } from "./waiter-worker.ts";
+import type { Poll } from "./poll.ts";
+import type { Waiter, Waiters } from "./waiters.ts";
 
-/** Events that the Worker knows of at once; later ones are told when there is room. */
-const RING = 1024;
+/** Work that is awaited eagerly is asked after for so long, unless the work before it took longer. */
+const EAGER_MS = 2;
 
 /** Called once; `error` where the work did not end well. */
 export type Reached = (error: HeadraceError | undefined) => void;
@@ -36,19 +36,27 @@ export class Events {
 export interface StreamParts {
   readonly context: CudaContext;
   readonly events: Events;
+  readonly waiters: Waiters;
+  readonly poll: Poll;
 }
 
 /** One CUDA stream: what is put into it runs in order. */
 export class Stream {
   readonly #context: CudaContext;
   readonly #events: Events;
+  readonly #waiters: Waiters;
+  readonly #poll: Poll;
   readonly #waiting: { readonly event: number; readonly reached: Reached }[] = [];
   #handle = 0;
   #waiter: Waiter | undefined;
+  /** How long the last work took that was awaited eagerly. */
+  #eagerMs = 0;
 
-  constructor({ context, events }: StreamParts) {
+  constructor({ context, events, waiters, poll }: StreamParts) {
     this.#context = context;
     this.#events = events;
+    this.#waiters = waiters;
+    this.#poll = poll;
   }
 
   /** The CUstream, made when first needed. Owned by this object. */
@@ -74,9 +82,9 @@ export class Stream {
     }
   }
 
-  /** Calls `reached` when all that is in the stream now has ended. Throws where the driver takes no event; then
-   * {@link Stream.drain} is what is left. */
-  whenDone(reached: Reached): void {
+  /** Calls `reached` when all that is in the stream now has ended; `eager` takes a core for a sooner answer, where that
+   * is soon. Throws where the driver takes no event; then {@link Stream.drain} is what is left. */
+  whenDone(reached: Reached, eager = false): void {
     const { driver } = this.#context;
     const stream = this.handle;
     const event = this.#events.take();
@@ -85,12 +93,32 @@ export class Stream {
       this.#events.give(event);
       throw this.#context.failure("cuEventRecord", result);
     }
+    if (eager) this.#await(event, reached);
+    else this.#wait(event, reached);
+  }
+
+  #await(event: number, reached: Reached): void {
+    const startedMs = performance.now();
+    const timed: Reached = (error) => {
+      this.#eagerMs = performance.now() - startedMs;
+      reached(error);
+    };
+    if (this.#eagerMs > EAGER_MS) {
+      this.#wait(event, timed);
+      return;
+    }
+    this.#poll.add(event, startedMs + EAGER_MS, (result) => {
+      if (result === undefined) this.#wait(event, timed);
+      else this.#ended(event, timed, result);
+    });
+  }
+
+  #wait(event: number, reached: Reached): void {
     this.#waiting.push({ event, reached });
-    this.#waiter ??= new Waiter(
-      { library: driver.path, context: this.#context.handle },
-      (result) => this.#reached(result),
-      (message) => this.#died(message),
-    );
+    this.#waiter ??= this.#waiters.take({
+      reached: (answer) => this.#reached(answer),
+      died: (message) => this.#died(message),
+    });
     this.#waiter.add(event);
   }
 
@@ -104,8 +132,9 @@ export class Stream {
   }
 
   /** After all that was put in has ended. */
-  async close(): Promise<void> {
-    await this.#waiter?.close();
+  close(): void {
+    if (this.#waiter !== undefined) this.#waiters.give(this.#waiter);
+    this.#waiter = undefined;
     if (this.#handle !== 0 && !this.#context.destroyed) {
       const { symbols } = this.#context.driver;
       symbols.cuCtxSetCurrent(this.#context.handle);
@@ -116,11 +145,14 @@ export class Stream {
 
   #reached(result: number): void {
     const next = this.#waiting.shift();
-    if (next === undefined) return;
-    this.#events.give(next.event);
+    if (next !== undefined) this.#ended(next.event, next.reached, result);
+  }
+
+  #ended(event: number, reached: Reached, result: number): void {
+    this.#events.give(event);
     const error = result === 0 ? undefined : this.#context.failure("waiting for a stream", result);
     if (error !== undefined) this.drain();
-    next.reached(error);
+    reached(error);
   }
 
   #died(message: string): void {
@@ -134,63 +166,6 @@ export class Stream {
       this.#events.give(event);
       reached(error);
     }
-  }
-}
-
-/** The Worker of one stream, seen from the JavaScript thread. */
-class Waiter {
-  readonly #control = new Int32Array(new SharedArrayBuffer(WAIT_CONTROL.words * 4));
-  readonly #ring = new Float64Array(new SharedArrayBuffer(RING * 8));
-  readonly #worker: Worker & { unref(): void };
-  readonly #gone: Promise<void>;
-  /** Events that have no room in the ring yet. */
-  readonly #later: number[] = [];
-  #head = 0;
-  #inRing = 0;
-
-  constructor(
-    start: Pick<WaiterStart, "library" | "context">,
-    reached: (result: number) => void,
-    died: (message: string) => void,
-  ) {
-    this.#worker = new Worker(new URL("./waiter-worker.ts", import.meta.url)) as Worker & { unref(): void };
-    this.#worker.unref();
-    this.#worker.onmessage = (event: MessageEvent<WaiterAnswer>) => {
-      this.#inRing--;
-      this.#feed();
-      reached(event.data);
-    };
-    this.#worker.onerror = (event) => died(event.message);
-    this.#gone = new Promise((resolve) =>
-      this.#worker.addEventListener("close", () => resolve(), { once: true }),
-    );
-    this.#worker.postMessage({ ...start, control: this.#control, ring: this.#ring } satisfies WaiterStart);
-  }
-
-  add(event: number): void {
-    this.#later.push(event);
-    this.#feed();
-  }
-
-  async close(): Promise<void> {
-    Atomics.store(this.#control, WAIT_CONTROL.stop, 1);
-    Atomics.add(this.#control, WAIT_CONTROL.head, 1);
-    Atomics.notify(this.#control, WAIT_CONTROL.head);
-    this.#worker.terminate();
-    await this.#gone;
-  }
-
-  #feed(): void {
-    let added = false;
-    while (this.#inRing < RING && this.#later.length > 0) {
-      this.#ring[this.#head % RING] = this.#later.shift()!;
-      this.#head++;
-      this.#inRing++;
-      added = true;
-    }
-    if (!added) return;
-    Atomics.store(this.#control, WAIT_CONTROL.head, this.#head | 0);
-    Atomics.notify(this.#control, WAIT_CONTROL.head);
   }
 }
 
@@ -212,7 +187,7 @@ export class Streams {
   }
 
   /** After all that was put in has ended. */
-  async close(): Promise<void> {
-    await Promise.all([this.upload.close(), this.download.close(), this.compute.close()]);
+  close(): void {
+    for (const stream of [this.upload, this.download, this.compute]) stream.close();
   }
 }

@@ -23,11 +23,11 @@ export class Tail {
     this.#last = [...streams];
   }
 
-  /** Calls `reached` when all of the tail has ended, and forgets it. */
-  whenDone(reached: Reached): void {
+  /** Calls `reached` when all of the tail has ended, and forgets it. `eager` is as in {@link Stream.whenDone}. */
+  whenDone(reached: Reached, eager = false): void {
     const [stream = this.#streams.compute, ...others] = this.#last;
     for (const other of others) stream.after(other);
-    stream.whenDone(reached);
+    stream.whenDone(reached, eager);
     this.#last = [];
   }
 }

@@ -4,7 +4,7 @@ import { writeMove } from "../../kernels/move.ts";
 import type { CudaContext } from "./context.ts";
 import type { Launcher } from "./launch.ts";
 import type { CudaPipeline } from "./pipeline.ts";
-import type { Stream, Streams } from "./streams.ts";
+import type { Stream } from "./streams.ts";
 import { TABLE_MOVES, type Table, type Tables } from "./tables.ts";
 import type { Tail } from "./tail.ts";
 import type { Windows } from "./windows.ts";
@@ -18,15 +18,21 @@ export interface TransferParts {
   readonly context: CudaContext;
   readonly launcher: Launcher;
   readonly tables: Tables;
-  /** The kernel of small copies; undefined where there is no compiler. Made when first needed. */
-  readonly moveKernel: () => CudaPipeline | undefined;
+  /** The kernel of small copies, of which there are up to `count` more; undefined where they go one by one. */
+  readonly moveKernel: (count: number) => CudaPipeline | undefined;
+}
+
+/** Where copies go. */
+export interface CopyStreams {
+  readonly upload: Stream;
+  readonly download: Stream;
 }
 
 /** Copies that start together. All memory they use is registered, pinned or the device's. */
 export class Transfers {
   readonly #parts: TransferParts;
   readonly #used = new Set<Stream>();
-  readonly #streams: Streams;
+  readonly #streams: CopyStreams;
   readonly #tail: Tail;
   readonly #taken: Table[];
   readonly #kernel: CudaPipeline | undefined;
@@ -36,9 +42,9 @@ export class Transfers {
   #longestSmall = 0;
 
   /** `count` copies are about to be added. Tables that they need until they have ended are put into `taken`. */
-  constructor(parts: TransferParts, streams: Streams, tail: Tail, taken: Table[], count: number) {
+  constructor(parts: TransferParts, streams: CopyStreams, tail: Tail, taken: Table[], count: number) {
     this.#parts = parts;
-    this.#kernel = count < FEW ? undefined : parts.moveKernel();
+    this.#kernel = count < FEW ? undefined : parts.moveKernel(count);
     this.#streams = streams;
     this.#tail = tail;
     this.#taken = taken;

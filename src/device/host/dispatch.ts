@@ -29,7 +29,7 @@ export function resolveDispatch(context: HostContext, call: DispatchCall): Resol
   }
   const buffers = call.buffers.map((binding, index) => resolveBuffer(context, binding, index, what));
   const constants = call.constants.slice();
-  pipeline.checkCall(buffers, constants);
+  pipeline.checkCall(buffers, constants, call.threads);
   const { threads, threadsPerGroup, threadgroupBytes } = call;
   return { pipeline, buffers, constants, threads, threadsPerGroup, threadgroupBytes };
 }
@@ -67,28 +67,33 @@ const forgottenSequences = new FinalizationRegistry<ReadonlySet<Region>>((region
   for (const region of regions) region.release();
 });
 
-/** Launches that were checked once. Its memory stays until it is closed, and as long as a submission uses it. */
+/** Launches that were checked once. Its memory stays until it is closed and no submission uses it. */
 export class HostSequence implements Sequence {
   readonly context: HostContext;
-  /** What its launches use; a submission that replays it retains them too. */
+  /** What its launches use. */
   readonly regions: ReadonlySet<Region>;
-  readonly #dispatches: readonly ResolvedDispatch[];
+  /** Those of them that show files. */
+  readonly #mapped: readonly Region[];
+  protected readonly dispatches: readonly ResolvedDispatch[];
   /** Slots of the buffers of each launch; undefined for a fixed one. */
   readonly #slots: readonly (readonly (number | undefined)[])[];
   readonly #known: ReadonlySet<number>;
   #closed = false;
+  /** Submissions that replay it. */
+  #users = 0;
 
   /** Throws what {@link resolveDispatch} throws, and `BAD_OPTION` for a slot that is no non-negative integer. */
   constructor(context: HostContext, calls: readonly DispatchCall[]) {
     this.context = context;
-    this.#dispatches = calls.map((call) => resolveDispatch(context, call));
+    this.dispatches = calls.map((call) => resolveDispatch(context, call));
     this.#slots = calls.map((call) => call.buffers.map(({ slot }) => slot));
     this.#known = new Set(this.#slots.flat().filter((slot) => slot !== undefined));
     for (const slot of this.#known) {
       if (Number.isSafeInteger(slot) && slot >= 0) continue;
       throw new HeadraceError("BAD_OPTION", `slot ${slot} of the sequence is no non-negative integer`);
     }
-    this.regions = new Set(this.#dispatches.flatMap(({ buffers }) => buffers.map(({ region }) => region)));
+    this.regions = new Set(this.dispatches.flatMap(({ buffers }) => buffers.map(({ region }) => region)));
+    this.#mapped = [...this.regions].filter(({ descriptor }) => descriptor !== undefined);
     for (const region of this.regions) region.retain();
     forgottenSequences.register(this, this.regions, this);
   }
@@ -97,10 +102,25 @@ export class HostSequence implements Sequence {
     return this.#closed;
   }
 
+  /** Throws `FILE_CHANGED` where the file behind a mapping has shrunk. */
+  checkFiles(): void {
+    for (const region of this.#mapped) region.checkFile();
+  }
+
+  /** For a submission: all that its launches use stays until {@link HostSequence.release}. */
+  retain(): void {
+    this.#users++;
+  }
+
+  release(): void {
+    this.#users--;
+    if (this.#closed && this.#users === 0) this.free();
+  }
+
   /** The launches with other offsets: `count` pairs of `offsets` from pair `first` on. Throws `BAD_OPTION` for a
    * slot that no buffer has, `OUT_OF_RANGE` for an offset outside one. */
   at(offsets: Float64Array, first: number, count: number): readonly ResolvedDispatch[] {
-    if (count === 0) return this.#dispatches;
+    if (count === 0) return this.dispatches;
     const given = new Map<number, number>();
     for (let i = first; i < first + count; i++) {
       const slot = offsets[i * OFFSET_FIELDS]!;
@@ -110,13 +130,18 @@ export class HostSequence implements Sequence {
       }
       given.set(slot, offsets[i * OFFSET_FIELDS + 1]!);
     }
-    return this.#dispatches.map((dispatch, i) => moved(dispatch, this.#slots[i]!, given));
+    return this.dispatches.map((dispatch, i) => moved(dispatch, this.#slots[i]!, given));
   }
 
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
     forgottenSequences.unregister(this);
+    if (this.#users === 0) this.free();
+  }
+
+  /** Called once, when it is closed and nothing runs of it. */
+  protected free(): void {
     for (const region of this.regions) region.release();
   }
 
@@ -138,6 +163,6 @@ function moved(
     checkOffset(context, `dispatch of ${name}`, index, offset, buffer.region);
     return { region: buffer.region, offset };
   });
-  dispatch.pipeline.checkCall(buffers, dispatch.constants);
+  dispatch.pipeline.checkCall(buffers, dispatch.constants, dispatch.threads);
   return { ...dispatch, buffers };
 }

@@ -126,9 +126,13 @@ export abstract class EngineDevice extends Closing implements Device {
 
   createSequence(calls: readonly DispatchCall[]): Sequence {
     this.context.assertOpen();
-    const sequence = new HostSequence(this.context, calls);
+    const sequence = this.newSequence(calls);
     this.#others.add(sequence);
     return sequence;
+  }
+
+  protected newSequence(calls: readonly DispatchCall[]): HostSequence {
+    return new HostSequence(this.context, calls);
   }
 
   protected newQueue(onClose: () => void): DeviceQueue {

@@ -6,7 +6,7 @@
 import { HeadraceError } from "../../errors.ts";
 import { closedError, errnoError, errnoName } from "../common/errors.ts";
 import { OpenSet } from "../common/open-set.ts";
-import { checkViewLength, checkVisible, Views } from "../common/views.ts";
+import { checkViewLength, checkVisible, MAX_VIEW, ownedView, Views } from "../common/views.ts";
 import type { Advice, Declined, DeviceBuffer, DeviceFile, Storage } from "../device.ts";
 import { checkRange } from "../requests.ts";
 import type { HostContext } from "./context.ts";
@@ -56,6 +56,7 @@ export class Region {
   readonly #memory: HostMemory;
   readonly #id: number;
   readonly #views = new Views();
+  #whole: ArrayBuffer | undefined;
   #users = 0;
   #closed = false;
 
@@ -81,12 +82,22 @@ export class Region {
 
   release(): void {
     this.#users--;
-    if (this.#closed && this.#users === 0) this.#memory.unmap(this.extent);
+    if (this.#closed && this.#users === 0) this.#unmap();
   }
 
   /** `byteLength` is in `[1, MAX_VIEW]` and the range was checked. */
   view(byteOffset: number, byteLength: number): ArrayBuffer {
     return this.#views.add(this, this.address + byteOffset, byteLength);
+  }
+
+  /** All of the memory, for kernels: one view that is kept as long as the memory is, as a fresh one of some size costs
+   * the collector more than a small kernel takes. Undefined where it would be too long. */
+  wholeView(): ArrayBuffer | undefined {
+    if (this.byteLength === 0 || this.byteLength > MAX_VIEW) return undefined;
+    if (this.#whole === undefined || this.#whole.detached) {
+      this.#whole = ownedView(this, this.address, this.byteLength);
+    }
+    return this.#whole;
   }
 
   /** Throws `FILE_CHANGED` where the file behind a mapping is too short for it now. */
@@ -101,7 +112,12 @@ export class Region {
     this.#views.detachAll();
     forgottenRegions.unregister(this);
     this.#memory.forget(this.#id);
-    if (this.#users === 0) this.#memory.unmap(this.extent);
+    if (this.#users === 0) this.#unmap();
+  }
+
+  #unmap(): void {
+    if (this.#whole?.detached === false) this.#whole.transfer(0);
+    this.#memory.unmap(this.extent);
   }
 }
 

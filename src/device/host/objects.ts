@@ -30,6 +30,7 @@ export class Objects {
   readonly #context: HostContext;
   readonly #regions = new Set<Region>();
   readonly #descriptors = new Set<Descriptor>();
+  readonly #sequences = new Set<HostSequence>();
   #dispatches: (ResolvedDispatch | undefined)[] = [];
   readonly #paths: string[] = [];
   readonly #kinds: number[] = [];
@@ -89,22 +90,26 @@ export class Objects {
 
   checkFiles(): void {
     for (const region of this.#regions) region.checkFile();
+    for (const sequence of this.#sequences) sequence.checkFiles();
   }
 
   retain(): void {
     for (const region of this.#regions) region.retain();
     for (const descriptor of this.#descriptors) descriptor.retain();
+    for (const sequence of this.#sequences) sequence.retain();
   }
 
   release(): void {
     for (const region of this.#regions) region.release();
     for (const descriptor of this.#descriptors) descriptor.release();
+    for (const sequence of this.#sequences) sequence.release();
   }
 
   clear(): void {
     this.#paths.length = 0;
     this.#regions.clear();
     this.#descriptors.clear();
+    this.#sequences.clear();
     this.#dispatches = [];
     this.#kinds.length = 0;
     this.#lengths.length = 0;
@@ -157,7 +162,7 @@ export class Objects {
   #addSequence(sequence: HostSequence): void {
     if (sequence.context !== this.#context) throw foreign(this.#context, "a sequence");
     if (sequence.closed) throw closedError("a sequence of the submission");
-    for (const region of sequence.regions) this.#regions.add(region);
+    this.#sequences.add(sequence);
     this.#push(SEQUENCE, 0, 0);
   }
 

@@ -5,6 +5,9 @@ import type { KernelSource, Pipeline } from "../device.ts";
 import type { HostContext } from "./context.ts";
 import type { Region } from "./memory.ts";
 
+/** Bytes of the largest element of a typed array. */
+const LARGEST_ELEMENT = 8;
+
 /** A kernel's host form. */
 export type HostKernel = NonNullable<KernelSource["host"]>;
 
@@ -19,8 +22,8 @@ export abstract class EnginePipeline implements Pipeline {
     this.name = name;
   }
 
-  /** Throws `BAD_OPTION` where the kernel cannot take these buffers and constants. */
-  checkCall(_buffers: ResolvedDispatch["buffers"], _constants: Uint8Array): void {}
+  /** Throws `BAD_OPTION` where the kernel cannot take these buffers and constants for so many threads. */
+  checkCall(_buffers: ResolvedDispatch["buffers"], _constants: Uint8Array, _threads: number): void {}
 
   close(): void {
     this.closed = true;
@@ -68,6 +71,9 @@ export function runDispatch(dispatch: ResolvedDispatch): void {
   try {
     const bytes = dispatch.buffers.map(({ region, offset }) => {
       region.checkFile();
+      // Arrays of any type can start there.
+      const whole = offset % LARGEST_ELEMENT === 0 ? region.wholeView() : undefined;
+      if (whole !== undefined) return new Uint8Array(whole, offset);
       const length = region.byteLength - offset;
       const view = length === 0 ? new ArrayBuffer(0) : viewOf(region.address + offset, length);
       views.push(view);
@@ -79,7 +85,8 @@ export function runDispatch(dispatch: ResolvedDispatch): void {
     const message = error instanceof Error ? error.message : String(error);
     throw new HeadraceError("DEVICE_FAILED", `kernel ${pipeline.name}: ${message}`, { cause: error });
   } finally {
-    // The memory may be unmapped once the dispatch has ended, so a kernel must not keep a view of it.
+    // The memory may be unmapped once the dispatch has ended, so that a view must not outlive it. The one that is kept
+    // ends with the memory.
     for (const view of views) if (!view.detached) view.transfer(0);
   }
 }

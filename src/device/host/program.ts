@@ -148,10 +148,9 @@ export class Program {
     this.objects.need(index, SEQUENCE, request);
     const first = list.numbers[request * FIELDS + 2]!;
     const count = list.numbers[request * FIELDS + 5]!;
-    const dispatches = withContext(`request ${request}`, () =>
-      (list.objects[index] as HostSequence).at(list.offsets, first, count),
-    );
-    for (const dispatch of dispatches) this.addDispatch(dispatch);
+    const sequence = list.objects[index] as HostSequence;
+    const dispatches = withContext(`request ${request}`, () => sequence.at(list.offsets, first, count));
+    this.addReplay(sequence, dispatches);
   }
 
   /** What a lane is asked for a move between two objects, by their indices. 0: nothing, and
@@ -170,6 +169,11 @@ export class Program {
 
   protected addDispatch(dispatch: ResolvedDispatch): void {
     this.steps.push({ kind: "dispatch", dispatch });
+  }
+
+  /** Takes a replay: `dispatches` are the sequence's own, or copies with other offsets. */
+  protected addReplay(_sequence: HostSequence, dispatches: readonly ResolvedDispatch[]): void {
+    for (const dispatch of dispatches) this.addDispatch(dispatch);
   }
 
   protected addEvent(step: SignalStep | WaitStep): void {

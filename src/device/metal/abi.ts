@@ -4,7 +4,7 @@
  */
 
 /** `HR_ABI_VERSION`; the library must have the same. */
-export const ABI_VERSION = 1;
+export const ABI_VERSION = 2;
 
 /** `HR_OK` and the failures. */
 export const Status = {
@@ -35,6 +35,7 @@ export const DeviceFlag = {
   STAND_IN: 8,
   REMOVABLE: 16,
   LOW_POWER: 32,
+  MATMUL: 64,
 } as const;
 
 /** `HR_OPTION_…`, of hr_device_options.flags. */
@@ -56,6 +57,9 @@ export const FileFlag = { WRITE: 1, NO_CACHE: 2, STREAM: 4 } as const;
 
 /** `HR_SHARED` and `HR_PRIVATE`. */
 export const StorageMode = { SHARED: 0, PRIVATE: 1 } as const;
+
+/** `HR_F32` and `HR_F16`. */
+export const ElementType = { F32: 0, F16: 1 } as const;
 
 /** `HR_SEQUENTIAL` and so on. */
 export const AdviceCode = { SEQUENTIAL: 0, RANDOM: 1, WILL_NEED: 2, DONT_NEED: 3 } as const;

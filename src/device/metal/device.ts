@@ -27,8 +27,9 @@ import { NativeError } from "./errors.ts";
 import { createMetalEvent, type MetalEvent } from "./event.ts";
 import { MetalFile, openMetalFile } from "./file.ts";
 import { createAddressTable, createMetalHeap } from "./heap.ts";
-import { capabilitiesOf, type DeviceInfo, factsOf, isStandIn, readDeviceInfo } from "./info.ts";
+import { canMultiply, capabilitiesOf, type DeviceInfo, factsOf, isStandIn, readDeviceInfo } from "./info.ts";
 import { loadLibrary, type MetalLibrary, namedLibrary } from "./library.ts";
+import { createMetalMatmul } from "./matmul.ts";
 import { createMetalBuffer, mapMetalFile } from "./memory.ts";
 import { encodeOptions, type MetalOptions, ordinalOf } from "./options.ts";
 import { MetalCompiler } from "./pipeline.ts";
@@ -152,6 +153,14 @@ export class MetalDevice extends Closing implements Device {
   createPipeline(source: KernelSource): Pipeline {
     this.#context.assertOpen();
     return this.#compiler.compile(source);
+  }
+
+  get createMatmul(): Device["createMatmul"] {
+    if (!canMultiply(this.#info)) return undefined;
+    return (options) => {
+      this.#context.assertOpen();
+      return createMetalMatmul(this.#context, options);
+    };
   }
 
   createSequence(calls: readonly DispatchCall[]): Sequence {

@@ -56,6 +56,7 @@ export class Dispatches {
       }
       this.#addBinding(nameBuffer(buffer), binding.offset, index, slot);
     }
+    pipeline.checkCall(call);
     const constantsOffset = this.#addConstants(call.constants);
     const row = this.numDispatches * DISPATCH;
     if (row + DISPATCH > this.dispatches.length) this.#growDispatches();

@@ -78,6 +78,11 @@ export function capabilitiesOf(info: DeviceInfo): Capabilities {
   };
 }
 
+/** Whether `hr_matmul_create` works. */
+export function canMultiply({ flags }: DeviceInfo): boolean {
+  return (flags & DeviceFlag.MATMUL) !== 0;
+}
+
 export function factsOf(info: DeviceInfo, library: MetalLibrary, context: MetalContext): Device["facts"] {
   const { flags, metalVersion } = info;
   return {
@@ -91,6 +96,7 @@ export function factsOf(info: DeviceInfo, library: MetalLibrary, context: MetalC
     mapBudget: info.mapBudget,
     maxThreadgroupMemory: info.maxThreadgroupMemory,
     allocatedSize: info.allocatedSize,
+    matrixProducts: canMultiply(info),
     residencySets: (flags & DeviceFlag.RESIDENCY_SETS) !== 0,
     removable: (flags & DeviceFlag.REMOVABLE) !== 0,
     lowPower: (flags & DeviceFlag.LOW_POWER) !== 0,

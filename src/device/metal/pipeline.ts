@@ -1,6 +1,7 @@
 /** Kernels compiled from their portable text. */
 import { HeadraceError } from "../../errors.ts";
 import type { FunctionConstant, KernelSource, Pipeline } from "../device.ts";
+import type { DispatchCall } from "../requests.ts";
 import { ConstantType, STRUCTS } from "./abi.ts";
 import { cString, type MetalContext, NativeObject } from "./context.ts";
 
@@ -13,6 +14,9 @@ export class MetalPipeline extends NativeObject implements Pipeline {
     super(context, handle, false);
     this.name = name;
   }
+
+  /** Throws `BAD_OPTION` or `OUT_OF_RANGE` for a call that it does not take. */
+  checkCall(_call: DispatchCall): void {}
 }
 
 /** Compiles the kernels of one device. Texts are compiled once as long as they are among the last few used. */

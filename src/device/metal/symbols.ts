@@ -60,6 +60,11 @@ export const SYMBOLS = {
   hr_library_create: { args: ["u32", "ptr", "ptr", "u32", "ptr", "ptr"], returns: "i32" },
   // hr_status hr_pipeline_create(hr_handle library, const char *function, const hr_constant *constants, uint32_t count, const char *archive, hr_handle *pipeline, hr_pipeline_info *info, hr_error *error);
   hr_pipeline_create: { args: ["u32", "ptr", "ptr", "u32", "ptr", "ptr", "ptr", "ptr"], returns: "i32" },
+  // hr_status hr_matmul_create(hr_handle device, uint32_t inner, uint32_t outputs, uint32_t output_stride, uint32_t type, uint32_t output_type, uint32_t accumulate, hr_handle *pipeline, hr_error *error);
+  hr_matmul_create: {
+    args: ["u32", "u32", "u32", "u32", "u32", "u32", "u32", "ptr", "ptr"],
+    returns: "i32",
+  },
   // hr_status hr_sequence_create(hr_handle device, const hr_dispatch *dispatches, uint32_t dispatch_count, const hr_binding *bindings, uint32_t binding_count, const uint8_t *constants, uint32_t constants_length, hr_handle *sequence, hr_error *error);
   hr_sequence_create: {
     args: ["u32", "ptr", "u32", "ptr", "u32", "ptr", "u32", "ptr", "ptr"],

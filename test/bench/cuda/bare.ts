@@ -7,8 +7,9 @@ import { OutCell, textOf } from "../../../src/device/cuda/cells.ts";
 import { type CudaDriver, initDriver, openDriver } from "../../../src/device/cuda/driver.ts";
 import { checkResult } from "../../../src/device/cuda/errors.ts";
 import { openLibc } from "../../../src/device/host/libc.ts";
-import { touchedMemory } from "../bare.ts";
+import { type SweepSetting, touchedMemory } from "../bare.ts";
 import type { RegisterJob } from "./register-worker.ts";
+import type { UploadJob } from "./upload-worker.ts";
 
 const MIB = 2 ** 20;
 const CTX_BLOCKING_SYNC = 4;
@@ -37,7 +38,8 @@ export class BareGpu {
   readonly #stream: number;
   readonly #target: number;
   readonly #libc = openLibc();
-  readonly #workers: Worker[] = [];
+  readonly #registering: Worker[] = [];
+  readonly #uploading: Worker[] = [];
 
   /** `pinnedBytes` in host and in device memory. Throws `DEVICE_UNAVAILABLE`. */
   constructor(ordinal = 0, pinnedBytes = PINNED_BYTES) {
@@ -96,7 +98,7 @@ export class BareGpu {
 
   /** Maps `paths` anew and registers them by windows, taken in turn by the threads; GB/s of that alone. */
   async register(paths: readonly string[], setting: RegisterSetting): Promise<number> {
-    await this.#startWorkers(setting.threads);
+    await this.#start(this.#registering, "./register-worker.ts", setting.threads);
     const mappings = paths.map((path) => this.#map(path));
     const started = Bun.nanoseconds();
     await this.#run({ ...setting, mappings, undo: false });
@@ -106,9 +108,37 @@ export class BareGpu {
     return mappings.reduce((total, { byteLength }) => total + byteLength, 0) / elapsed;
   }
 
+  /** Whether two pieces for each lane fit into the pinned memory. */
+  hasRoom({ lanes, pieceBytes }: SweepSetting): boolean {
+    return 2 * lanes * pieceBytes <= this.pinned.byteLength;
+  }
+
+  /** Reads `paths` into pinned memory and copies what is read to the device, both at once and all by the same threads,
+   * two pieces each; GB/s. */
+  async readAndUpload(paths: readonly string[], { lanes, pieceBytes }: SweepSetting): Promise<number> {
+    await this.#start(this.#uploading, "./upload-worker.ts", lanes);
+    const files = paths.map((path) => ({ fd: openSync(path, "r"), byteLength: statSync(path).size }));
+    const next = new Int32Array(new SharedArrayBuffer(4));
+    const shared = { files, pieceBytes, stream: this.#stream, next };
+    const started = Bun.nanoseconds();
+    await Promise.all(
+      this.#uploading.slice(0, lanes).map((worker, lane) => {
+        const place = 2 * lane * pieceBytes;
+        const own = { address: this.pinned.address + place, target: this.#target + place };
+        return this.#ask(worker, { ...shared, ...own } satisfies UploadJob);
+      }),
+    );
+    const { symbols } = this.#driver;
+    symbols.cuCtxSetCurrent(this.#context);
+    this.#check("cuStreamSynchronize", symbols.cuStreamSynchronize(this.#stream));
+    const elapsed = Bun.nanoseconds() - started;
+    for (const { fd } of files) closeSync(fd);
+    return files.reduce((total, { byteLength }) => total + byteLength, 0) / elapsed;
+  }
+
   close(): void {
     const { symbols } = this.#driver;
-    for (const worker of this.#workers) worker.terminate();
+    for (const worker of [...this.#registering, ...this.#uploading]) worker.terminate();
     symbols.cuCtxSetCurrent(this.#context);
     symbols.cuMemHostUnregister(this.pinned.address);
     this.#libc.munmap(this.pinned.address, this.pinned.byteLength);
@@ -126,10 +156,10 @@ export class BareGpu {
     return { address, byteLength };
   }
 
-  async #startWorkers(count: number): Promise<void> {
-    while (this.#workers.length < count) {
-      const worker = new Worker(new URL("./register-worker.ts", import.meta.url).href);
-      this.#workers.push(worker);
+  async #start(workers: Worker[], file: string, count: number): Promise<void> {
+    while (workers.length < count) {
+      const worker = new Worker(new URL(file, import.meta.url).href);
+      workers.push(worker);
       await this.#ask(worker, { context: this.#context });
     }
   }
@@ -138,7 +168,7 @@ export class BareGpu {
     const { mappings, windowBytes, undo } = job;
     const next = new Int32Array(new SharedArrayBuffer(4));
     const message: RegisterJob = { mappings, windowBytes, undo, next };
-    await Promise.all(this.#workers.slice(0, job.threads).map((worker) => this.#ask(worker, message)));
+    await Promise.all(this.#registering.slice(0, job.threads).map((worker) => this.#ask(worker, message)));
   }
 
   #ask(worker: Worker, message: unknown): Promise<void> {

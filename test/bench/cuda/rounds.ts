@@ -14,6 +14,8 @@ export interface CudaRow extends Row {
   /** The ratio that is asked for. */
   readonly atLeast: number;
   readonly met: boolean;
+  /** What a bare loop reaches that does all parts of the work at once, where that was measured too. */
+  readonly ceiling?: number;
 }
 
 /** A row that this machine cannot give. */
@@ -74,10 +76,13 @@ const TENFOLD = "cuda.peer.safetensors";
 const LESS = 5;
 
 /** Lets {@link TENFOLD} reach {@link LESS} where ten times the peer is more than what the bare sweeps of the same run
- * allow, which `cuda.read.link` and `cuda.map.first` are held against: a first load goes one of these ways. */
+ * allow: a first load goes the way of `cuda.read.link` or that of `cuda.map.first`, and is bounded by what that row is
+ * held against, and by its ceiling. */
 export function allowForMachine(rows: readonly CudaRow[]): CudaRow[] {
   const limits = rows.filter(({ name }) => name === "cuda.read.link" || name === "cuda.map.first");
-  const most = Math.max(...limits.map(({ theirMedian }) => theirMedian));
+  const most = Math.max(
+    ...limits.map(({ theirMedian, ceiling = theirMedian }) => Math.min(theirMedian, ceiling)),
+  );
   return rows.map((row) => {
     const wanted = row.theirMedian * row.atLeast;
     if (!row.name.startsWith(TENFOLD) || limits.length < 2 || wanted <= most) return row;

@@ -188,7 +188,8 @@ describeOverMock("the CUDA device, when the driver fails", () => {
           // No memory was given back that something in a stream was still using.
           expect(rig.mock.reports().filter((line) => line.includes(" ran when "))).toEqual([]);
           // What the driver would not free goes with the context.
-          if (call !== "cuMemFree_v2") expect(rig.mock.live()).toMatchObject({ allocations: 0 });
+          // Where lanes send their first bytes stays.
+          if (call !== "cuMemFree_v2") expect(rig.mock.live()).toMatchObject({ allocations: 1 });
         });
       }
     }, 60_000);

@@ -5,8 +5,10 @@ import { join } from "node:path";
 import { OutCell } from "../../../src/device/cuda/cells.ts";
 import { CudaContext } from "../../../src/device/cuda/context.ts";
 import { initDriver, openDriver } from "../../../src/device/cuda/driver.ts";
+import { Poll } from "../../../src/device/cuda/poll.ts";
 import { Registrar } from "../../../src/device/cuda/registrar.ts";
 import { Events, Streams } from "../../../src/device/cuda/streams.ts";
+import { Waiters } from "../../../src/device/cuda/waiters.ts";
 import { Syscalls } from "../../../src/device/host/syscalls.ts";
 import { bytesOf, expectBytes, expectCode, listOf, pattern, runWell } from "../../conformance/harness.ts";
 import { ADD } from "../../conformance/kernels.ts";
@@ -224,7 +226,13 @@ describeOverMock("lives of CUDA devices", () => {
     // What the Workers cannot load.
     const parts = { deviceName: "mock", syscalls: context.syscalls, handle: context.handle };
     const broken = new CudaContext({ ...parts, driver: { ...driver, path: "/nowhere/libcuda.so" } });
-    const streams = new Streams({ context: broken, events: new Events(broken) });
+    const waiters = new Waiters({ library: broken.driver.path, context: broken.handle });
+    const streams = new Streams({
+      context: broken,
+      events: new Events(broken),
+      waiters,
+      poll: new Poll(broken),
+    });
     const made = new OutCell();
     expect(driver.symbols.cuMemAlloc_v2(made.clear(), 4096)).toBe(0);
     for (let round = 0; round < 2; round++) {
@@ -233,7 +241,8 @@ describeOverMock("lives of CUDA devices", () => {
       expect(error).toMatchObject({ code: "DEVICE_FAILED" });
       expect(driver.symbols.cuStreamQuery(streams.upload.handle)).toBe(0);
     }
-    await soon("close", streams.close());
+    streams.close();
+    await soon("close", waiters.close());
     const registrar = new Registrar({
       library: "/nowhere/libcuda.so",
       device: 0,

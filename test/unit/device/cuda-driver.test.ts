@@ -3,9 +3,11 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { OutCell } from "../../../src/device/cuda/cells.ts";
+import { CUBLAS_SYMBOLS } from "../../../src/device/cuda/cublas.ts";
 import { DRIVER_VARIABLE, initDriver, openDriver } from "../../../src/device/cuda/driver.ts";
 import { cudaError, endsProcess, errorName, isSticky } from "../../../src/device/cuda/errors.ts";
 import { CUFILE_SYMBOLS, PROPERTIES_SYMBOLS } from "../../../src/device/cuda/gds-symbols.ts";
+import { GRAPH_SYMBOLS } from "../../../src/device/cuda/graph-symbols.ts";
 import {
   capabilitiesOf,
   factsOf,
@@ -41,7 +43,8 @@ function declarations(file: string): Map<string, { returns: string; args: string
   return found;
 }
 
-const OPAQUE = /^(?:CUcontext|CUstream|CUevent|CUmodule|CUfunction|nvrtcProgram|CUfileHandle_t)$/;
+const OPAQUE =
+  /^(?:CUcontext|CUstream|CUevent|CUmodule|CUfunction|CUgraph|CUgraphExec|cublasHandle_t|cudaStream_t|nvrtcProgram|CUfileHandle_t)$/;
 
 /** What an argument of C may be in a table. */
 function kindsOf(argument: string): string[] {
@@ -54,6 +57,7 @@ function kindsOf(argument: string): string[] {
   if (OPAQUE.test(type)) return ["pointer", "nullable"];
   if (type === "CUdeviceptr") return ["device"];
   if (type === "size_t" || type === "off_t") return ["size"];
+  if (type === "unsigned long long") return ["size"];
   // A char is passed as an int is.
   return type.startsWith("unsigned") ? ["u32"] : ["i32"];
 }
@@ -62,12 +66,19 @@ describe("the tables of functions", () => {
   const tables: [file: string, table: Readonly<Record<string, Signature>>][] = [
     ["symbols.ts", DRIVER_SYMBOLS],
     ["nvrtc.ts", { ...NVRTC_SYMBOLS, ...ARCHITECTURE_SYMBOLS, ...CUBIN_SYMBOLS }],
+    ["graph-symbols.ts", GRAPH_SYMBOLS],
+    ["cublas.ts", CUBLAS_SYMBOLS],
     ["gds-symbols.ts", { ...CUFILE_SYMBOLS, ...PROPERTIES_SYMBOLS }],
   ];
   test.each(tables)("%s fits its declarations", (file, table) => {
     const declared = declarations(file);
     expect([...declared.keys()].sort()).toEqual(Object.keys(table).sort());
-    const RETURNS = { status: /Result|CUresult/, address: /\*/, count: /ssize_t/, pair: /CUfileError_t/ };
+    const RETURNS = {
+      status: /Result|CUresult|cublasStatus_t/,
+      address: /\*/,
+      count: /ssize_t/,
+      pair: /CUfileError_t/,
+    };
     for (const [name, { args, returns = "status" }] of Object.entries(table)) {
       const c = declared.get(name)!;
       expect([name, c.args.length]).toEqual([name, args.length]);
@@ -192,6 +203,7 @@ describe("options", () => {
       gds: false,
       inlineCopyBytes: 2 ** 20,
       ringEntries: 4096,
+      graphs: true,
     });
     expect(settings.lanes).toBeGreaterThanOrEqual(4);
     expect(settings.lanes).toBeLessThanOrEqual(16);
@@ -201,7 +213,7 @@ describe("options", () => {
       nvrtc: false,
       gds: "compatibility",
     });
-    const { library: _library, nvrtc: _nvrtc, ...rest } = settings;
+    const { library: _library, nvrtc: _nvrtc, cublas: _cublas, ...rest } = settings;
     expect(resolveOptions(rest)).toEqual(settings);
   });
 

@@ -114,14 +114,18 @@ export function expectNothingLive(mock: CudaMock): void {
 function expectNoMisuse(mock: CudaMock, numLanes: number): void {
   const others: string[] = [];
   for (const line of mock.reports()) {
-    const left = /destroyed with (\d+) streams, \d+ events, (\d+) modules, (\d+) allocations/.exec(line);
+    const left =
+      /destroyed with (\d+) streams, \d+ events, (\d+) modules, (\d+) graphs, (\d+) cuBLAS handles, (\d+) allocations/.exec(
+        line,
+      );
     if (left === null) others.push(line);
     else {
-      const [, streams, modules, registrations] = left.map(Number);
+      const [, streams, modules, graphs, handles, registrations] = left.map(Number);
       // Two of the lanes', one for clearing.
       expect(streams).toBeLessThanOrEqual(3);
-      expect(modules).toBe(0);
-      expect(registrations).toBeLessThanOrEqual(numLanes);
+      expect([modules, graphs, handles]).toEqual([0, 0, 0]);
+      // And where lanes send their first bytes.
+      expect(registrations).toBeLessThanOrEqual(numLanes + 1);
     }
   }
   expect(others).toEqual([]);

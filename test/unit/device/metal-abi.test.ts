@@ -9,6 +9,7 @@ import {
   Codec,
   CompletionFlag,
   DeviceFlag,
+  ElementType,
   FileFlag,
   OptionFlag,
   ROW,
@@ -93,6 +94,7 @@ describe("headrace.h", () => {
       ...prefixed("HR_FILE_", FileFlag),
       ...prefixed("HR_", StorageMode),
       ...prefixed("HR_", AdviceCode),
+      ...prefixed("HR_", ElementType),
       ...prefixed("HR_", CompletionFlag),
       ...Object.fromEntries(Object.entries(Op).map(([name, op]) => [`HR_${name.toUpperCase()}`, op])),
     };

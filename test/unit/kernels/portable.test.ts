@@ -33,6 +33,7 @@ const CUDA = `
 #define __global__
 #define __shared__ static
 #define __launch_bounds__(n)
+#include <math.h>
 #include <stdint.h>
 #include <string.h>
 struct Place { uint32_t x; };

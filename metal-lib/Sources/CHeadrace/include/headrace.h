@@ -28,7 +28,7 @@
 extern "C" {
 #endif
 
-#define HR_ABI_VERSION 1u
+#define HR_ABI_VERSION 2u
 
 typedef uint32_t hr_handle;
 /* HR_OK or a positive count; negative is one of the codes below. */
@@ -67,7 +67,8 @@ enum {
     HR_DEVICE_CAN_STREAM = 4,     /* MTLIO queues */
     HR_DEVICE_STAND_IN = 8,       /* a test instrument, no GPU */
     HR_DEVICE_REMOVABLE = 16,
-    HR_DEVICE_LOW_POWER = 32
+    HR_DEVICE_LOW_POWER = 32,
+    HR_DEVICE_MATMUL = 64         /* hr_matmul_create works */
 };
 
 /* Bit n of hr_device_info.codecs, and `codec` of `hr_file_open` and `hr_compress`: the raw values of
@@ -232,6 +233,9 @@ enum {
 /* `storage` of buffers and heaps */
 enum { HR_SHARED = 0, HR_PRIVATE = 1 };
 
+/* Element types of matrix products */
+enum { HR_F32 = 0, HR_F16 = 1 };
+
 /* `advice` of hr_buffer_advise */
 enum { HR_SEQUENTIAL = 0, HR_RANDOM = 1, HR_WILL_NEED = 2, HR_DONT_NEED = 3 };
 
@@ -295,6 +299,11 @@ hr_status hr_event_value(hr_handle event, uint64_t *value, hr_error *error);
 hr_status hr_library_create(hr_handle device, const char *source, const char *macros, uint32_t language, hr_handle *library, hr_error *error);
 /* `archive` is the path of a binary archive to look in and to add to, or NULL. */
 hr_status hr_pipeline_create(hr_handle library, const char *function, const hr_constant *constants, uint32_t count, const char *archive, hr_handle *pipeline, hr_pipeline_info *info, hr_error *error);
+/* A matrix product by Metal Performance Shaders, y[T, outputs] = x[T, inner] * transposed w[outputs, inner]: a pipeline
+ * whose launches bind x, w and y at 0, 1 and 2, have threads[0] = T and no constants. Rows of y start `output_stride`
+ * elements apart. x and w are of `type`, y of `output_type`, HR_F32 or HR_F16; `accumulate` 1 adds to what y holds.
+ * HR_UNSUPPORTED where the system does not have it for the device: HR_DEVICE_MATMUL. */
+hr_status hr_matmul_create(hr_handle device, uint32_t inner, uint32_t outputs, uint32_t output_stride, uint32_t type, uint32_t output_type, uint32_t accumulate, hr_handle *pipeline, hr_error *error);
 /* Checks and resolves dispatches once; HR_REPLAY runs them in order, with other offsets where bindings have a slot. */
 hr_status hr_sequence_create(hr_handle device, const hr_dispatch *dispatches, uint32_t dispatch_count, const hr_binding *bindings, uint32_t binding_count, const uint8_t *constants, uint32_t constants_length, hr_handle *sequence, hr_error *error);
 
