@@ -22,7 +22,6 @@ const TIMED_STEPS = 30;
 /** Dispatches of one kernel in one submission, beside one alone. */
 const REPLAYS = 20;
 const COPY_BYTES = 1024 * 2 ** 20;
-/** Share of the time of a step with one slot that its floor is. */
 
 /** A kernel's part of a step. */
 interface Part {
