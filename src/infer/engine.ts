@@ -61,6 +61,9 @@ export interface EngineCapacity {
   /** Whether sequences end with their prompt, which may then fill the whole context, as where states are pooled; default
    * false: a prompt has to leave room for a token. */
   readonly promptsOnly?: boolean | undefined;
+  /** Whether steps may end without any result, again and again, since answers come from elsewhere; default what
+   * `takesText` is. Any other engine that gives nothing in 1,000 steps in a row fails with `BAD_ENGINE`. */
+  readonly waits?: boolean | undefined;
 }
 
 /** Tokens `[position, position + tokens.length)` of the sequence in `slot`. */

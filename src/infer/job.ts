@@ -220,7 +220,7 @@ function reportOf(run: Run, metrics: MetricsSnapshot | undefined, totalSeconds: 
     dataset: prompts.dataset.title,
     column: prompts.column,
     engine: typeof engine === "string" ? engine : engine.name,
-    device: job.device.capabilities.name,
+    device: engine === "http" ? (URL.parse(job.url!)?.host ?? job.url!) : job.device.capabilities.name,
     out: job.out,
     deadLetters: outputs.deadLetters,
   };

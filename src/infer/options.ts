@@ -3,6 +3,7 @@ import type { Device } from "../device/device.ts";
 import { HeadraceError } from "../errors.ts";
 import type { Tracer } from "../loader/trace.ts";
 import type { Engine, SamplingOptions } from "./engine.ts";
+import { checkEmbeds, checkShape } from "./option-shape.ts";
 import type { InferProgress } from "./report.ts";
 
 /** An engine of the caller's own, which stays the caller's. */
@@ -118,6 +119,7 @@ const OF_ENGINES: readonly [keyof InferOptions, readonly string[]][] = [
 
 /** Checks and completes `options`. Throws `BAD_OPTION` naming the option, its value and its bounds. */
 export function resolveInferOptions(options: InferOptions): ResolvedInferOptions {
+  checkShape(options);
   const engine = options.engine ?? "llama";
   const kind = typeof engine === "string" ? engine : "own";
   whole("slots", options.slots, 1, MOST_SLOTS);
@@ -174,9 +176,7 @@ function checkWanted(options: InferOptions, kind: string): void {
   if (kind === "http" && options.url === undefined) {
     throw new HeadraceError("BAD_OPTION", "engine http wants a url, such as http://localhost:8000/v1");
   }
-  if (kind === "embed" && options.logprobs) {
-    throw new HeadraceError("BAD_OPTION", "engine embed makes no tokens, so there are no logprobs of them");
-  }
+  checkEmbeds(options);
 }
 
 function whole(name: string, value: number | undefined, least: number, most = Number.MAX_SAFE_INTEGER): void {

@@ -43,6 +43,7 @@ export interface InferReport {
   readonly dataset: string;
   readonly column: string;
   readonly engine: string;
+  /** With engine `http`, the host of the server's address. */
   readonly device: string;
   readonly out: string;
   /** The file with the rows that failed, where there are any. */
