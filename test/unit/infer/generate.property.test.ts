@@ -1,9 +1,11 @@
 /** Whatever the engine can hold and the rows are: each row has one output, and it is that of the row alone. */
-import { describe, expect, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import fc from "fast-check";
 import type { InferOutput, InferRequest } from "../../../src/index.ts";
 import { FakeEngine, tokenOf } from "./fake-engine.ts";
 import { outputsOf, rowOf, sourceOf } from "./rows.ts";
+
+setDefaultTimeout(60_000);
 
 const VOCAB = 12;
 
