@@ -130,9 +130,9 @@ describe("what it does", () => {
     }
   });
 
-  test("embeds", async () => {
+  test("embeds, and tells of no tokens", async () => {
     const out = fresh();
-    const { code } = await infer(
+    const { code, out: table } = await infer(
       out,
       "--limit",
       "4",
@@ -143,8 +143,14 @@ describe("what it does", () => {
       "--normalize",
     );
     expect(code).toBe(0);
-    for (const { embedding, tokens, finish } of readOutputs(out)) {
-      expect([embedding!.length, tokens.length, finish]).toEqual([192, 0, "stop"]);
+    const labels = table
+      .trimEnd()
+      .split("\n")
+      .map((line) => line.split(/ {2,}/)[0]);
+    expect(labels).toContain("vector after");
+    for (const none of ["outputs", "first token after"]) expect(labels).not.toContain(none);
+    for (const { embedding, tokens, text, finish } of readOutputs(out)) {
+      expect([embedding!.length, tokens.length, text, finish]).toEqual([192, 0, "", "stop"]);
       expect(Math.hypot(...embedding!)).toBeCloseTo(1, 4);
     }
   });
