@@ -117,22 +117,14 @@ function addSampling(command: Command): void {
     .option("--max-new-tokens <count>", "tokens after which a row ends (default: 64)", anyNumber)
     .option("--temperature <value>", "0 takes the likeliest token (default: 0)", anyNumber)
     .option("--top-k <count>", "sample among so many; 0: among all (default: 0)", anyNumber)
-    .option(
-      "--top-p <share>",
-      "sample among the likeliest that make up this much (default: 1)",
-      anyNumber,
-    )
+    .option("--top-p <share>", "sample among the likeliest that make up this much (default: 1)", anyNumber)
     .option(
       "--min-p <share>",
       "sample among those at least so likely as the likeliest (default: 0)",
       anyNumber,
     )
     .option("--repetition-penalty <factor>", "weakens tokens that were there (default: 1)", anyNumber)
-    .option(
-      "--seed <number>",
-      "with the row's number, all that sampling depends on (default: 0)",
-      anyNumber,
-    )
+    .option("--seed <number>", "with the row's number, all that sampling depends on (default: 0)", anyNumber)
     .option(
       "--stop <text>",
       "ends a row before it; may be given again; \\n, \\t and \\\\ are understood",

@@ -27,7 +27,9 @@ export function checkOut({ out, source }: ResolvedInferOptions, { dataset }: Pro
   const folder = realPath(out);
   if (folder === undefined) return;
   const named = typeof source === "string" ? [source] : source;
-  const inside = dataset.shards.find(({ path }) => realPath(dirname(path))?.concat(sep).startsWith(`${folder}${sep}`));
+  const inside = dataset.shards.find(({ path }) =>
+    realPath(dirname(path))?.concat(sep).startsWith(`${folder}${sep}`),
+  );
   const itself = named.find((path) => realPath(path) === folder);
   if (inside === undefined && itself === undefined) return;
   throw new HeadraceError(

@@ -32,7 +32,8 @@ export function whyBadSampling(options: SamplingOptions): string | undefined {
     return `temperature is ${temperature}; it must be 0, which is greedy, or a number from ${LEAST} to ${MOST}`;
   }
   if (!(Number.isSafeInteger(topK) && topK >= 0)) return `topK is ${topK}; it must be ${WHOLE}`;
-  if (!isWithin(topP, Number.MIN_VALUE, 1)) return `topP is ${topP}; it must be a number above 0, and at most 1`;
+  if (!isWithin(topP, Number.MIN_VALUE, 1))
+    return `topP is ${topP}; it must be a number above 0, and at most 1`;
   if (!isWithin(minP, 0, 1)) return `minP is ${minP}; it must be a number from 0 to 1`;
   if (!isWithin(repetitionPenalty, LEAST, MOST)) {
     return `repetitionPenalty is ${repetitionPenalty}; it must be a number from ${LEAST} to ${MOST}`;

@@ -61,7 +61,9 @@ export function differences(there: unknown, here: unknown): string {
   const secret = found.filter((difference) => isFingerprint(difference));
   const plain = found.filter((difference) => !isFingerprint(difference));
   const texts =
-    plain.length === 0 ? found.map(textOf) : [...secret.map(({ name }) => `another ${name}`), ...plain.map(textOf)];
+    plain.length === 0
+      ? found.map(textOf)
+      : [...secret.map(({ name }) => `another ${name}`), ...plain.map(textOf)];
   const more = texts.length - MAX_NAMED;
   return texts.slice(0, MAX_NAMED).join(", ") + (more > 0 ? `, and ${more} more` : "");
 }
