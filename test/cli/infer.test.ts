@@ -1,7 +1,8 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type Device, generate, openDevice, openLlama } from "../../src/index.ts";
+import { HEADER_BYTES } from "../../src/loader/writeback/attempt.ts";
 import { outputBytes, outputFiles, readOutputs } from "../infer/read-outputs.ts";
 import { proseRows } from "./expected.ts";
 import { DATASETS, type Ended, headrace, onTerminal, scratch, start, waitFor } from "./process.ts";
@@ -184,6 +185,14 @@ describe("what it does", () => {
   });
 });
 
+/** Bytes of all attempt files of a job that is not done. */
+function attemptBytes(out: string): number {
+  const work = join(out, ".headrace");
+  if (!existsSync(work)) return 0;
+  const attempts = readdirSync(work).filter((name) => name.endsWith(".attempt"));
+  return attempts.reduce((sum, name) => sum + statSync(join(work, name)).size, 0);
+}
+
 describe("Ctrl-C", () => {
   /** Starts a job of minutes, sends `signal` once outputs come, and waits for its end. */
   async function interrupt(out: string, signal: NodeJS.Signals): Promise<Ended> {
@@ -199,8 +208,7 @@ describe("Ctrl-C", () => {
       "host",
       ...args,
     ]);
-    await waitFor("the first outputs", () => existsSync(join(out, ".headrace")), 30_000);
-    await Bun.sleep(1500);
+    await waitFor("the first outputs", () => attemptBytes(out) > HEADER_BYTES, 60_000);
     child.kill(signal);
     return ended;
   }
