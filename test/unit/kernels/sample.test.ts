@@ -2,6 +2,7 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import type { SamplingOptions } from "../../../src/infer/engine.ts";
+import { massOf, WHOLE_MASS } from "../../../src/kernels/masses.ts";
 import { type SampleOptions, sampleCall, sampleKernel } from "../../../src/kernels/sample.ts";
 import { expectCode } from "../../conformance/harness.ts";
 import { floats, infoOf, poison, useForms } from "./forms.ts";
@@ -111,6 +112,21 @@ describe("what is drawn is what is kept", () => {
     expect(support(equal, { topP: 0.34 })).toEqual([0, 2]);
     expect(support(equal, { topP: 0.51 })).toEqual([0, 1, 2]);
     expect(support(equal, { topP: 0.8 })).toEqual([0, 1, 2, 3]);
+  });
+
+  test("by topP to the last unit of mass: a sum that is less than that part of all is too little", () => {
+    // The likeliest has 2^34 of 2^34 + mass, and that part of all which has to be reached is at most one more.
+    const parts = Array.from({ length: 400 }, (_, i) => -(i + 1) / 512).flatMap((logit) => {
+      const total = BigInt(WHOLE_MASS + massOf(logit));
+      const word = ((BigInt(WHOLE_MASS) << 32n) + total - 1n) / total;
+      const reached = (total * word) >> 32n === BigInt(WHOLE_MASS) && (total * word) % 2n ** 32n > 0n;
+      return reached ? [{ logit, topP: Number(word) / 2 ** 32 }] : [];
+    });
+    expect(parts.length).toBeGreaterThan(5);
+    for (const { logit, topP } of parts.slice(0, 3)) {
+      expect(support([0, logit], { topP })).toEqual([0, 1]);
+      expect(support([0, logit], { topP: topP - 2 ** -32 })).toEqual([0]);
+    }
   });
 
   test("by topP of what topK left", () => {
