@@ -46,8 +46,8 @@ export interface InferReport {
   /** With engine `http`, the host of the server's address. */
   readonly device: string;
   readonly out: string;
-  /** The file with the rows that failed, where there are any. */
-  readonly deadLetters: string;
+  /** The file with the rows that failed: where there are any, once their shards are whole. */
+  readonly deadLetters?: string | undefined;
 }
 
 /** Where a job stands. */

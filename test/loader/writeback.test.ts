@@ -212,6 +212,8 @@ describe("the same job", () => {
       }
       const next = await openWriter(temp("out"), optionsOf(COUNTS));
       expect(next.finished()).toEqual(damage === "foreign" ? [] : [[6, 8]]);
+      // Nothing of it stays behind what is written next.
+      if (damage !== "foreign") expect(readFileSync(attempt).length).toBe(whole);
       for (const [start, end] of next.remaining()) {
         for (let row = start; row < end; row++) await next.add(outputOf(row));
       }
@@ -231,12 +233,12 @@ describe("another job", () => {
       await expectCode(
         "OTHER_JOB",
         () => other({ job: { model: "m", seed: 2 } }),
-        "job.seed is 1 there and 2 here",
+        "another job: seed is 1 there and 2 here",
       );
       await expectCode(
         "OTHER_JOB",
         () => other({ job: { model: "m" } }),
-        "job.seed is 1 there and unset here",
+        "another job: seed is 1 there and unset here",
       );
       await expectCode("OTHER_JOB", () => other({ order: "completion" }), 'order is "input" there');
       await expectCode("OTHER_JOB", () => other({ columns: COLUMNS.slice(1) }), "columns is");
