@@ -145,7 +145,7 @@ describe("the column", () => {
 
   test.each([
     ["is not there", { body: texts }, "txt", "UNKNOWN_COLUMN", "txt"],
-    ["is none by default", { body: texts }, undefined, "UNKNOWN_COLUMN", "name the one with the prompts"],
+    ["is none by default", { body: texts }, undefined, "UNKNOWN_COLUMN", "name the column with the prompts"],
     ["is binary", { text: bytes }, "text", "BAD_OPTION", "column text is binary, not utf8"],
     ["is binary by default", { text: bytes }, undefined, "UNKNOWN_COLUMN", "column text is binary, not utf8"],
     ["holds numbers", { tokens: numbers }, "tokens", "BAD_OPTION", "column tokens holds F32"],
