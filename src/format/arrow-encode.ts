@@ -25,6 +25,7 @@ import { Type } from "apache-arrow/fb/type";
 import { Utf8 } from "apache-arrow/fb/utf8";
 import { Builder } from "flatbuffers";
 import { MAGIC } from "./arrow-file.ts";
+import { readArrowGroups } from "./arrow-groups.ts";
 import {
   alignedTo,
   elementBytesOf,
@@ -77,6 +78,7 @@ export const ARROW_OUTPUT: OutputFormat = {
     }
   },
   layout: layoutArrow,
+  groups: readArrowGroups,
 };
 
 function layoutArrow(
