@@ -61,7 +61,7 @@ export function openPrompts(
   const why = first instanceof Error ? `: ${first.message}` : "";
   throw new HeadraceError(
     "UNKNOWN_COLUMN",
-    `the dataset has no column tokens of integers and none of text; name the one with the prompts by column${why}`,
+    `the dataset has no column tokens of integers and none of text; name the column with the prompts${why}`,
   );
 }
 

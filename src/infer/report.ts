@@ -45,8 +45,8 @@ export interface InferReport {
   readonly engine: string;
   readonly device: string;
   readonly out: string;
-  /** The file with the rows that failed, where there are any. */
-  readonly deadLetters: string;
+  /** The file with the rows that failed: where there are any, once their shards are whole. */
+  readonly deadLetters?: string | undefined;
 }
 
 /** Where a job stands. */

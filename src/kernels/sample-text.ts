@@ -212,7 +212,8 @@ HR_KERNEL(sample, HR_IN(0, float, logits), HR_IN(1, SampleParams, params), HR_IN
     row.inverseTemperature = 1.0f;
     row.least = 1u;
     uint64_t total = mass_above(&row, &shared, 0u, 0u);
-    logprob = row.logits[token] - row.most - log_of(total);
+    /* As \`most\` is: of a -0 the two would differ in sign, and the sum be -0 where the host's is 0. */
+    logprob = logit_of(key_of(HR_BITS_OF(row.logits[token]))) - row.most - log_of(total);
   }
   if (hr_local == 0u) {
     tokens[hr_group] = token < c.vocab ? int32_t(token) : -1;

@@ -1,7 +1,8 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type Device, generate, openDevice, openLlama } from "../../src/index.ts";
+import { HEADER_BYTES } from "../../src/loader/writeback/attempt.ts";
 import { outputBytes, outputFiles, readOutputs } from "../infer/read-outputs.ts";
 import { proseRows } from "./expected.ts";
 import { DATASETS, type Ended, headrace, onTerminal, scratch, start, waitFor } from "./process.ts";
@@ -157,7 +158,7 @@ describe("what it does", () => {
     expect(outputBytes(out)).toEqual(before);
     expect((await infer(out, ...FEW, "--resume")).code).toBe(0);
     const refused = await infer(out, ...FEW, "--no-resume");
-    expect([refused.code, refused.err]).toEqual([2, expect.stringContaining("resume is false")]);
+    expect([refused.code, refused.err]).toEqual([2, expect.stringContaining("headrace: --no-resume: ")]);
   });
 
   test("writes a trace", async () => {
@@ -184,6 +185,14 @@ describe("what it does", () => {
   });
 });
 
+/** Bytes of all attempt files of a job that is not done. */
+function attemptBytes(out: string): number {
+  const work = join(out, ".headrace");
+  if (!existsSync(work)) return 0;
+  const attempts = readdirSync(work).filter((name) => name.endsWith(".attempt"));
+  return attempts.reduce((sum, name) => sum + statSync(join(work, name)).size, 0);
+}
+
 describe("Ctrl-C", () => {
   /** Starts a job of minutes, sends `signal` once outputs come, and waits for its end. */
   async function interrupt(out: string, signal: NodeJS.Signals): Promise<Ended> {
@@ -199,8 +208,7 @@ describe("Ctrl-C", () => {
       "host",
       ...args,
     ]);
-    await waitFor("the first outputs", () => existsSync(join(out, ".headrace")), 30_000);
-    await Bun.sleep(1500);
+    await waitFor("the first outputs", () => attemptBytes(out) > HEADER_BYTES, 60_000);
     child.kill(signal);
     return ended;
   }
@@ -261,23 +269,27 @@ describe("what it refuses, in one line", () => {
 
   test("bad sources and columns", async () => {
     await refused([join(folder, "nowhere"), "--model", MODEL, "--out", fresh()], 1, "SOURCE_NOT_FOUND");
-    await refused([...base(), "--column", "txt"], 1, "UNKNOWN_COLUMN", "txt");
+    await refused([...base(), "--column", "txt"], 2, "UNKNOWN_COLUMN", "txt");
     await refused([...base(), "--column", "length"], 2, "column length holds I32", "lists of integers");
   });
 
   test("bad options", async () => {
     await refused([PROSE, "--model", MODEL], 2, "required option '--out <folder>'");
-    await refused([PROSE, "--out", fresh(), "--device", "host"], 2, "engine llama wants a model");
+    await refused([PROSE, "--out", fresh(), "--device", "host"], 2, "--engine llama wants --model");
     await refused(
       [PROSE, "--out", fresh(), "--engine", "http", "--device", "host"],
       2,
-      "engine http wants a url",
+      "--engine http wants --url",
     );
     await refused([...base(), "--slots", "0"], 2, "--slots", "1 to 4096");
-    await refused([...base(), "--temperature", "hot"], 2, "--temperature", "number from 0");
+    await refused([...base(), "--temperature", "hot"], 2, "--temperature", "must be a number");
     await refused([...base(), "--top-p", "0"], 2, "--top-p is 0");
-    await refused([...base(), "--pooling", "mean"], 2, "pooling means nothing to engine llama");
-    await refused([...base(), "--ordinal", "1"], 2, "--ordinal means nothing without --device cuda");
+    await refused([...base(), "--pooling", "mean"], 2, "--pooling means nothing to engine llama");
+    await refused(
+      [...base(), "--ordinal", "1"],
+      2,
+      "headrace: --ordinal means nothing without --device cuda",
+    );
     await refused([...base(), "--scheduler", "magic"], 2, "--scheduler");
     await refused([...base(), "--context", "100000"], 2, "--context is 100000");
   });

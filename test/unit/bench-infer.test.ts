@@ -1,5 +1,5 @@
 /** The parts of the benchmark of inference, and the script where there is no GPU: its figures mean nothing here. */
-import { afterAll, describe, expect, test } from "bun:test";
+import { afterAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -15,6 +15,8 @@ import {
 } from "../bench/infer/data.ts";
 import { argumentsFor, parseOptions, USAGE } from "../bench/infer/options.ts";
 import { requestsOf, round } from "../bench/infer/ours.ts";
+
+setDefaultTimeout(60_000);
 
 const SCRIPT = join(import.meta.dir, "../bench/infer/bench.ts");
 const folder = mkdtempSync(join(tmpdir(), "headrace-bench-infer-"));

@@ -172,7 +172,7 @@ describeOverMock("lives of CUDA devices", () => {
     expect(after[0]! - before[0]!).toBeLessThan(10);
     expect(after[1]! - before[1]!).toBeLessThan(40);
     expect(after[2]! - before[2]!).toBeLessThan(6);
-  }, 30_000);
+  }, 120_000);
 
   test("work again and again on one device makes nothing more of the driver's", async () => {
     await withCuda({}, async (rig) => {
@@ -194,11 +194,16 @@ describeOverMock("lives of CUDA devices", () => {
     await withCuda({}, async (rig) => {
       await work(rig, "first");
       await Bun.sleep(100);
-      const before = process.cpuUsage();
-      await Bun.sleep(300);
-      const { user, system } = process.cpuUsage(before);
-      // A lane or waiter that polls would take most of the 300,000 µs.
-      expect(user + system).toBeLessThan(90_000);
+      let least = Number.POSITIVE_INFINITY;
+      // The runtime's own threads may have something to do, but not always.
+      for (let round = 0; round < 3 && least >= 90_000; round++) {
+        const before = process.cpuUsage();
+        await Bun.sleep(300);
+        const { user, system } = process.cpuUsage(before);
+        least = Math.min(least, user + system);
+      }
+      // A lane or waiter that polls would take most of the 300,000 µs, each time.
+      expect(least).toBeLessThan(90_000);
     });
   });
 

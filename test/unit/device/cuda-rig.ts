@@ -1,5 +1,5 @@
 /** A CUDA device of its own over the mock of the driver for each test, and what such tests ask of it. */
-import { describe, expect } from "bun:test";
+import { describe, expect, setDefaultTimeout } from "bun:test";
 import { openCuda } from "../../../src/device/cuda/device.ts";
 import type { CudaOptions } from "../../../src/device/cuda/options.ts";
 import type { Completion, Device, DeviceBuffer, DeviceQueue } from "../../../src/device/device.ts";
@@ -15,6 +15,10 @@ import {
 } from "../../conformance/harness.ts";
 import { addConstants } from "../../conformance/kernels.ts";
 import type { CudaMock, MockConfig, MockFault } from "../../cuda-mock/mock.ts";
+
+// A test waits for many threads in turn. Of several files in one run it is set for the first alone: `bun run test` sets
+// it for all.
+setDefaultTimeout(60_000);
 
 export const KIB = 1024;
 /** Longer than what counts as a small copy. */

@@ -36,7 +36,9 @@ interface Running {
 export class FakeEngine implements Engine {
   readonly capacity: EngineCapacity;
   readonly vocab: number;
-  readonly attempts = new Map<number, number>();
+  /** How often each row was begun without a token of its own: once a try, and again where it is put back before it has
+   * made one. */
+  readonly begins = new Map<number, number>();
   steps = 0;
   prefilledTokens = 0;
   decodedTokens = 0;
@@ -47,6 +49,8 @@ export class FakeEngine implements Engine {
   readonly #options: FakeOptions;
   readonly #running = new Map<number, Running>();
   readonly #reserved = new Map<number, number>();
+  /** Tries of each row that have failed. */
+  readonly #failures = new Map<number, number>();
   #busy = false;
 
   constructor(options: FakeOptions = {}) {
@@ -123,7 +127,7 @@ export class FakeEngine implements Engine {
       if (this.#running.has(slot)) throw new Error(`slot ${slot} is started anew and was not released`);
       const reserved = this.#reserved.get(slot) ?? 0;
       this.#running.set(slot, { request, held: new Int32Array(0), next: undefined, reserved });
-      if (generated === 0) this.attempts.set(request.row, (this.attempts.get(request.row) ?? 0) + 1);
+      if (generated === 0) this.begins.set(request.row, (this.begins.get(request.row) ?? 0) + 1);
     }
     const running = this.#running.get(slot);
     if (running === undefined) throw new Error(`slot ${slot} goes on and was never started`);
@@ -164,9 +168,12 @@ export class FakeEngine implements Engine {
       const expected = i < request.prompt.length ? request.prompt[i] : this.#token(request.row, i);
       if (held[i] !== expected) throw new Error(`slot ${slot} holds a wrong token at ${i}`);
     }
-    const attempt = this.attempts.get(request.row)!;
-    const error = this.#options.failure?.(request.row, made, attempt);
-    if (error !== undefined) return { slot, error };
+    const failures = this.#failures.get(request.row) ?? 0;
+    const error = this.#options.failure?.(request.row, made, failures + 1);
+    if (error !== undefined) {
+      this.#failures.set(request.row, failures + 1);
+      return { slot, error };
+    }
     running.next = this.#token(request.row, held.length);
     return { slot, token: running.next, logprob: -running.next };
   }

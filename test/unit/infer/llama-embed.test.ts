@@ -1,5 +1,5 @@
 /** Embedding: vectors that nothing else changes, and a ring that bounds how many are out. */
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { join } from "node:path";
 import type { Device } from "../../../src/device/device.ts";
 import { openHost } from "../../../src/device/host/device.ts";
@@ -7,6 +7,8 @@ import { type ErrorCode, HeadraceError } from "../../../src/errors.ts";
 import { type EmbedEngine, type EmbedOptions, openEmbedder } from "../../../src/infer/embed.ts";
 import type { DeviceVector, InferRequest, PrefillChunk, SlotResult } from "../../../src/infer/engine.ts";
 import { chunkOf, FILES, randomOf, requestOf } from "./llama-rig.ts";
+
+setDefaultTimeout(60_000);
 
 const FOLDER = join(FILES, "llama-biased");
 

@@ -195,16 +195,21 @@ describe("memory", () => {
     await using engine = await open({ slots: 32, tokensPerStep: 64 });
     const run = (count: number, seed: number) => runRows(engine, mixedRows(count, 37, seed), { seed });
     await run(150, 1);
-    Bun.gc(true);
     const { openResources } = device;
-    const before = process.memoryUsage().rss;
     const { memoryBytes, freeTokens } = engine;
-    await run(600, 2);
-    Bun.gc(true);
+    const sizes: number[] = [];
+    for (let round = 0; round < 16; round++) {
+      await run(100, 2 + round);
+      Bun.gc(true);
+      sizes.push(process.memoryUsage().rss);
+    }
     expect(device.openResources).toBe(openResources);
     expect([engine.memoryBytes, engine.freeTokens]).toEqual([memoryBytes, freeTokens]);
-    expect(process.memoryUsage().rss - before).toBeLessThan(24 * 2 ** 20);
-  }, 30_000);
+    // The process's size goes up and down with the runtime's own heaps, and with what ran before; what is never given
+    // back raises its low points too, here by 800 rows' worth.
+    const [before, after] = [Math.min(...sizes.slice(0, 8)), Math.min(...sizes.slice(8))];
+    expect(after - before).toBeLessThan(6 * 2 ** 20);
+  }, 60_000);
 
   test("of keys and values can be half as much", async () => {
     const kvBytes = 40 * 256;
@@ -309,7 +314,14 @@ describe("options", () => {
     [{ contextLength: 257 }, "contextLength is 257", "1 to 256"],
     [{ blockTokens: 0 }, "blockTokens is 0"],
     [{ kvBytes: 4095 }, "kvBytes is 4095", "from 4096"],
-    [{ kvBytes: 4096, contextLength: 17 }, "kvBytes is 4096", "at least 8192", "contextLength 17"],
+    [
+      { kvBytes: 4096, contextLength: 17 },
+      "kvBytes is 4096",
+      "at least 8192",
+      "contextLength 17",
+      "smaller contextLength",
+    ],
+    [{ kvBytes: 1, contextLength: 17 }, "kvBytes is 1;", "at least 8192", "contextLength 17"],
     [{ kvType: "F64" as never }, "kvType is F64", "F32, F16, BF16"],
     [{ strategy: "guess" as never }, "strategy is guess"],
   ];

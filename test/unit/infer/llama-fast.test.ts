@@ -1,5 +1,5 @@
 /** The Llama engine with the vendor's matrix products, over the mocks of CUDA and of cuBLAS. */
-import { expect, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Device } from "../../../src/device/device.ts";
@@ -7,6 +7,8 @@ import { openDevice } from "../../../src/device/open.ts";
 import { openLlama } from "../../../src/infer/llama/engine.ts";
 import { describeOverMock, theMock, withCuda } from "../device/cuda-rig.ts";
 import { FILES, requestOf, runRows } from "./llama-rig.ts";
+
+setDefaultTimeout(60_000);
 
 interface Golden {
   readonly samples: readonly { readonly prompt: readonly number[]; readonly output: readonly number[] }[];

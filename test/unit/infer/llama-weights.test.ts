@@ -1,5 +1,14 @@
 /** Model folders: what is found, what is refused, and where tensors lie. */
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "bun:test";
+import {
+  afterAll,
+  afterEach,
+  beforeAll,
+  beforeEach,
+  describe,
+  expect,
+  setDefaultTimeout,
+  test,
+} from "bun:test";
 import { cpSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -13,6 +22,8 @@ import { findModel } from "../../../src/infer/llama/model.ts";
 import { loadLlamaWeights, tensorsOf } from "../../../src/infer/llama/weights.ts";
 import { type RawTensor, writeRaw } from "../../loader/safetensors-files.ts";
 import { chunkOf, FILES, requestOf } from "./llama-rig.ts";
+
+setDefaultTimeout(60_000);
 
 let device: Device;
 let folder: string;

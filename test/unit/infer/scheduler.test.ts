@@ -127,7 +127,7 @@ describe("memory", () => {
       [1, 8],
     ]);
     expect([engine.numHeld, engine.blocksInUse]).toEqual([0, 0]);
-    expect(engine.attempts.get(1)).toBe(1);
+    expect(engine.begins.get(1)).toBe(1);
   });
 
   test("lets none go before one that was put back", async () => {

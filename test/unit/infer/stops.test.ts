@@ -1,7 +1,9 @@
 /** Stop texts, in tokens that are cut anywhere. */
-import { describe, expect, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import fc from "fast-check";
 import { findStop, StopWatch } from "../../../src/infer/stops.ts";
+
+setDefaultTimeout(60_000);
 
 const encoder = new TextEncoder();
 

@@ -1,10 +1,12 @@
-import { afterAll, describe, expect, test } from "bun:test";
+import { afterAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
 import { byteTokenizer, openTokenizer } from "../../../src/infer/tokenizer.ts";
 import { failureOf } from "../failure.ts";
+
+setDefaultTimeout(60_000);
 
 const ROOT = join(import.meta.dir, "../../..");
 const GOLDEN = join(ROOT, "test/golden/files/tokenizers");

@@ -1,11 +1,14 @@
 /** Kernels in both forms at once: TypeScript, and their text as C++, which have to give the same bytes. */
-import { afterAll, beforeAll } from "bun:test";
+import { afterAll, beforeAll, setDefaultTimeout } from "bun:test";
 import type { KernelSource } from "../../../src/device/device.ts";
 import type { DispatchCall } from "../../../src/device/requests.ts";
 import type { Place } from "../../../src/kernels/constants.ts";
 import { expectBytes } from "../../conformance/harness.ts";
 import { type CompiledAll, compileKernels, compiler } from "./cxx.ts";
 import { Guarded, runCxx, runHost } from "./memory.ts";
+
+// Properties over both forms, one of them compiled by the way, where others want the processor too.
+setDefaultTimeout(60_000);
 
 /** Runs a dispatch over copies of `buffers`, each between pages that nobody may touch, and gives what they hold then. */
 export type RunForms = (

@@ -6,7 +6,15 @@ import { type SampleOptions, sampleCall, sampleKernel } from "../../../src/kerne
 import { expectCode } from "../../conformance/harness.ts";
 import { floats, infoOf, poison, useForms } from "./forms.ts";
 import { Guarded, noise, PIPELINE } from "./memory.ts";
-import { bitsOf, distribution, packRows, type SampleRow, sampleRows, surprise } from "./sampling.ts";
+import {
+  bitsOf,
+  distribution,
+  hasChance,
+  packRows,
+  type SampleRow,
+  sampleRows,
+  surprise,
+} from "./sampling.ts";
 
 const kernel = sampleKernel();
 const run = useForms([kernel]);
@@ -188,6 +196,47 @@ describe("the logprob", () => {
     }
   });
 
+  test.each([
+    ["-0 alone", [-0], 0],
+    ["-0 by temperature alone", [-30, -0, -30], 1],
+    ["0 alone", [0], 0],
+  ])("is 0, not -0, of %s", (_name, certain, token) => {
+    for (const options of [
+      {},
+      { temperature: 0.01 },
+      { temperature: 0.01, topP: 1e-12, minP: 1e-12, seed: 0 },
+      { temperature: 0.01, repetitionPenalty: 1.3 },
+    ]) {
+      // Bun's toEqual knows -0 from 0, as the comparison of both forms' bytes does.
+      expect(
+        sample([{ logits: certain, options, row: 2, logprob: true }], new Uint32Array([2 ** 32 - 1])),
+      ).toEqual({
+        tokens: [token],
+        logprobs: [0],
+      });
+    }
+  });
+
+  test("is the same in both forms of zeros of either sign", () => {
+    for (const zeros of [
+      [-0, 0],
+      [0, -0],
+      [-0, -0, 0],
+      [-1, -0, 0, -0],
+      [-0, 1e-40],
+    ]) {
+      for (const temperature of [0, 0.01, 1]) {
+        const rows = [0, 1, 2, 3].map((row) => ({
+          logits: zeros,
+          options: { temperature },
+          row,
+          logprob: true,
+        }));
+        for (const logprob of sample(rows).logprobs) expect(logprob).toBeLessThan(0);
+      }
+    }
+  });
+
   test("is 0 where it is not asked for, and of what is certain", () => {
     expect(one([1, 2, 3]).logprobs).toEqual([0]);
     const certain = { logits: [5, Number.NaN, LOWEST, HIGHEST], logprob: true };
@@ -335,7 +384,7 @@ describe("a row's token", () => {
         const rows = [0, 1, 2, 3].map((row) => ({ logits, options, row, logprob: row === 2 }));
         const { tokens } = sample(rows, bitsOf(own, logits.length));
         if (!logits.some(Number.isFinite)) expect(tokens).toEqual([-1, -1, -1, -1]);
-        else for (const token of tokens) expect(Number.isFinite(logits[token]!)).toBe(true);
+        else for (const token of tokens) expect(hasChance(token, logits, options, own)).toBe(true);
       }),
       { numRuns: 150 },
     );

@@ -90,6 +90,32 @@ export function distribution(
   return scaled.map((_, i) => (kept.has(i) ? weight(i) / whole : 0));
 }
 
+/** Whether a token is among those that the options leave, give or take what the device's rounding may move. */
+export function hasChance(
+  token: number,
+  logits: ArrayLike<number>,
+  options: SamplingOptions,
+  held: readonly number[],
+): boolean {
+  const { temperature, topK, topP, minP, repetitionPenalty } = resolveSampling(options);
+  const heldOnes = new Set(held);
+  const scaled = Array.from(logits, (logit, i) => {
+    if (!heldOnes.has(i)) return logit / temperature;
+    return (logit > 0 ? logit / repetitionPenalty : logit * repetitionPenalty) / temperature;
+  });
+  const own = scaled[token];
+  if (own === undefined || !Number.isFinite(own)) return false;
+  const finite = scaled.filter(Number.isFinite).sort((a, b) => b - a);
+  const weights = finite.map((logit) => Math.exp(logit - finite[0]!));
+  const more = finite.filter((logit) => logit > own + 1e-5 * Math.max(1, Math.abs(own))).length;
+  if (topK > 0 && more >= topK) return false;
+  const sum = (count: number) => weights.slice(0, count).reduce((all, weight) => all + weight, 0);
+  const likely =
+    topK > 0 && topK < finite.length ? finite.filter((l) => l >= finite[topK - 1]!).length : finite.length;
+  if (sum(more) > topP * sum(likely) * 1.001) return false;
+  return Math.exp(own - finite[0]!) > Math.max(minP, 2 ** -35) * 0.999;
+}
+
 /** Pearson's statistic against what a random one exceeds once in a million times, as a multiple of that. Nothing of
  * probability 0 may have been drawn. */
 export function surprise(drawn: readonly number[], probabilities: readonly number[]): number {
