@@ -168,7 +168,7 @@ describe("rows that failed", () => {
   });
 
   test("end up once each, whichever operation is the last before a crash", async () => {
-    const options = optionsOf(COUNTS, { mergeBytes: 300, syncMs: 0 });
+    const options = optionsOf([4, 9], { mergeBytes: 300, syncMs: 0 });
     const clean = new CrashDisk(randomOf(1));
     const runOn = async (disk: CrashDisk, more: Partial<WriterOptions>, output: typeof once) => {
       const writer = await openWriterOver("/out", { ...options, ...more }, disk.process());
@@ -192,16 +192,16 @@ describe("rows that failed", () => {
       const done = await quiet(runOn(disk, { retryFailed: true }, once));
       disk.fate = () => undefined;
       // Whole at every moment: the manifest names files that are there, as long as it says.
-      expect(shardBytes(disk)).toHaveLength(5);
+      expect(shardBytes(disk)).toHaveLength(2);
       const writer = await runOn(disk, { retryFailed: true }, once);
-      expect(writer.summary).toMatchObject({ rows: TOTAL, failedRows: 0, complete: true });
+      expect(writer.summary).toMatchObject({ rows: 13, failedRows: 0, complete: true });
       expect(shardBytes(disk)).toEqual(wanted);
-      expect(Object.keys(disk.files())).toHaveLength(6);
+      expect(Object.keys(disk.files())).toHaveLength(3);
       if (done) break;
       crashes++;
     }
-    expect(crashes).toBeGreaterThan(80);
-  });
+    expect(crashes).toBeGreaterThan(40);
+  }, 30_000);
 });
 
 /** Of the shards that the manifest lists, which must be there. */
