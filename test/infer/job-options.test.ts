@@ -149,6 +149,16 @@ describe("the report", () => {
     expect(existsSync(deadLetters!)).toBe(true);
   });
 
+  test("names no such file after an end before the first shard is whole", async () => {
+    const out = fresh("out");
+    const drain = new AbortController();
+    const fails = new Map([[3, { message: "no such luck", retry: false }]]);
+    const onStart = ({ row }: { row: number }) => row === 10 && drain.abort();
+    const report = await run({ out, engine: echoEngine({ fails, onStart, slots: 2 }), drain: drain.signal });
+    expect([report.interrupted, report.failedRows]).toEqual([true, 1]);
+    expect([report.deadLetters, existsSync(join(out, "errors.jsonl"))]).toEqual([undefined, false]);
+  });
+
   test("of no rows comes with a dataset that opens", async () => {
     const out = fresh("out");
     expect(await run({ out, limit: 0 })).toMatchObject({ rows: 0, totalRows: 0, interrupted: false });
