@@ -267,8 +267,8 @@ describe("a folder", () => {
   test("is not kept by a process that has ended, and that nobody has asked how", async () => {
     if (!existsSync("/proc/self/stat")) return;
     await write(temp("out"), optionsOf(COUNTS), [0]);
-    // The shell becomes a program that never waits for its child, which has ended.
-    const parent = Bun.spawn(["sh", "-c", "sh -c : & echo $!; exec sleep 60"], { stdout: "pipe" });
+    // The shell becomes a program that never waits for its child, before that ends.
+    const parent = Bun.spawn(["sh", "-c", "sleep 0.1 & echo $!; exec sleep 60"], { stdout: "pipe" });
     try {
       const { value } = await parent.stdout.getReader().read();
       const pid = Number(new TextDecoder().decode(value).trim());
