@@ -65,8 +65,8 @@ export {
   sampleParamsView,
   writeSampleParams,
 } from "./infer/sampling.ts";
-export { Scheduler, type SchedulerCounts } from "./infer/scheduler.ts";
-export type { SchedulerOptions } from "./infer/scheduling.ts";
+export { Scheduler } from "./infer/scheduler.ts";
+export type { SchedulerCounts, SchedulerOptions } from "./infer/scheduling.ts";
 export type { SlotMemory, StepOutcome, StepPlan } from "./infer/step.ts";
 export type { Decode } from "./infer/stops.ts";
 export { openTokenizer, type Tokenizer } from "./infer/tokenizer.ts";

@@ -3,27 +3,20 @@
  *
  * The encoder is our own, and not that of apache-arrow, for what it must give: where columns lie is known before their
  * bytes are, so that devices may write them in place; a record batch is never whole in memory; the same rows give
- * the same bytes. The flatbuffers inside are built by the generated code that apache-arrow comes with.
+ * the same bytes. Of messages it has the flatbuffers alone from there.
  */
-import { Block } from "apache-arrow/fb/block";
-import { Buffer as BufferStruct } from "apache-arrow/fb/buffer";
-import { DictionaryBatch } from "apache-arrow/fb/dictionary-batch";
-import { DictionaryEncoding } from "apache-arrow/fb/dictionary-encoding";
-import { Field } from "apache-arrow/fb/field";
-import { FieldNode } from "apache-arrow/fb/field-node";
-import { FixedSizeList } from "apache-arrow/fb/fixed-size-list";
-import { FloatingPoint } from "apache-arrow/fb/floating-point";
-import { Footer } from "apache-arrow/fb/footer";
-import { Int } from "apache-arrow/fb/int";
-import { List } from "apache-arrow/fb/list";
-import { Message } from "apache-arrow/fb/message";
-import { MessageHeader } from "apache-arrow/fb/message-header";
-import { MetadataVersion } from "apache-arrow/fb/metadata-version";
-import { RecordBatch } from "apache-arrow/fb/record-batch";
-import { Schema } from "apache-arrow/fb/schema";
-import { Type } from "apache-arrow/fb/type";
-import { Utf8 } from "apache-arrow/fb/utf8";
-import { Builder } from "flatbuffers";
+
+import {
+  ALIGNMENT,
+  type BodyRange,
+  batchMessage,
+  dictionaryMessage,
+  footerOf,
+  hasArrowType,
+  type MessagePlace,
+  type NodeSize,
+  schemaMessage,
+} from "./arrow-encode-messages.ts";
 import { MAGIC } from "./arrow-file.ts";
 import { readArrowGroups } from "./arrow-groups.ts";
 import {
@@ -40,32 +33,6 @@ import {
   rowBytesOf,
 } from "./output-layout.ts";
 
-/** Bytes on whose multiples buffers start: what the format advises, and a cache line. */
-const ALIGNMENT = 64;
-const MESSAGE_ALIGNMENT = 8;
-/** Continuation and length. */
-const PREFIX_BYTES = 8;
-/** Precisions by their number: half, single, double. */
-const FLOATS: Readonly<Record<string, number>> = { F16: 0, F32: 1, F64: 2 };
-const INTEGER = /^([IU])(8|16|32|64)$/;
-
-/** Bytes `[offset, offset + length)` of a body. */
-interface BodyRange {
-  readonly offset: number;
-  readonly length: number;
-}
-
-interface Node {
-  readonly length: number;
-  readonly nullCount: number;
-}
-
-interface Block64 {
-  readonly offset: number;
-  readonly metadataLength: number;
-  readonly bodyLength: number;
-}
-
 /** Offsets of lists and texts are of 32 bits, hence the bound on what a record batch holds of a column. */
 export const ARROW_OUTPUT: OutputFormat = {
   extension: ".arrow",
@@ -73,8 +40,8 @@ export const ARROW_OUTPUT: OutputFormat = {
   hasNulls: true,
   check(field) {
     if (field.kind === "fixed" || field.kind === "list") {
-      const known = INTEGER.test(field.dtype) || field.dtype in FLOATS;
-      if (!known) throw noType(field, "Arrow", "store it as another type, or as safetensors");
+      if (!hasArrowType(field.dtype))
+        throw noType(field, "Arrow", "store it as another type, or as safetensors");
     }
   },
   layout: layoutArrow,
@@ -93,8 +60,8 @@ function layoutArrow(
   };
   const head = new Uint8Array(8);
   head.set(MAGIC);
-  let at = put(put(0, head), framed(schemaMessage(fields), MESSAGE_ALIGNMENT));
-  const dictionaries: Block64[] = [];
+  let at = put(put(0, head), schemaMessage(fields));
+  const dictionaries: MessagePlace[] = [];
   fields.forEach((field, id) => {
     if (field.kind !== "name") return;
     const { metadata, body } = dictionaryMessage(id, shared);
@@ -102,15 +69,14 @@ function layoutArrow(
     at = put(put(at, metadata), body);
   });
   const reserve = batchMetadataBytes(fields);
-  const batches: Block64[] = [];
+  const batches: MessagePlace[] = [];
   const places: GroupPlace[] = [];
   let rowStart = 0;
   for (const group of groups) {
     if (group.numRows > 0) {
       const bodyStart = alignedTo(at + reserve, ALIGNMENT);
       const body = layoutBody(fields, group, bodyStart);
-      const bytes = batchMessage(group.numRows, body.nodes, body.buffers, body.length);
-      put(at, framed(bytes, MESSAGE_ALIGNMENT, bodyStart - at));
+      put(at, batchMessage(group.numRows, body, bodyStart - at));
       batches.push({ offset: at, metadataLength: bodyStart - at, bodyLength: body.length });
       places.push({ rowStart, numRows: group.numRows, fields: body.places });
       at = bodyStart + body.length;
@@ -127,7 +93,7 @@ function layoutBody(
   { numRows, fields: sizes }: GroupSize,
   bodyStart: number,
 ) {
-  const nodes: Node[] = [];
+  const nodes: NodeSize[] = [];
   const buffers: BodyRange[] = [];
   const places: FieldPlace[] = [];
   let at = 0;
@@ -164,180 +130,5 @@ function layoutBody(
 function batchMetadataBytes(fields: readonly OutputField[]): number {
   const sizes = fields.map(() => ({ elements: 1, nullCount: 1 }));
   const body = layoutBody(fields, { numRows: 1, fields: sizes }, 0);
-  return framed(batchMessage(1, body.nodes, body.buffers, body.length), MESSAGE_ALIGNMENT).length;
-}
-
-/** A flatbuffer as a message in a file: continuation, length, padding to `alignment` or to `byteLength` in all. */
-function framed(flatbuffer: Uint8Array, alignment: number, byteLength?: number): Uint8Array {
-  const whole = byteLength ?? alignedTo(PREFIX_BYTES + flatbuffer.length, alignment);
-  const bytes = new Uint8Array(whole);
-  const view = new DataView(bytes.buffer);
-  view.setUint32(0, 0xffffffff, true);
-  view.setInt32(4, whole - PREFIX_BYTES, true);
-  bytes.set(flatbuffer, PREFIX_BYTES);
-  return bytes;
-}
-
-function message(header: MessageHeader, bodyLength: number, build: (builder: Builder) => number): Uint8Array {
-  const builder = new Builder(1024);
-  const offset = build(builder);
-  Message.startMessage(builder);
-  Message.addVersion(builder, MetadataVersion.V5);
-  Message.addHeaderType(builder, header);
-  Message.addHeader(builder, offset);
-  Message.addBodyLength(builder, BigInt(bodyLength));
-  builder.finish(Message.endMessage(builder));
-  return builder.asUint8Array();
-}
-
-function schemaMessage(fields: readonly OutputField[]): Uint8Array {
-  return message(MessageHeader.Schema, 0, (builder) => schemaTable(builder, fields));
-}
-
-function batchMessage(
-  numRows: number,
-  nodes: readonly Node[],
-  buffers: readonly BodyRange[],
-  bodyLength: number,
-): Uint8Array {
-  return message(MessageHeader.RecordBatch, bodyLength, (builder) =>
-    batchTable(builder, numRows, nodes, buffers),
-  );
-}
-
-function batchTable(
-  builder: Builder,
-  numRows: number,
-  nodes: readonly Node[],
-  buffers: readonly BodyRange[],
-): number {
-  RecordBatch.startNodesVector(builder, nodes.length);
-  for (const { length, nullCount } of nodes.toReversed()) {
-    FieldNode.createFieldNode(builder, BigInt(length), BigInt(nullCount));
-  }
-  const nodesAt = builder.endVector();
-  RecordBatch.startBuffersVector(builder, buffers.length);
-  for (const { offset, length } of buffers.toReversed()) {
-    BufferStruct.createBuffer(builder, BigInt(offset), BigInt(length));
-  }
-  const buffersAt = builder.endVector();
-  RecordBatch.startRecordBatch(builder);
-  RecordBatch.addLength(builder, BigInt(numRows));
-  RecordBatch.addNodes(builder, nodesAt);
-  RecordBatch.addBuffers(builder, buffersAt);
-  return RecordBatch.endRecordBatch(builder);
-}
-
-/** A dictionary of the one entry `text`. */
-function dictionaryMessage(id: number, text: string): { metadata: Uint8Array; body: Uint8Array } {
-  const entry = new TextEncoder().encode(text);
-  const body = new Uint8Array(ALIGNMENT + alignedTo(entry.length, ALIGNMENT));
-  new DataView(body.buffer).setInt32(4, entry.length, true);
-  body.set(entry, ALIGNMENT);
-  const buffers = [
-    { offset: 0, length: 0 },
-    { offset: 0, length: 8 },
-    { offset: ALIGNMENT, length: entry.length },
-  ];
-  const flatbuffer = message(MessageHeader.DictionaryBatch, body.length, (builder) => {
-    const data = batchTable(builder, 1, [{ length: 1, nullCount: 0 }], buffers);
-    DictionaryBatch.startDictionaryBatch(builder);
-    DictionaryBatch.addId(builder, BigInt(id));
-    DictionaryBatch.addData(builder, data);
-    return DictionaryBatch.endDictionaryBatch(builder);
-  });
-  return { metadata: framed(flatbuffer, MESSAGE_ALIGNMENT), body };
-}
-
-function schemaTable(builder: Builder, fields: readonly OutputField[]): number {
-  const offsets = fields.map((field, id) => fieldTable(builder, field, id));
-  return Schema.createSchema(builder, 0, Schema.createFieldsVector(builder, offsets), 0, 0);
-}
-
-function fieldTable(builder: Builder, field: OutputField, id: number): number {
-  const { name, nullable, kind } = field;
-  const text = () => ({ type: Type.Utf8, at: Utf8.createUtf8(builder) });
-  if (kind === "utf8") return makeField(builder, name, nullable, text(), []);
-  if (kind === "name") {
-    const index = Int.createInt(builder, 32, true);
-    DictionaryEncoding.startDictionaryEncoding(builder);
-    DictionaryEncoding.addId(builder, BigInt(id));
-    DictionaryEncoding.addIndexType(builder, index);
-    const dictionary = DictionaryEncoding.endDictionaryEncoding(builder);
-    return makeField(builder, name, nullable, text(), [], dictionary);
-  }
-  const element = elementType(builder, field);
-  if (kind === "fixed" && field.length === undefined) return makeField(builder, name, nullable, element, []);
-  const item = makeField(builder, "item", false, element, []);
-  const list =
-    kind === "list"
-      ? { type: Type.List, at: List.createList(builder) }
-      : { type: Type.FixedSizeList, at: FixedSizeList.createFixedSizeList(builder, field.length!) };
-  return makeField(builder, name, nullable, list, [item]);
-}
-
-function elementType(builder: Builder, { dtype }: OutputField): { type: Type; at: number } {
-  const integer = INTEGER.exec(dtype);
-  if (integer !== null) {
-    return { type: Type.Int, at: Int.createInt(builder, Number(integer[2]), integer[1] === "I") };
-  }
-  return {
-    type: Type.FloatingPoint,
-    at: FloatingPoint.createFloatingPoint(builder, FLOATS[dtype]!),
-  };
-}
-
-function makeField(
-  builder: Builder,
-  name: string,
-  nullable: boolean,
-  { type, at }: { type: Type; at: number },
-  children: number[],
-  dictionary?: number,
-): number {
-  const nameAt = builder.createString(name);
-  // Readers of C++ want the vector of children also where it is empty.
-  const childrenAt = Field.createChildrenVector(builder, children);
-  Field.startField(builder);
-  Field.addName(builder, nameAt);
-  Field.addNullable(builder, nullable);
-  Field.addTypeType(builder, type);
-  Field.addType(builder, at);
-  if (dictionary !== undefined) Field.addDictionary(builder, dictionary);
-  Field.addChildren(builder, childrenAt);
-  return Field.endField(builder);
-}
-
-/** All that stands behind the last record batch: the end of the stream, the footer, its length and the magic. */
-function footerOf(
-  fields: readonly OutputField[],
-  dictionaries: readonly Block64[],
-  batches: readonly Block64[],
-): Uint8Array {
-  const builder = new Builder(1024);
-  const schema = schemaTable(builder, fields);
-  const vector = (blocks: readonly Block64[], start: (builder: Builder, length: number) => void): number => {
-    start(builder, blocks.length);
-    for (const { offset, metadataLength, bodyLength } of blocks.toReversed()) {
-      Block.createBlock(builder, BigInt(offset), metadataLength, BigInt(bodyLength));
-    }
-    return builder.endVector();
-  };
-  const dictionariesAt = vector(dictionaries, Footer.startDictionariesVector);
-  const batchesAt = vector(batches, Footer.startRecordBatchesVector);
-  Footer.startFooter(builder);
-  Footer.addVersion(builder, MetadataVersion.V5);
-  Footer.addSchema(builder, schema);
-  Footer.addDictionaries(builder, dictionariesAt);
-  Footer.addRecordBatches(builder, batchesAt);
-  builder.finish(Footer.endFooter(builder));
-  const footer = builder.asUint8Array();
-  const end = PREFIX_BYTES + footer.length;
-  const bytes = new Uint8Array(end + 4 + MAGIC.length);
-  const view = new DataView(bytes.buffer);
-  view.setUint32(0, 0xffffffff, true);
-  bytes.set(footer, PREFIX_BYTES);
-  view.setInt32(end, footer.length, true);
-  bytes.set(MAGIC, end + 4);
-  return bytes;
+  return batchMessage(1, body).length;
 }

@@ -1,6 +1,6 @@
 /** What an inference job has done, how fast, and what it waited for. */
 import { Quantiles } from "./quantiles.ts";
-import type { SchedulerCounts } from "./scheduler.ts";
+import type { SchedulerCounts } from "./scheduling.ts";
 
 /** Two of many durations, ms, to within 1 %; 0 where there is none. */
 export interface Latency {

@@ -8,22 +8,13 @@ import {
   type ResolvedScheduling,
   resolveScheduling,
   retryDelayMs,
+  type SchedulerCounts,
   type SchedulerOptions,
 } from "./scheduling.ts";
 import { Sequence } from "./sequence.ts";
 import { Slots } from "./slots.ts";
 import type { SlotMemory, StepOutcome, StepPlan } from "./step.ts";
 import { WaitingRows } from "./waiting.ts";
-
-/** What has happened so far. */
-export interface SchedulerCounts {
-  /** Of rows that have not failed, prompts of those that ended. */
-  readonly promptTokens: number;
-  /** Of rows that have not failed; a token goes again where it is cut off, or its row fails or is tried again. */
-  readonly outputTokens: number;
-  readonly putBacks: number;
-  readonly retries: number;
-}
 
 /**
  * The running batch. Call {@link Scheduler.plan}, have an engine do it, give what it says to {@link Scheduler.apply};
@@ -320,20 +311,13 @@ export class Scheduler {
 
   #endOverdue(nowMs: number): void {
     for (const sequence of this.#slots.running.slice()) {
-      const why = whyOverdue(sequence, nowMs);
+      const why = sequence.whyOverdue(nowMs);
       if (why !== undefined) this.#fail(sequence, why);
     }
-    for (const sequence of this.#waiting.takeOut((one) => whyOverdue(one, nowMs) !== undefined)) {
-      this.#fail(sequence, whyOverdue(sequence, nowMs)!);
+    for (const sequence of this.#waiting.takeOut((one) => one.whyOverdue(nowMs) !== undefined)) {
+      this.#fail(sequence, sequence.whyOverdue(nowMs)!);
     }
   }
-}
-
-function whyOverdue({ request, admittedMs, numTokens }: Sequence, nowMs: number): string | undefined {
-  const { signal, timeoutMs } = request;
-  if (signal?.aborted) return "cancelled by its signal";
-  if (timeoutMs === undefined || !(nowMs - admittedMs >= timeoutMs)) return undefined;
-  return `timed out after ${timeoutMs} ms, with ${numTokens} tokens made`;
 }
 
 function badEngine(slot: number, why: string): HeadraceError {

@@ -30,6 +30,16 @@ export interface SchedulerOptions {
   readonly decode?: Decode | undefined;
 }
 
+/** What has happened so far. */
+export interface SchedulerCounts {
+  /** Of rows that have not failed, prompts of those that ended. */
+  readonly promptTokens: number;
+  /** Of rows that have not failed; a token goes again where it is cut off, or its row fails or is tried again. */
+  readonly outputTokens: number;
+  readonly putBacks: number;
+  readonly retries: number;
+}
+
 /** The options with their defaults. */
 export interface ResolvedScheduling {
   readonly static: boolean;

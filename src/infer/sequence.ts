@@ -69,6 +69,14 @@ export class Sequence {
     return this.#known.length - this.#prefilled;
   }
 
+  /** Why it is to end before it is done; undefined where it is not. */
+  whyOverdue(nowMs: number): string | undefined {
+    const { signal, timeoutMs } = this.request;
+    if (signal?.aborted) return "cancelled by its signal";
+    if (timeoutMs === undefined || !(nowMs - this.admittedMs >= timeoutMs)) return undefined;
+    return `timed out after ${timeoutMs} ms, with ${this.numTokens} tokens made`;
+  }
+
   /** The next chunk, of at most `most` tokens. */
   takeChunk(most: number): PrefillChunk {
     const position = this.#prefilled;

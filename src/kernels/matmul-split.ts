@@ -1,6 +1,6 @@
 /** The matrix product's tiles in which each simdgroup has a section of the inner length. */
 
-import { FINISH_TILE_TEXT } from "./matmul-finish.ts";
+import { FINISH_TILE_TEXT, TILE_KERNEL_TEXT, TILE_PLACE_TEXT } from "./matmul-tile.ts";
 
 /** Behind an enum of SECTIONS, LANE_ROWS, LANE_OUTPUTS, ROWS, OUTPUTS, WEIGHTS, AHEAD, TILE_ROWS, TILE_OUTPUTS and TILE_WEIGHTS. */
 export const MATMUL_SPLIT_TEXT = `${FINISH_TILE_TEXT}
@@ -91,17 +91,9 @@ HR_FN void add_narrow(HR_THREAD Sums &sums, HR_THREAD const Sources &from, uint3
   }
 }
 
-HR_KERNEL(matmul, HR_IN(0, float, x), HR_IN(1, uint8_t, w0), HR_IN(2, uint8_t, w1), HR_IN(3, uint8_t, w2),
-          HR_IN(4, uint8_t, b0), HR_IN(5, uint8_t, b1), HR_IN(6, uint8_t, b2), HR_IN(7, uint32_t, info),
-          HR_OUT(8, float, y), HR_CONSTANTS(9, MatmulConstants, c)) {
+${TILE_KERNEL_TEXT}
   HR_SHARED(float, partial, SECTIONS * TILE_ROWS * TILE_WEIGHTS);
-  uint32_t count = info[c.countAt] < c.maxRows ? info[c.countAt] : c.maxRows;
-  uint32_t rowTiles = (c.maxRows + TILE_ROWS - 1u) / TILE_ROWS;
-  uint32_t firstRow = hr_group % rowTiles * TILE_ROWS;
-  Part part = part_of(hr_group / rowTiles, TILE_OUTPUTS, c);
-  if (firstRow >= count || part.outputs == 0u) return;
-  const HR_DEVICE uint8_t *w = part.number == 0u ? w0 : part.number == 1u ? w1 : w2;
-  const HR_DEVICE uint8_t *bias = part.number == 0u ? b0 : part.number == 1u ? b1 : b2;
+${TILE_PLACE_TEXT}
   uint32_t section = hr_local / HR_SIMD_WIDTH, lane = hr_local % HR_SIMD_WIDTH;
   uint32_t laneRow = lane / LANE_OUTPUTS * ROWS, laneOutput = lane % LANE_OUTPUTS;
 

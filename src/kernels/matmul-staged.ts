@@ -1,4 +1,5 @@
 /** The matrix product's tile of many rows, staged in threadgroup memory. */
+import { TILE_KERNEL_TEXT, TILE_PLACE_TEXT } from "./matmul-tile.ts";
 
 /** Behind an enum of TILE_ROWS, TILE_OUTPUTS and OUTPUTS (of a thread). */
 export const MATMUL_STAGED_TEXT = `
@@ -72,18 +73,10 @@ HR_FN void flush(HR_THREAD Sums &totals, HR_THREAD Sums &sums) {
   }
 }
 
-HR_KERNEL(matmul, HR_IN(0, float, x), HR_IN(1, uint8_t, w0), HR_IN(2, uint8_t, w1), HR_IN(3, uint8_t, w2),
-          HR_IN(4, uint8_t, b0), HR_IN(5, uint8_t, b1), HR_IN(6, uint8_t, b2), HR_IN(7, uint32_t, info),
-          HR_OUT(8, float, y), HR_CONSTANTS(9, MatmulConstants, c)) {
+${TILE_KERNEL_TEXT}
   HR_SHARED(hr_float4, stagedX, DEPTH * STRIDE);
   HR_SHARED(hr_float4, stagedW, DEPTH * STRIDE);
-  uint32_t count = info[c.countAt] < c.maxRows ? info[c.countAt] : c.maxRows;
-  uint32_t rowTiles = (c.maxRows + TILE_ROWS - 1u) / TILE_ROWS;
-  uint32_t firstRow = hr_group % rowTiles * TILE_ROWS;
-  Part part = part_of(hr_group / rowTiles, TILE_OUTPUTS, c);
-  if (firstRow >= count || part.outputs == 0u) return;
-  const HR_DEVICE uint8_t *w = part.number == 0u ? w0 : part.number == 1u ? w1 : w2;
-  const HR_DEVICE uint8_t *bias = part.number == 0u ? b0 : part.number == 1u ? b1 : b2;
+${TILE_PLACE_TEXT}
   bool wide = is_wide(x, w, c.inner) && (!GATED || is_wide(x, w1, c.inner));
 
   /* What this thread loads: four products of a row of x, and of a row of weights. Of a gated tile, every other pair of

@@ -8,7 +8,7 @@
  * from 0 in steps of 32, in each two times those of 16: the products of the least parts, of the middle ones, and of the
  * first, each by one use of the unit. Then the sections are added in order, from 0, and then comes the bias. Both tiles do that.
  */
-import { FINISH_TILE_TEXT } from "./matmul-finish.ts";
+import { FINISH_TILE_TEXT, TILE_KERNEL_TEXT, TILE_PLACE_TEXT } from "./matmul-tile.ts";
 
 const COMMON = `
 /* Four elements of two rows of x, 8 apart, in three parts: as the unit wants them, but for which column is called which.
@@ -104,20 +104,7 @@ HR_FN Sources sources_of(const HR_DEVICE float *x, const HR_DEVICE uint8_t *w, c
 }
 `;
 
-const HEAD = `
-HR_KERNEL(matmul, HR_IN(0, float, x), HR_IN(1, uint8_t, w0), HR_IN(2, uint8_t, w1), HR_IN(3, uint8_t, w2),
-          HR_IN(4, uint8_t, b0), HR_IN(5, uint8_t, b1), HR_IN(6, uint8_t, b2), HR_IN(7, uint32_t, info),
-          HR_OUT(8, float, y), HR_CONSTANTS(9, MatmulConstants, c)) {
-`;
-
-const BODY = `
-  uint32_t count = info[c.countAt] < c.maxRows ? info[c.countAt] : c.maxRows;
-  uint32_t rowTiles = (c.maxRows + TILE_ROWS - 1u) / TILE_ROWS;
-  uint32_t firstRow = hr_group % rowTiles * TILE_ROWS;
-  Part part = part_of(hr_group / rowTiles, TILE_OUTPUTS, c);
-  if (firstRow >= count || part.outputs == 0u) return;
-  const HR_DEVICE uint8_t *w = part.number == 0u ? w0 : part.number == 1u ? w1 : w2;
-  const HR_DEVICE uint8_t *bias = part.number == 0u ? b0 : part.number == 1u ? b1 : b2;
+const PLACE = `${TILE_PLACE_TEXT}
   uint32_t simdgroup = hr_local / HR_SIMD_WIDTH, lane = hr_local % HR_SIMD_WIDTH;
   uint32_t length = (c.inner + 255u) / 256u * 32u;
   Sums sums;
@@ -126,9 +113,9 @@ const BODY = `
 
 /** Each simdgroup has a section. Behind an enum of SECTIONS, ROW_TILES (1), OUTPUT_TILES, WEIGHT_TILES, TILE_ROWS,
  * TILE_OUTPUTS and TILE_WEIGHTS. */
-export const UNITS_SPLIT_TEXT = `${FINISH_TILE_TEXT}${COMMON}${HEAD}
+export const UNITS_SPLIT_TEXT = `${FINISH_TILE_TEXT}${COMMON}${TILE_KERNEL_TEXT}
   HR_SHARED(float, partial, SECTIONS * TILE_ROWS * TILE_WEIGHTS);
-${BODY}
+${PLACE}
   Sources from = sources_of(x, w, w1, firstRow, count, part.first, part.outputs, c.inner, lane);
   uint32_t start = simdgroup * length, end = start + length < c.inner ? start + length : c.inner;
   /* The loads of a step are under way while the one before it is added. All threads of a simdgroup go through together. */
@@ -152,7 +139,7 @@ ${BODY}
 
 /** Each simdgroup has rows and outputs of its own, DOWN of them one below the other, and takes one section after
  * another. Behind an enum of SECTIONS, ROW_TILES, OUTPUT_TILES, WEIGHT_TILES, TILE_ROWS, TILE_OUTPUTS and DOWN. */
-export const UNITS_WIDE_TEXT = `${COMMON}${HEAD}${BODY}
+export const UNITS_WIDE_TEXT = `${COMMON}${TILE_KERNEL_TEXT}${PLACE}
   uint32_t ownRow = firstRow + simdgroup % DOWN * ROW_TILES * 16u, ownFirst = part.first + simdgroup / DOWN * OUTPUT_TILES * 8u;
   if (ownRow >= count || ownFirst >= part.outputs) return;
   Sources from = sources_of(x, w, w1, ownRow, count, ownFirst, part.outputs, c.inner, lane);

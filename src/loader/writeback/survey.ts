@@ -45,7 +45,8 @@ export interface Survey {
   readonly elements: readonly (Int32Array | undefined)[];
   /** Of the caller's fixed fields: MISSING, INLINE or PLACED. */
   readonly states: readonly (Uint8Array | undefined)[];
-  readonly failed: FailedRow[];
+  /** In the order in which they came. */
+  readonly failed: readonly FailedRow[];
 }
 
 /** Reads the whole attempt. Throws `FILE_CHANGED` where it no longer holds every row. */
@@ -60,7 +61,7 @@ export async function surveyAttempt(
   const states = own(false).map((is) => (is ? new Uint8Array(numRows) : undefined));
   const survey = { rows: new Float64Array(numRows), records: new Float64Array(numRows), elements, states };
   const itemBytes = fields.map(elementBytesOf);
-  const failures: (FailedRow & { readonly position: number })[] = [];
+  const failed: FailedRow[] = [];
   let seen = 0;
   const see = (record: AttemptRecord): boolean => {
     const { position, count } = record;
@@ -82,10 +83,8 @@ export async function surveyAttempt(
       );
       if (f === errorField && isBytes) {
         const error = new TextDecoder().decode(record.cells.subarray(cellAt, cellAt + length));
-        for (let i = 0; i < count; i++) {
-          const row = record.row + i;
-          failures.push({ row, error, attempts: record.attempts, position: position + i });
-        }
+        const { attempts } = record;
+        for (let i = 0; i < count; i++) failed.push({ row: record.row + i, error, attempts });
       }
       if (isBytes) cellAt += length;
     }
@@ -94,8 +93,7 @@ export async function surveyAttempt(
   if (attempt === undefined) return { ...survey, failed: [] };
   const end = await scanRecords(attempt, HEADER_BYTES, output.attemptBytes, fields.length - OWN_FIELDS, see);
   if (end !== output.attemptBytes || seen !== numRows) throw changed(attempt, end, output, seen);
-  failures.sort((a, b) => a.position - b.position);
-  return { ...survey, failed: failures.map(({ row, error, attempts }) => ({ row, error, attempts })) };
+  return { ...survey, failed };
 }
 
 function changed(attempt: OpenedFile, at: number, output: OpenOutput, seen: number): HeadraceError {

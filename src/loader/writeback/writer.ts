@@ -1,32 +1,24 @@
 /** Takes outputs row by row, in any order, and makes shards of them that survive whatever happens in between. */
 import { HeadraceError } from "../../errors.ts";
-import { type FieldPlace, fixedPlaces, rowBytesOf } from "../../format/output-layout.ts";
 import type { SampleRange } from "../../plan/select.ts";
-import { RecordSink } from "./attempt.ts";
 import { CellReader } from "./cells.ts";
 import { Committer, partPath } from "./commit.ts";
 import { Journal } from "./journal.ts";
 import type { CommittedShard } from "./manifest.ts";
 import type { ResolvedWriterOptions } from "./options.ts";
 import type { OpenOutput } from "./output.ts";
-import { type DeviceValues, type Placement, Placer } from "./placing.ts";
+import { Placer } from "./placing.ts";
+import { Records } from "./records.ts";
 import { Roster } from "./roster.ts";
 
 /** One row's output. Its other properties are values, by the names of the columns: text as a string or UTF-8 bytes, lists
  * and values of fixed size as typed arrays of the column's dtype, scalars also as numbers; values of fixed size also
- * as {@link DeviceValues}. What is absent is null. Properties that are no column are ignored. */
+ * as `DeviceValues`. What is absent is null. Properties that are no column are ignored. */
 export interface OutputRow {
   /** Index of the row in the dataset. */
   readonly row: number;
   /** How often the row was tried, for the dead-letter file; default 1. */
   readonly attempts?: number | undefined;
-}
-
-/** Rows that follow one another, as do their places in the shard. */
-interface RowRun {
-  readonly row: number;
-  readonly position: number;
-  readonly count: number;
 }
 
 /** How far a job has got. */
@@ -74,10 +66,10 @@ export class Writer implements AsyncDisposable {
   readonly #options: ResolvedWriterOptions;
   readonly #roster: Roster;
   readonly #cells: CellReader;
-  readonly #scratch = new RecordSink();
   readonly #journal: Journal;
   readonly #committer: Committer;
   readonly #placer: Placer | undefined;
+  readonly #records: Records;
   readonly #leave: WriterStart["leave"];
   readonly #resumedRows: number;
   readonly #resumedFailedRows: number;
@@ -119,6 +111,8 @@ export class Writer implements AsyncDisposable {
       onFailure,
     });
     this.#placer = device && new Placer({ device, stageBytes, syncBytes, onFailure });
+    const [cells, journal, placer] = [this.#cells, this.#journal, this.#placer];
+    this.#records = new Records({ folder, options, cells, journal, placer });
     for (const { name } of start.committed) this.#roster.commit(name);
     for (const output of start.begun) this.#roster.resume(output);
     const rows = this.#roster.numRows;
@@ -195,11 +189,7 @@ export class Writer implements AsyncDisposable {
     }
     this.#rows += count;
     if (cells.failed) this.#failedRows += count;
-    const position = open.take(row, count);
-    const placing =
-      position === undefined
-        ? this.#putEach(open, row, count, attempts)
-        : this.#put(open, { row, position, count }, attempts, 0, (values) => values.release?.());
+    const placing = this.#records.take(open, row, count, attempts);
     this.#arm();
     return this.#room(placing);
   }
@@ -239,71 +229,6 @@ export class Writer implements AsyncDisposable {
     await this.#placer?.flush();
     await this.#journal.flush();
     await this.#committer.idle();
-  }
-
-  /** Adds a record of rows that were taken, of the cells that were read; of those in device memory, from the one of
-   * number `skip` on. */
-  #put(
-    open: OpenOutput,
-    run: RowRun,
-    attempts: number,
-    skip: number,
-    release: (values: DeviceValues) => void,
-  ): Promise<void> | undefined {
-    const cells = this.#cells;
-    const { row, position, count } = run;
-    if (cells.placed.length === 0) {
-      const before = open.sink.byteLength;
-      cells.write(open.sink, row, position, count, attempts);
-      this.#sealed(open, count, open.sink.byteLength - before);
-      return undefined;
-    }
-    if (!open.hasPlaced) this.#journal.madeFile();
-    open.hasPlaced = true;
-    cells.write(this.#scratch, row, position, count, attempts);
-    const record = this.#scratch.take();
-    const placements = cells.placed.map(({ field, values }): Placement => {
-      const rowBytes = rowBytesOf(this.#options.fields[field]!);
-      const { buffer, byteOffset } = values;
-      return {
-        values: { buffer, byteOffset: byteOffset + skip * rowBytes, release: () => release(values) },
-        byteLength: rowBytes * count,
-        path: partPath(this.#folder, open.name.fileName),
-        fileOffset: this.#placesOf(open)[field]!.values + position * rowBytes,
-      };
-    });
-    return this.#placer!.place(placements, () => {
-      open.sink.append(record);
-      this.#sealed(open, count, record.length);
-    });
-  }
-
-  /** For places that are not side by side, which an earlier run may have left. */
-  #putEach(open: OpenOutput, row: number, count: number, attempts: number): Promise<void> | undefined {
-    const left = new Map<DeviceValues, number>();
-    const release = (values: DeviceValues) => {
-      const others = (left.get(values) ?? count) - 1;
-      left.set(values, others);
-      if (others === 0) values.release?.();
-    };
-    const waits: Promise<void>[] = [];
-    for (let i = 0; i < count; i++) {
-      const position = open.take(row + i, 1)!;
-      const wait = this.#put(open, { row: row + i, position, count: 1 }, attempts, i, release);
-      if (wait !== undefined) waits.push(wait);
-    }
-    return waits.length === 0 ? undefined : Promise.all(waits).then(() => {});
-  }
-
-  #placesOf(open: OpenOutput): readonly FieldPlace[] {
-    const { format, fields } = this.#options;
-    open.places ??= fixedPlaces(format, fields, open.name.shard.name, open.numRows).fields;
-    return open.places;
-  }
-
-  #sealed(open: OpenOutput, count: number, bytes: number): void {
-    open.sealed(count);
-    this.#journal.added(open, bytes);
   }
 
   /** What is to be waited for before more is added. */

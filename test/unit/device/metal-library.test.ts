@@ -37,7 +37,10 @@ interface Fake {
 }
 
 /** A library with every function of the header, which all answer 0. */
-function fake(name: string, { version = ABI_VERSION, sizes: said = sizes, without, needs }: Fake = {}): string {
+function fake(
+  name: string,
+  { version = ABI_VERSION, sizes: said = sizes, without, needs }: Fake = {},
+): string {
   const special = ["hr_abi_version", "hr_struct_sizes", "hr_clock_ms", without];
   const others = parseHeader()
     .functions.filter((one) => !special.includes(one.name))

@@ -3,9 +3,9 @@ import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "
 import { join } from "node:path";
 import type { Device } from "../../../src/device/device.ts";
 import { openHost } from "../../../src/device/host/device.ts";
-import { type ErrorCode, HeadraceError } from "../../../src/errors.ts";
 import { type EmbedEngine, type EmbedOptions, openEmbedder } from "../../../src/infer/embed.ts";
 import type { DeviceVector, InferRequest, PrefillChunk, SlotResult } from "../../../src/infer/engine.ts";
+import { expectCode } from "../../loader/helpers.ts";
 import { chunkOf, FILES, randomOf, requestOf } from "./llama-rig.ts";
 
 setDefaultTimeout(60_000);
@@ -23,16 +23,6 @@ afterAll(async () => {
 
 function open(options: EmbedOptions = {}): Promise<EmbedEngine> {
   return openEmbedder(FOLDER, device, { slots: 2, ...options });
-}
-
-async function expectCode(code: ErrorCode, work: () => unknown, ...words: string[]): Promise<void> {
-  const failure = await (async () => work())().then(
-    () => undefined,
-    (error: unknown) => error,
-  );
-  expect(failure).toBeInstanceOf(HeadraceError);
-  expect((failure as HeadraceError).code).toBe(code);
-  for (const word of words) expect((failure as HeadraceError).message).toContain(word);
 }
 
 function copyOf({ buffer, byteOffset, length }: DeviceVector): Float32Array {

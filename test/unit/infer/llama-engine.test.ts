@@ -3,12 +3,13 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { join } from "node:path";
 import type { Device, Storage } from "../../../src/device/device.ts";
 import { openHost } from "../../../src/device/host/device.ts";
-import { type ErrorCode, HeadraceError } from "../../../src/errors.ts";
+import { HeadraceError } from "../../../src/errors.ts";
 import type { InferRequest, SamplingOptions } from "../../../src/infer/engine.ts";
 import { type LlamaEngine, openLlama } from "../../../src/infer/llama/engine.ts";
 import type { LlamaOptions } from "../../../src/infer/llama/options.ts";
 import { cudaSubjects } from "../../conformance/cuda-subjects.ts";
 import { testWhere } from "../../conformance/harness.ts";
+import { expectCode } from "../../loader/helpers.ts";
 import { chunkOf, FILES, randomOf, requestOf, runRows, SMALL_MODELS } from "./llama-rig.ts";
 
 const MISTRAL = join(FILES, "llama-mistral");
@@ -24,16 +25,6 @@ afterAll(async () => {
 
 function open(options: LlamaOptions = {}, folder = MISTRAL): Promise<LlamaEngine> {
   return openLlama(folder, device, { slots: 2, ...options });
-}
-
-async function expectCode(code: ErrorCode, work: () => unknown, ...words: string[]): Promise<void> {
-  const failure = await (async () => work())().then(
-    () => undefined,
-    (error: unknown) => error,
-  );
-  expect(failure).toBeInstanceOf(HeadraceError);
-  expect((failure as HeadraceError).code).toBe(code);
-  for (const word of words) expect((failure as HeadraceError).message).toContain(word);
 }
 
 const SAMPLINGS: readonly (SamplingOptions | undefined)[] = [
