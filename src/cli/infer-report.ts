@@ -89,8 +89,13 @@ export function printReport(report: InferReport): void {
     ["engine", `${report.engine} on ${report.device}`],
     ["rows", `${countText(rows)} in ${timeText(seconds * 1000)}${failedText(failedRows)}`],
   ];
-  if (resumedRows > 0)
-    pairs.push(["taken over", `${amountText(resumedRows, "row")} that were finished before`]);
+  if (resumedRows > 0) {
+    const failed = failedText(report.resumedFailedRows);
+    pairs.push(["taken over", `${amountText(resumedRows, "row")} that were finished before${failed}`]);
+  }
+  if (report.remadeShards > 0) {
+    pairs.push(["made again", `${amountText(report.remadeShards, "shard")}, gone or changed since`]);
+  }
   pairs.push(["prompts", amountText(report.promptTokens, "token")]);
   // One that embeds makes no tokens.
   if (report.engine !== "embed") {

@@ -47,6 +47,7 @@ export interface InferFlags {
   readonly retries?: number;
   readonly fast?: true;
   readonly resume: boolean;
+  readonly retryFailed?: true;
   readonly context?: number;
   readonly tokensPerStep?: number;
   readonly kvMemory?: number;
@@ -70,7 +71,7 @@ const NOTES = `
 Outputs are *.arrow files below --out, one for each shard of the source, with columns row, shard, tokens, text, finish
 (stop, length or error), error, and on request logprobs or embedding. Every row comes once, whatever happens: run the
 same command again and it goes on. Rows that failed are counted, have their reason in column error, and stand in
-errors.jsonl.
+errors.jsonl; --retry-failed runs them again.
 
 Examples:
   headrace infer datasets/prose --model datasets/tiny-llama --out out/
@@ -82,7 +83,7 @@ Examples:
 
 A server's key is taken from ${KEY_VARIABLE}.
 
-Exit codes: 0 done, rows that failed included; 1 failed, or every row failed; 2 bad usage, a column
+Exit codes: 0 done, rows that failed included; 1 failed, or every row of the run or of the job failed; 2 bad usage, a column
 that is not there included; 130 after Ctrl-C and 143
 after SIGTERM with what was finished committed. A second Ctrl-C ends at once; nothing that was finished is lost by it.
 `;
@@ -149,7 +150,8 @@ function addRunning(command: Command): void {
     .option("--timeout <ms>", "a row that takes longer fails", anyNumber)
     .option("--retries <count>", "more tries of a row, where they may help (default: 3)", anyNumber)
     .option("--resume", "go on where the same job ended; the default", true)
-    .option("--no-resume", "refuse a folder that has outputs already");
+    .option("--no-resume", "refuse a folder that has outputs already")
+    .option("--retry-failed", "run those rows again, too, that failed in earlier runs");
 }
 
 function addEngines(command: Command): void {
@@ -223,18 +225,26 @@ async function run(source: string, flags: InferFlags): Promise<void> {
 
 /** The exit code. */
 function sayHowItEnded(report: InferReport, signal: NodeJS.Signals | undefined): number {
-  const { rows, failedRows, interrupted } = report;
+  const { rows, failedRows, resumedRows, resumedFailedRows, interrupted } = report;
   if (failedRows > 0) {
     const count = `${failedRows.toLocaleString("en-US")} of ${rows.toLocaleString("en-US")} rows failed`;
     const { deadLetters } = report;
     console.error(`headrace: ${count}${deadLetters === undefined ? "" : `; see ${printable(deadLetters)}`}`);
+  }
+  if (resumedFailedRows > 0) {
+    const count = resumedFailedRows.toLocaleString("en-US");
+    console.error(
+      `headrace: ${count} rows of earlier runs failed, and keep their errors; --retry-failed runs them again`,
+    );
   }
   if (interrupted) {
     const left = (report.totalRows - report.rows - report.resumedRows).toLocaleString("en-US");
     console.error(`headrace: interrupted with ${left} rows to go; the same command goes on from there`);
     return signal === "SIGTERM" ? ExitCode.terminated : ExitCode.interrupted;
   }
-  return rows > 0 && failedRows === rows ? ExitCode.failed : ExitCode.done;
+  const allFailed = failedRows + resumedFailedRows === rows + resumedRows;
+  const noneGood = (rows > 0 && failedRows === rows) || (resumedRows > 0 && allFailed);
+  return noneGood ? ExitCode.failed : ExitCode.done;
 }
 
 const KV_TYPES = { f32: "F32", f16: "F16", bf16: "BF16" } as const;
@@ -266,6 +276,7 @@ function optionsOf(source: string, flags: InferFlags, device: Device): InferOpti
     retries: flags.retries,
     fast: flags.fast,
     resume: flags.resume,
+    retryFailed: flags.retryFailed,
     contextLength: context,
     tokensPerStep: flags.tokensPerStep,
     kvBytes: kvMemory,

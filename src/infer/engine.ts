@@ -106,9 +106,15 @@ export interface SlotResult {
   readonly usage?: { readonly promptTokens: number; readonly outputTokens: number } | undefined;
   /** The row's pooled hidden states, with `finish`, by engines that embed. */
   readonly embedding?: DeviceVector | undefined;
-  /** The row failed; the others go on. `retry` says whether another try may help, `retryAfterMs` when. */
+  /** The row failed; the others go on. `retry` says whether another try may help, `retryAfterMs` when. `attempts`: tries
+   * that the engine has made by itself; default 1. */
   readonly error?:
-    | { readonly message: string; readonly retry: boolean; readonly retryAfterMs?: number | undefined }
+    | {
+        readonly message: string;
+        readonly retry: boolean;
+        readonly retryAfterMs?: number | undefined;
+        readonly attempts?: number | undefined;
+      }
     | undefined;
 }
 

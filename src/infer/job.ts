@@ -215,6 +215,8 @@ function reportOf(run: Run, metrics: MetricsSnapshot | undefined, totalSeconds: 
     dataWaitShare: more.dataWaitShare,
     resumedRows,
     failedRows: more.failedRows,
+    resumedFailedRows: outputs.writer.summary.resumedFailedRows,
+    remadeShards: outputs.writer.summary.remadeShards,
     totalRows,
     interrupted: rows + resumedRows < totalRows,
     outputWaitShare: more.outputWaitShare,

@@ -24,6 +24,7 @@ const NAMES: Readonly<Record<keyof InferOptions, true>> = {
   timeoutMs: true,
   fast: true,
   resume: true,
+  retryFailed: true,
   contextLength: true,
   tokensPerStep: true,
   kvBytes: true,

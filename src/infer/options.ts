@@ -58,6 +58,8 @@ export interface InferOptions extends SamplingOptions {
   readonly fast?: boolean | undefined;
   /** False refuses a folder that holds outputs already, be it of the same job; default true. */
   readonly resume?: boolean | undefined;
+  /** Runs those rows again, too, that failed in earlier runs of the job; default false: they keep their error. */
+  readonly retryFailed?: boolean | undefined;
   /** Of `llama` and `embed`: most tokens of a sequence, from 2 to the model's own; default that, up to 32,768. Part of
    * the identity either way. */
   readonly contextLength?: number | undefined;
@@ -150,6 +152,12 @@ export function resolveInferOptions(options: InferOptions): ResolvedInferOptions
     );
   }
   checkWanted(options, kind);
+  if (options.retryFailed && options.resume === false) {
+    throw new HeadraceError(
+      "BAD_OPTION",
+      "retryFailed goes on with an earlier run, which resume: false refuses; give one of them",
+    );
+  }
   checkPlaces(options);
   return {
     ...options,

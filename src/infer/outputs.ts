@@ -74,6 +74,7 @@ export async function openOutputs(
       .map(({ name, start, end }) => ({ name, start, end: Math.min(end, totalRows) })),
     columns: columnsOf(job, vector),
     order: job.order,
+    retryFailed: job.retryFailed,
     device: vector === undefined ? undefined : job.device,
   });
   // A model without a tokenizer has no texts; where there are some, that of a failed row is empty.

@@ -24,6 +24,10 @@ export interface InferReport {
   /** Rows that earlier runs of the job had finished. */
   readonly resumedRows: number;
   readonly failedRows: number;
+  /** Of `resumedRows`, those that failed; `retryFailed` runs them again. */
+  readonly resumedFailedRows: number;
+  /** Shards of outputs that were finished, and were made again because their file was gone or not as it was. */
+  readonly remadeShards: number;
   /** Rows of the whole job. */
   readonly totalRows: number;
   /** Whether `drain` ended it before its last row. */

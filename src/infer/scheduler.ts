@@ -295,7 +295,7 @@ export class Scheduler {
 
   #failOrRetry(sequence: Sequence, error: NonNullable<SlotResult["error"]>, nowMs: number): void {
     if (!error.retry || sequence.failures >= this.#options.maxRetries) {
-      this.#fail(sequence, error.message);
+      this.#fail(sequence, error.message, error.attempts);
       return;
     }
     this.#counts.retries++;
@@ -307,9 +307,9 @@ export class Scheduler {
     this.#waiting.delay(sequence);
   }
 
-  #fail(sequence: Sequence, why: string): void {
+  #fail(sequence: Sequence, why: string, tries?: number): void {
     this.#counts.outputTokens -= sequence.numTokens;
-    const output = sequence.fail(why);
+    const output = sequence.fail(why, tries);
     if (sequence.slot >= 0) this.#leave(sequence);
     this.#finished.push(output);
   }

@@ -186,8 +186,17 @@ describe("what it does", () => {
   });
 
   test("ends with 1 where every row failed", async () => {
-    const { code, err } = await infer(fresh(), "--limit", "2", "--context", "20");
+    const out = fresh();
+    const args = ["--limit", "2", "--context", "20"];
+    const { code, err } = await infer(out, ...args);
     expect([code, err]).toEqual([1, expect.stringContaining("2 of 2 rows failed")]);
+    const same = await infer(out, ...args);
+    expect([same.code, same.err]).toEqual([1, expect.stringContaining("2 rows of earlier runs failed")]);
+    expect(same.err).toContain("--retry-failed");
+    expect(same.out).toMatch(/taken over +2 rows that were finished before, 2 of them failed/);
+    const again = await infer(out, ...args, "--retry-failed");
+    expect([again.code, again.err]).toEqual([1, expect.stringContaining("2 of 2 rows failed")]);
+    expect(readFileSync(join(out, "errors.jsonl"), "utf8")).toContain('"retry":1');
   });
 });
 

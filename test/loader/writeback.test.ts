@@ -101,6 +101,8 @@ describe("a folder of outputs", () => {
       rows: TOTAL,
       resumedRows: 0,
       failedRows: 2,
+      resumedFailedRows: 0,
+      remadeShards: 0,
       shards: 3,
       committedShards: 3,
       bytes: ["0", "1", "2"].reduce(
