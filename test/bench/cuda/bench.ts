@@ -9,13 +9,14 @@ import { join } from "node:path";
 import { HeadraceError } from "../../../src/index.ts";
 import { writeResults } from "../harness.ts";
 import { busy } from "./busy-case.ts";
+import { CaseFailed, measureAll, printTable, runCase } from "./cases.ts";
 import { rows, weights } from "./data.ts";
 import { twoGpus } from "./gpus-case.ts";
 import { type Case, mapFirst, mapLink, readLink } from "./link-cases.ts";
 import { argumentsFor, type BenchOptions, parseOptions, USAGE, UsageError } from "./options.ts";
 import { openBenchDevice } from "./ours.ts";
 import { dataloader, safetensors } from "./peer-cases.ts";
-import { allowForMachine, type CaseResult, type CudaRow, type LeftOut, progress } from "./rounds.ts";
+import { allowForMachine, type CaseResult } from "./rounds.ts";
 
 /** By the name of their first row. */
 const CASES: Readonly<Record<string, Case>> = {
@@ -30,52 +31,6 @@ const CASES: Readonly<Record<string, Case>> = {
 /** A case that hangs must not take the others' time with it. */
 const CASE_TIMEOUT_MS = 240_000;
 const UNAVAILABLE = 69;
-
-/** A row that could not be measured because something of ours failed. */
-interface Failure {
-  readonly name: string;
-  readonly error: string;
-}
-
-interface Everything {
-  rows: CudaRow[];
-  leftOut: LeftOut[];
-  failures: Failure[];
-  details: Record<string, unknown>;
-}
-
-async function runCase(options: BenchOptions, name: string): Promise<CaseResult> {
-  const child = Bun.spawn([process.execPath, import.meta.path, ...argumentsFor(options, name)], {
-    stdin: "ignore",
-    stdout: "pipe",
-    stderr: "inherit",
-    timeout: CASE_TIMEOUT_MS,
-    killSignal: "SIGKILL",
-  });
-  const output = await new Response(child.stdout).text();
-  await child.exited;
-  const lines = output.trimEnd().split("\n");
-  const last = lines.pop()!;
-  for (const line of lines) progress(line);
-  if (child.exitCode === 0) return JSON.parse(last) as CaseResult;
-  if (last !== "") progress(last);
-  const how =
-    child.signalCode === "SIGKILL" ? `longer than ${CASE_TIMEOUT_MS / 1000} s, or out of memory` : "";
-  throw new CaseFailed(
-    how === "" ? `its process ended with ${child.exitCode ?? child.signalCode}` : how,
-    child.exitCode,
-  );
-}
-
-/** What went wrong stands on stderr. */
-class CaseFailed extends Error {
-  readonly exitCode: number | null;
-
-  constructor(message: string, exitCode: number | null) {
-    super(message);
-    this.exitCode = exitCode;
-  }
-}
 
 /** What a process of its own says: all of its result on the last line of stdout. */
 async function answerCase(options: BenchOptions, name: string): Promise<void> {
@@ -103,50 +58,6 @@ function chosen(options: BenchOptions): string[] {
   return picked;
 }
 
-async function measureAll(options: BenchOptions, names: readonly string[]): Promise<Everything> {
-  const all: Everything = { rows: [], leftOut: [], failures: [], details: {} };
-  for (const name of names) {
-    const started = performance.now();
-    try {
-      const result = await runCase(options, name);
-      all.rows.push(...result.rows);
-      all.leftOut.push(...result.leftOut);
-      all.details[name] = result.details;
-    } catch (error) {
-      all.failures.push({ name, error: error instanceof Error ? error.message : String(error) });
-    }
-    progress(`${name}: ${((performance.now() - started) / 1000).toFixed(1)} s`);
-  }
-  return all;
-}
-
-function printTable({ rows: found, leftOut, failures }: Everything): void {
-  const figure = (value: number) =>
-    value >= 1000 ? Math.round(value).toLocaleString("en") : value.toPrecision(3);
-  const lines = [
-    ["row", "ours", "", "against", "ratio", "at least", ""],
-    ...found.map((row) => [
-      row.name,
-      `${figure(row.median)} (${figure(row.min)} to ${figure(row.max)})`,
-      row.unit,
-      `${figure(row.theirMedian)} (${figure(row.theirMin)} to ${figure(row.theirMax)})`,
-      row.ratio.toFixed(2),
-      String(row.atLeast),
-      row.met ? "" : "below",
-    ]),
-  ];
-  const widths = lines[0]!.map((_, i) => Math.max(...lines.map((line) => line[i]!.length)));
-  for (const line of lines)
-    console.log(
-      line
-        .map((text, i) => text.padEnd(widths[i]!))
-        .join("  ")
-        .trimEnd(),
-    );
-  for (const { name, reason } of leftOut) console.log(`${name}: left out: ${reason}`);
-  for (const { name, error } of failures) console.log(`${name}: FAILED: ${error}`);
-}
-
 async function main(args: readonly string[]): Promise<number> {
   if (args.includes("--help") || args.includes("-h")) {
     console.log(USAGE);
@@ -159,10 +70,11 @@ async function main(args: readonly string[]): Promise<number> {
   }
   const names = chosen(options);
   const started = performance.now();
-  const { details: found } = await runCase(options, "about");
+  const run = (name: string) => runCase(import.meta.path, argumentsFor(options, name), CASE_TIMEOUT_MS);
+  const { details: found } = await run("about");
   await weights(options.dataFolder, options.sizeBytes);
   if (names.includes("cuda.peer.dataloader")) await rows(options.dataFolder, options.sizeBytes / 2);
-  const all = await measureAll(options, names);
+  const all = await measureAll(names, run);
   all.rows = allowForMachine(all.rows);
   printTable(all);
   const command = ["bun run bench:cuda", ...args].join(" ");

@@ -5,8 +5,9 @@
  * where a row failed; rows for a GPU are left out where there is none.
  */
 import { join } from "node:path";
+import { measureAll, printTable, runCase } from "../cuda/cases.ts";
 import { UsageError } from "../cuda/options.ts";
-import { type CaseResult, type CudaRow, type LeftOut, progress } from "../cuda/rounds.ts";
+import type { CaseResult } from "../cuda/rounds.ts";
 import { writeResults } from "../harness.ts";
 import { continuousStatic, dataWait, hostRate } from "./host-cases.ts";
 import { argumentsFor, type InferBenchOptions, parseOptions, USAGE } from "./options.ts";
@@ -29,81 +30,12 @@ const CASES: Readonly<Record<string, (options: InferBenchOptions) => Promise<Cas
 /** A case that hangs must not take the others' time with it. */
 const CASE_TIMEOUT_MS = 540_000;
 
-interface Everything {
-  rows: CudaRow[];
-  leftOut: LeftOut[];
-  failures: { readonly name: string; readonly error: string }[];
-  details: Record<string, unknown>;
-}
-
-async function runCase(options: InferBenchOptions, name: string): Promise<CaseResult> {
-  const child = Bun.spawn([process.execPath, import.meta.path, ...argumentsFor(options, name)], {
-    stdin: "ignore",
-    stdout: "pipe",
-    stderr: "inherit",
-    timeout: CASE_TIMEOUT_MS,
-    killSignal: "SIGKILL",
-  });
-  const output = await new Response(child.stdout).text();
-  await child.exited;
-  const last = output.trimEnd().split("\n").at(-1) ?? "";
-  if (child.exitCode === 0) return JSON.parse(last) as CaseResult;
-  throw new Error(
-    child.signalCode === "SIGKILL"
-      ? `longer than ${CASE_TIMEOUT_MS / 1000} s, or out of memory`
-      : `its process ended with ${child.exitCode ?? child.signalCode}; what it said stands above`,
-  );
-}
-
 function chosen(options: InferBenchOptions): string[] {
   const names = Object.keys(CASES).filter((name) => !name.startsWith("side."));
   if (options.rows.length === 0) return names;
   const picked = names.filter((name) => options.rows.some((wanted) => name.startsWith(wanted)));
   if (picked.length > 0) return picked;
   throw new UsageError(`--rows ${options.rows.join(",")} names none of ${names.join(", ")}`);
-}
-
-async function measureAll(options: InferBenchOptions): Promise<Everything> {
-  const all: Everything = { rows: [], leftOut: [], failures: [], details: {} };
-  for (const name of chosen(options)) {
-    const started = performance.now();
-    try {
-      const result = await runCase(options, name);
-      all.rows.push(...result.rows);
-      all.leftOut.push(...result.leftOut);
-      all.details[name] = result.details;
-    } catch (error) {
-      all.failures.push({ name, error: error instanceof Error ? error.message : String(error) });
-    }
-    progress(`${name}: ${((performance.now() - started) / 1000).toFixed(1)} s`);
-  }
-  return all;
-}
-
-function printTable({ rows, leftOut, failures }: Everything): void {
-  const figure = (value: number) =>
-    Math.abs(value) >= 1000 ? Math.round(value).toLocaleString("en") : value.toPrecision(3);
-  const spread = (median: number, min: number, max: number) =>
-    min === max ? figure(median) : `${figure(median)} (${figure(min)} to ${figure(max)})`;
-  const lines = [
-    ["row", "ours", "", "against", "ratio", "at least", ""],
-    ...rows.map((row) => [
-      row.name,
-      spread(row.median, row.min, row.max),
-      row.unit,
-      spread(row.theirMedian, row.theirMin, row.theirMax),
-      row.ratio.toFixed(2),
-      String(row.atLeast),
-      row.met ? "" : "below",
-    ]),
-  ];
-  const widths = lines[0]!.map((_, i) => Math.max(...lines.map((line) => line[i]!.length)));
-  for (const line of lines) {
-    const cells = line.map((text, i) => text.padEnd(widths[i]!));
-    console.log(cells.join("  ").trimEnd());
-  }
-  for (const { name, reason } of leftOut) console.log(`${name}: left out: ${reason}`);
-  for (const { name, error } of failures) console.log(`${name}: FAILED: ${error}`);
 }
 
 async function main(args: readonly string[]): Promise<number> {
@@ -119,7 +51,9 @@ async function main(args: readonly string[]): Promise<number> {
     return 0;
   }
   const started = performance.now();
-  const { rows, ...others } = await measureAll(options);
+  const { rows, ...others } = await measureAll(chosen(options), (name) =>
+    runCase(import.meta.path, argumentsFor(options, name), CASE_TIMEOUT_MS),
+  );
   printTable({ rows, ...others });
   const command = ["bun run bench:infer", ...args].join(" ");
   const seconds = Math.round((performance.now() - started) / 1000);
