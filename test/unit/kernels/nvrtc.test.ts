@@ -37,9 +37,13 @@ describe.skipIf(search.nvrtc === undefined)(`NVRTC${reason}`, () => {
     ARCHITECTURES.map((architecture) => ({ name, kernel, architecture })),
   );
 
-  test.each(cases)("compiles $name for compute_$architecture", ({ kernel, architecture }) => {
-    expect(ptxOf(kernel, architecture)).toContain(`.visible .entry ${kernel.name}(`);
-  });
+  test.each(cases)(
+    "compiles $name for compute_$architecture",
+    ({ kernel, architecture }) => {
+      expect(ptxOf(kernel, architecture)).toContain(`.visible .entry ${kernel.name}(`);
+    },
+    60_000,
+  );
 
   test(
     "loads and stores 16 bytes at once where it matters",
