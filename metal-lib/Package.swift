@@ -11,7 +11,7 @@ let standInTargets: [Target] = [
     ]),
   .target(name: "Metal", dependencies: ["CStandIn"], path: "StandIn/Metal"),
   .target(name: "MetalPerformanceShaders", dependencies: ["Metal"], path: "StandIn/MetalPerformanceShaders"),
-  .testTarget(name: "StandInTests", dependencies: ["Metal", "CStandIn"], path: "Tests/StandInTests"),
+  .testTarget(name: "StandInTests", dependencies: ["Metal", "MetalPerformanceShaders", "CStandIn"], path: "Tests/StandInTests"),
 ]
 let standInC: [Target.Dependency] = ["CStandIn"]
 let standInMetal: [Target.Dependency] = ["Metal", "MetalPerformanceShaders"]

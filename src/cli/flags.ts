@@ -8,17 +8,37 @@ const FLAGS: Readonly<Record<string, string>> = {
   timeoutMs: "--timeout",
   contextLength: "--context",
   kvBytes: "--kv-memory",
+  apiMode: "--chat",
 };
 /** Names that are options, if with dashes. */
 const DASHED =
-  "batchSize batchBytes batchLength lengthColumn lastBatch worldSize padTo padValue maxNewTokens topK topP minP repetitionPenalty tokensPerStep kvType apiModel".split(
+  "batchSize batchBytes batchLength lengthColumn lastBatch worldSize padTo padValue maxNewTokens topK topP minP repetitionPenalty tokensPerStep kvType apiModel retryFailed".split(
     " ",
   );
+/** Options of `infer` that are plain words, where a message says something of one. */
+const INFER_WORDS =
+  /(?<!the |[\w/.-])(?:slots|limit|temperature|stop|out|url|fast|pooling|normalize|logprobs|retries|order|scheduler|admit|column|engine|ordinal)(?= is | means nothing)/g;
+/** What the library says of options of `infer` in other words than a command line has. */
+const INFER_PHRASES: readonly (readonly [RegExp, string])[] = [
+  [/^apiMode is chat, which takes text/, "--chat takes text"],
+  [/^engine (\w+) wants a (model|url)\b/, "--engine $1 wants --$2"],
+  [/^device null\b/, "--device null"],
+  [/^resume is false, and /, "--no-resume: "],
+  [/go on with resume$/, "go on with --resume"],
+  [/^fast: /, "--fast: "],
+  [/leave fast out$/, "leave --fast out"],
+];
 
 /** `message` of the library with its options named as they are typed after `command`. Names that are plain words
- * (`rank`, `limit`) stand for themselves. */
+ * (`rank`, `limit`) stand for themselves but in `infer`. */
 export function asFlags(message: string, command?: string): string {
-  const seed = command === "infer" ? "seed" : "--shuffle";
+  if (command !== "infer") return named(message, "--shuffle");
+  let text = message;
+  for (const [phrase, typed] of INFER_PHRASES) text = text.replace(phrase, typed);
+  return named(text, "--seed").replaceAll(INFER_WORDS, "--$&");
+}
+
+function named(message: string, seed: string): string {
   return message.replaceAll(/\b[a-z]+[A-Z][A-Za-z]*\b|\bseed\b(?= (?:is|\d|unset))/g, (name) => {
     if (name === "seed") return seed;
     if (DASHED.includes(name))

@@ -89,22 +89,25 @@ export function printReport(report: InferReport): void {
     ["engine", `${report.engine} on ${report.device}`],
     ["rows", `${countText(rows)} in ${timeText(seconds * 1000)}${failedText(failedRows)}`],
   ];
-  if (resumedRows > 0)
-    pairs.push(["taken over", `${amountText(resumedRows, "row")} that were finished before`]);
-  pairs.push(
-    ["prompts", amountText(report.promptTokens, "token")],
-    [
-      "outputs",
-      `${amountText(report.outputTokens, "token")}, ${countText(report.outputTokensPerSecond)} tokens/s`,
-    ],
-    ["slots in use", percent(report.occupancy)],
-    ["waited for data", percent(report.dataWaitShare)],
-  );
+  if (resumedRows > 0) {
+    const failed = failedText(report.resumedFailedRows);
+    pairs.push(["taken over", `${amountText(resumedRows, "row")} that were finished before${failed}`]);
+  }
+  if (report.remadeShards > 0) {
+    pairs.push(["made again", `${amountText(report.remadeShards, "shard")}, gone or changed since`]);
+  }
+  pairs.push(["prompts", amountText(report.promptTokens, "token")]);
+  // One that embeds makes no tokens.
+  if (report.engine !== "embed") {
+    const rate = `${countText(report.outputTokensPerSecond)} tokens/s`;
+    pairs.push(["outputs", `${amountText(report.outputTokens, "token")}, ${rate}`]);
+  }
+  pairs.push(["slots in use", percent(report.occupancy)], ["waited for data", percent(report.dataWaitShare)]);
   if (report.steps > 0) {
-    pairs.push(
-      ["first token after", durationsText(report.firstTokenMs)],
-      ["a step takes", durationsText(report.stepMs)],
-    );
+    const first = report.engine === "embed" ? "vector after" : "first token after";
+    pairs.push([report.engine === "http" ? "answer after" : first, durationsText(report.firstTokenMs)]);
+    // A step over a server is no more than a look at what has come.
+    if (report.engine !== "http") pairs.push(["a step takes", durationsText(report.stepMs)]);
   }
   pairs.push(["written to", report.out]);
   printPairs(pairs);

@@ -11,7 +11,16 @@ import {
   TraceRecorder,
 } from "../index.ts";
 import { InferProgressBar, printReport } from "./infer-report.ts";
-import { byteCount, ExitCode, MAX_ORDINAL, ORDINAL_HELP, printable, wholeNumber } from "./output.ts";
+import {
+  anyNumber,
+  byteCount,
+  ExitCode,
+  MAX_ORDINAL,
+  ORDINAL_HELP,
+  printable,
+  printLine,
+  wholeNumber,
+} from "./output.ts";
 import { OnSignal } from "./signals.ts";
 
 /** What was asked for on the command line. */
@@ -38,6 +47,7 @@ export interface InferFlags {
   readonly retries?: number;
   readonly fast?: true;
   readonly resume: boolean;
+  readonly retryFailed?: true;
   readonly context?: number;
   readonly tokensPerStep?: number;
   readonly kvMemory?: number;
@@ -61,7 +71,7 @@ const NOTES = `
 Outputs are *.arrow files below --out, one for each shard of the source, with columns row, shard, tokens, text, finish
 (stop, length or error), error, and on request logprobs or embedding. Every row comes once, whatever happens: run the
 same command again and it goes on. Rows that failed are counted, have their reason in column error, and stand in
-errors.jsonl.
+errors.jsonl; --retry-failed runs them again.
 
 Examples:
   headrace infer datasets/prose --model datasets/tiny-llama --out out/
@@ -73,7 +83,8 @@ Examples:
 
 A server's key is taken from ${KEY_VARIABLE}.
 
-Exit codes: 0 done, rows that failed included; 1 failed, or every row failed; 2 bad usage; 130 after Ctrl-C and 143
+Exit codes: 0 done, rows that failed included; 1 failed, or every row of the run or of the job failed; 2 bad usage, a column
+that is not there included; 130 after Ctrl-C and 143
 after SIGTERM with what was finished committed. A second Ctrl-C ends at once; nothing that was finished is lost by it.
 `;
 
@@ -90,7 +101,7 @@ export function inferCommand(): Command {
         .default("llama"),
     )
     .option("--column <name>", "the prompts: lists of integers, or text (default: tokens, else text)")
-    .option("--limit <rows>", "only the first rows", wholeNumber(0));
+    .option("--limit <rows>", "only the first rows", anyNumber);
   addSampling(command);
   addRunning(command);
   addEngines(command);
@@ -104,25 +115,17 @@ export function inferCommand(): Command {
 
 function addSampling(command: Command): void {
   command
-    .option("--max-new-tokens <count>", "tokens after which a row ends (default: 64)", wholeNumber(1))
-    .option("--temperature <value>", "0 takes the likeliest token (default: 0)", decimal(0, 1e6))
-    .option("--top-k <count>", "sample among so many; 0: among all (default: 0)", wholeNumber(0))
-    .option(
-      "--top-p <share>",
-      "sample among the likeliest that make up this much (default: 1)",
-      decimal(0, 1),
-    )
+    .option("--max-new-tokens <count>", "tokens after which a row ends (default: 64)", anyNumber)
+    .option("--temperature <value>", "0 takes the likeliest token (default: 0)", anyNumber)
+    .option("--top-k <count>", "sample among so many; 0: among all (default: 0)", anyNumber)
+    .option("--top-p <share>", "sample among the likeliest that make up this much (default: 1)", anyNumber)
     .option(
       "--min-p <share>",
       "sample among those at least so likely as the likeliest (default: 0)",
-      decimal(0, 1),
+      anyNumber,
     )
-    .option("--repetition-penalty <factor>", "weakens tokens that were there (default: 1)", decimal(0, 1e6))
-    .option(
-      "--seed <number>",
-      "with the row's number, all that sampling depends on (default: 0)",
-      wholeNumber(0),
-    )
+    .option("--repetition-penalty <factor>", "weakens tokens that were there (default: 1)", anyNumber)
+    .option("--seed <number>", "with the row's number, all that sampling depends on (default: 0)", anyNumber)
     .option(
       "--stop <text>",
       "ends a row before it; may be given again; \\n, \\t and \\\\ are understood",
@@ -133,7 +136,7 @@ function addSampling(command: Command): void {
 
 function addRunning(command: Command): void {
   command
-    .option("--slots <count>", "sequences, or requests, at the same time (default: 16)", wholeNumber(1, 4096))
+    .option("--slots <count>", "sequences, or requests, at the same time (default: 16)", anyNumber)
     .addOption(choice("--order <way>", "rows of an output shard", ["input", "completion"], "input"))
     .addOption(
       choice(
@@ -144,10 +147,11 @@ function addRunning(command: Command): void {
       ),
     )
     .addOption(choice("--admit <way>", "which waiting row goes first", ["fifo", "longest-first"], "fifo"))
-    .option("--timeout <ms>", "a row that takes longer fails", wholeNumber(1))
-    .option("--retries <count>", "more tries of a row, where they may help (default: 3)", wholeNumber(0, 100))
+    .option("--timeout <ms>", "a row that takes longer fails", anyNumber)
+    .option("--retries <count>", "more tries of a row, where they may help (default: 3)", anyNumber)
     .option("--resume", "go on where the same job ended; the default", true)
-    .option("--no-resume", "refuse a folder that has outputs already");
+    .option("--no-resume", "refuse a folder that has outputs already")
+    .option("--retry-failed", "run those rows again, too, that failed in earlier runs");
 }
 
 function addEngines(command: Command): void {
@@ -155,8 +159,8 @@ function addEngines(command: Command): void {
     .option("--device <name>", "auto, host, metal or cuda, as 'headrace load --help' says", "auto")
     .option("--ordinal <number>", ORDINAL_HELP, wholeNumber(0, MAX_ORDINAL))
     .option("--fast", "the vendor's matrix products where there are; rounding may differ with the batch")
-    .option("--context <tokens>", "most tokens of a sequence (default: the model's)", wholeNumber(2))
-    .option("--tokens-per-step <count>", "most tokens of a step (default: the engine's)", wholeNumber(1))
+    .option("--context <tokens>", "most tokens of a sequence (default: the model's, up to 32,768)", anyNumber)
+    .option("--tokens-per-step <count>", "most tokens of a step (default: the engine's)", anyNumber)
     .option("--kv-memory <bytes>", "for keys and values, such as 4GiB (default: by the device)", byteCount)
     .addOption(
       new Option("--kv-type <type>", "of keys and values (default: f32)").choices(["f32", "f16", "bf16"]),
@@ -172,15 +176,6 @@ function addEngines(command: Command): void {
 
 function choice(flags: string, description: string, choices: string[], initial: string): Option {
   return new Option(flags, description).choices(choices).default(initial);
-}
-
-/** Parses a number from `least` to `most`. */
-function decimal(least: number, most: number): (text: string) => number {
-  return (text) => {
-    const value = Number(text);
-    if (text.trim() !== "" && value >= least && value <= most) return value;
-    throw new InvalidArgumentError(`It must be a number from ${least} to ${most}.`);
-  };
 }
 
 const ESCAPES: Readonly<Record<string, string>> = { n: "\n", t: "\t", r: "\r", "\\": "\\" };
@@ -223,18 +218,23 @@ async function run(source: string, flags: InferFlags): Promise<void> {
     await device?.close();
     if (tracer !== undefined) saveText(flags.trace!, tracer.toJSON());
   }
-  if (flags.json) console.log(JSON.stringify(report));
+  if (flags.json) printLine(JSON.stringify(report));
   else printReport(report);
   process.exitCode = sayHowItEnded(report, signals.received);
 }
 
 /** The exit code. */
 function sayHowItEnded(report: InferReport, signal: NodeJS.Signals | undefined): number {
-  const { rows, failedRows, interrupted } = report;
+  const { rows, failedRows, resumedRows, resumedFailedRows, interrupted } = report;
   if (failedRows > 0) {
-    const count = failedRows.toLocaleString("en-US");
+    const count = `${failedRows.toLocaleString("en-US")} of ${rows.toLocaleString("en-US")} rows failed`;
+    const { deadLetters } = report;
+    console.error(`headrace: ${count}${deadLetters === undefined ? "" : `; see ${printable(deadLetters)}`}`);
+  }
+  if (resumedFailedRows > 0) {
+    const count = resumedFailedRows.toLocaleString("en-US");
     console.error(
-      `headrace: ${count} of ${rows.toLocaleString("en-US")} rows failed; see ${printable(report.deadLetters)}`,
+      `headrace: ${count} rows of earlier runs failed, and keep their errors; --retry-failed runs them again`,
     );
   }
   if (interrupted) {
@@ -242,7 +242,9 @@ function sayHowItEnded(report: InferReport, signal: NodeJS.Signals | undefined):
     console.error(`headrace: interrupted with ${left} rows to go; the same command goes on from there`);
     return signal === "SIGTERM" ? ExitCode.terminated : ExitCode.interrupted;
   }
-  return rows > 0 && failedRows === rows ? ExitCode.failed : ExitCode.done;
+  const allFailed = failedRows + resumedFailedRows === rows + resumedRows;
+  const noneGood = (rows > 0 && failedRows === rows) || (resumedRows > 0 && allFailed);
+  return noneGood ? ExitCode.failed : ExitCode.done;
 }
 
 const KV_TYPES = { f32: "F32", f16: "F16", bf16: "BF16" } as const;
@@ -274,6 +276,7 @@ function optionsOf(source: string, flags: InferFlags, device: Device): InferOpti
     retries: flags.retries,
     fast: flags.fast,
     resume: flags.resume,
+    retryFailed: flags.retryFailed,
     contextLength: context,
     tokensPerStep: flags.tokensPerStep,
     kvBytes: kvMemory,

@@ -18,7 +18,11 @@ const OPTION_CODES: readonly ErrorCode[] = [
   "OTHER_JOB",
   "BATCH_TOO_LARGE",
   "TIMED_OUT",
+  "UNSUPPORTED",
 ];
+
+/** Failures that another command line would not have: where what was typed is wrong, and no file. */
+const USAGE_CODES: readonly ErrorCode[] = ["BAD_OPTION", "UNKNOWN_COLUMN"];
 
 const program = quiet(new Command("headrace"))
   .description(
@@ -56,7 +60,7 @@ function fail(error: unknown, args: readonly string[]): number {
   console.error(`headrace: ${printable(text.replaceAll(/\s*\n\s*/g, " "))}`);
   if (debug) console.error(error instanceof Error ? error.stack : text);
   else if (!known) console.error("headrace: run again with --debug for the stack");
-  return known && error.code === "BAD_OPTION" ? ExitCode.usage : ExitCode.failed;
+  return known && USAGE_CODES.includes(error.code) ? ExitCode.usage : ExitCode.failed;
 }
 
 /** Lets failures of usage come as one line that says where help is, and pipes close at any time. */

@@ -1,6 +1,7 @@
 /** What the commands share in how they speak: exit codes, numbers for people, tables, option values. */
-import { fstatSync } from "node:fs";
+import { fstatSync, writeSync } from "node:fs";
 import { InvalidArgumentError } from "commander";
+import { HeadraceError } from "../index.ts";
 
 /** What a shell sees. */
 export const ExitCode = { done: 0, failed: 1, usage: 2, interrupted: 130, terminated: 143 } as const;
@@ -61,6 +62,27 @@ export function isTerminal(fd: 1 | 2): boolean {
     return false;
   }
   return (fd === 1 ? process.stdout : process.stderr).isTTY === true;
+}
+
+/** Prints a line that somebody's program waits for. Throws `IO_ERROR` where stdout does not take all of it. */
+export function printLine(text: string): void {
+  const bytes = new TextEncoder().encode(`${text}\n`);
+  try {
+    for (let at = 0; at < bytes.length; ) at += writeSome(bytes, at);
+  } catch (cause) {
+    throw new HeadraceError("IO_ERROR", `stdout: ${(cause as Error).message}`, { cause });
+  }
+}
+
+/** Waits where a pipe is full whose reader has set it not to block. */
+function writeSome(bytes: Uint8Array, at: number): number {
+  try {
+    return writeSync(1, bytes, at);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "EAGAIN") throw error;
+    Bun.sleepSync(1);
+    return 0;
+  }
 }
 
 /** Prints pairs of name and value, one a line. Long values run on. */

@@ -18,6 +18,7 @@ import {
   schemaMessage,
 } from "./arrow-encode-messages.ts";
 import { MAGIC } from "./arrow-file.ts";
+import { readArrowGroups } from "./arrow-groups.ts";
 import {
   alignedTo,
   elementBytesOf,
@@ -44,6 +45,7 @@ export const ARROW_OUTPUT: OutputFormat = {
     }
   },
   layout: layoutArrow,
+  groups: readArrowGroups,
 };
 
 function layoutArrow(

@@ -54,6 +54,9 @@ export interface FileLayout {
   readonly groups: readonly GroupPlace[];
 }
 
+/** Gives `length` bytes of a file from `at` on; throws where there are fewer. */
+export type OutputReader = (at: number, length: number) => Promise<Uint8Array>;
+
 /** A format of files of outputs. Fields of fixed size come before all others. */
 export interface OutputFormat {
   /** With its dot. */
@@ -66,6 +69,9 @@ export interface OutputFormat {
   check(field: OutputField): void;
   /** `shared` is the text of fields of kind `name`. */
   layout(fields: readonly OutputField[], shared: string, groups: readonly GroupSize[]): FileLayout;
+  /** The groups that a file of {@link OutputFormat.layout} was laid out for, as it says itself. Throws any error for a file
+   * that is damaged, and may take damage for groups that make no sense. */
+  groups(read: OutputReader, byteLength: number, fields: readonly OutputField[]): Promise<GroupSize[]>;
 }
 
 /** Bytes of one row of a field of fixed size. */

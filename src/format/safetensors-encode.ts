@@ -12,8 +12,9 @@ import {
   isVariable,
   type OutputField,
   type OutputFormat,
+  type OutputReader,
 } from "./output-layout.ts";
-import { PREFIX_BYTES } from "./safetensors.ts";
+import { MAX_HEADER_BYTES, PREFIX_BYTES } from "./safetensors.ts";
 import { OFFSETS_SUFFIX } from "./safetensors-rows.ts";
 
 /** The largest page of common machines, so that a mapped file's data can be handed to a GPU as it is. */
@@ -36,7 +37,25 @@ export const SAFETENSORS_OUTPUT: OutputFormat = {
   hasNulls: false,
   check() {},
   layout: layoutSafetensors,
+  groups: readGroups,
 };
+
+async function readGroups(
+  read: OutputReader,
+  _byteLength: number,
+  fields: readonly OutputField[],
+): Promise<GroupSize[]> {
+  const prefix = await read(0, PREFIX_BYTES);
+  const length = Number(new DataView(prefix.buffer, prefix.byteOffset).getBigUint64(0, true));
+  if (length > MAX_HEADER_BYTES) throw new RangeError(`a header of ${length} bytes`);
+  const text = new TextDecoder().decode(await read(PREFIX_BYTES, length));
+  const header = JSON.parse(text) as Record<string, { readonly shape: readonly [number] }>;
+  const sizes = fields.map((field) => ({
+    elements: isVariable(field) ? header[field.name]!.shape[0] : 0,
+    nullCount: 0,
+  }));
+  return [{ numRows: header[fields[0]!.name]!.shape[0], fields: sizes }];
+}
 
 function layoutSafetensors(
   fields: readonly OutputField[],

@@ -87,7 +87,7 @@ export class EmbedEngine implements Engine, AsyncDisposable {
   constructor(device: Device, config: LlamaConfig, weights: LlamaWeights, options: EmbedOptions) {
     const geometry = resolveGeometry(config, device.capabilities, weights.byteLength, options);
     const { slots, contextLength, tokensPerStep } = geometry;
-    this.capacity = { slots, contextLength, tokensPerStep };
+    this.capacity = { slots, contextLength, tokensPerStep, promptsOnly: true };
     this.model = { config, weightBytes: weights.byteLength, fingerprint: weights.fingerprint };
     this.#weights = weights;
     this.#wanted = new Int32Array(slots);

@@ -61,6 +61,9 @@ export interface EngineCapacity {
   /** Whether sequences end with their prompt, which may then fill the whole context, as where states are pooled; default
    * false: a prompt has to leave room for a token. */
   readonly promptsOnly?: boolean | undefined;
+  /** Whether steps may end without any result, again and again, since answers come from elsewhere; default what
+   * `takesText` is. Any other engine that gives nothing in 1,000 steps in a row fails with `BAD_ENGINE`. */
+  readonly waits?: boolean | undefined;
 }
 
 /** Tokens `[position, position + tokens.length)` of the sequence in `slot`. */
@@ -103,9 +106,15 @@ export interface SlotResult {
   readonly usage?: { readonly promptTokens: number; readonly outputTokens: number } | undefined;
   /** The row's pooled hidden states, with `finish`, by engines that embed. */
   readonly embedding?: DeviceVector | undefined;
-  /** The row failed; the others go on. `retry` says whether another try may help, `retryAfterMs` when. */
+  /** The row failed; the others go on. `retry` says whether another try may help, `retryAfterMs` when. `attempts`: tries
+   * that the engine has made by itself; default 1. */
   readonly error?:
-    | { readonly message: string; readonly retry: boolean; readonly retryAfterMs?: number | undefined }
+    | {
+        readonly message: string;
+        readonly retry: boolean;
+        readonly retryAfterMs?: number | undefined;
+        readonly attempts?: number | undefined;
+      }
     | undefined;
 }
 

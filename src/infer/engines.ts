@@ -6,16 +6,26 @@ import { openHttpEngine } from "./http/engine.ts";
 import { openLlama } from "./llama/engine.ts";
 import type { ResolvedInferOptions } from "./options.ts";
 
-/** An engine for as long as a job runs. */
-export interface OpenedEngine extends AsyncDisposable {
-  readonly engine: Engine;
-}
+/** The engine of a job, opened when it is first asked for. One of the caller's own stays open when this is disposed. */
+export class JobEngine implements AsyncDisposable {
+  readonly #job: ResolvedInferOptions;
+  #opened: Engine | undefined;
 
-/** Opens the engine of `job`; one of the caller's own stays open when this is disposed. Throws what opening throws. */
-export async function openEngine(job: ResolvedInferOptions): Promise<OpenedEngine> {
-  if (typeof job.engine === "object") return { engine: job.engine.engine, async [Symbol.asyncDispose]() {} };
-  const engine = await openNamed(job, job.engine);
-  return { engine, [Symbol.asyncDispose]: async () => engine.close?.() };
+  constructor(job: ResolvedInferOptions) {
+    this.#job = job;
+  }
+
+  /** Throws what opening throws. */
+  async open(): Promise<Engine> {
+    const { engine } = this.#job;
+    if (typeof engine === "object") return engine.engine;
+    this.#opened ??= await openNamed(this.#job, engine);
+    return this.#opened;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#opened?.close?.();
+  }
 }
 
 function openNamed(job: ResolvedInferOptions, name: "llama" | "embed" | "http"): Promise<Engine> {

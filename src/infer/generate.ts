@@ -33,7 +33,7 @@ export interface Generation extends AsyncIterable<InferOutput> {
 }
 
 /**
- * Runs each of `requests` through `engine`, and gives an output for each in the order in which they end. The job begins
+ * Runs each of `requests`, which may be an array, through `engine`, and gives an output for each in the order in which they end. The job begins
  * with the first `next`, and goes on by itself while outputs are handled: rows are pulled as far as `maxWaiting` allows,
  * and steps are done while anything runs and fewer than `maxFinished` outputs wait.
  *
@@ -45,7 +45,7 @@ export interface Generation extends AsyncIterable<InferOutput> {
  * `CANCELLED`, `BAD_ENGINE`, `BAD_OPTION` for requests that are none, and what `requests` and `engine` throw.
  */
 export function generate(
-  requests: AsyncIterable<InferRequest>,
+  requests: AsyncIterable<InferRequest> | Iterable<InferRequest>,
   engine: Engine,
   options: GenerateOptions = {},
 ): Generation {

@@ -1,15 +1,16 @@
 /** The whole way: prompts out of a dataset, through an engine, into shards of outputs. */
+import { existsSync } from "node:fs";
 import { HeadraceError } from "../errors.ts";
 import { Loader } from "../loader/loader.ts";
 import { HostReader } from "../loader/reader.ts";
 import type { SampleRange } from "../plan/select.ts";
 import type { InferRequest } from "./engine.ts";
-import { openEngine } from "./engines.ts";
+import { JobEngine } from "./engines.ts";
 import { generate } from "./generate.ts";
-import { describeModel, type JobModel } from "./identity.ts";
+import { describeModel, type JobModel, settleOptions } from "./identity.ts";
 import type { MetricsSnapshot } from "./metrics.ts";
 import { type InferOptions, type ResolvedInferOptions, resolveInferOptions } from "./options.ts";
-import { type Outputs, openOutputs } from "./outputs.ts";
+import { checkOut, isNewFolder, type Outputs, openOutputs } from "./outputs.ts";
 import { openPrompts, type PromptDataset, promptsOf } from "./prompts.ts";
 import type { InferReport } from "./report.ts";
 
@@ -19,6 +20,7 @@ const BATCH_ROWS = 64;
 /** One run of a job, with all that it has found out. */
 interface Run {
   readonly job: ResolvedInferOptions;
+  readonly engine: JobEngine;
   readonly model: JobModel;
   readonly prompts: PromptDataset;
   readonly outputs: Outputs;
@@ -39,18 +41,23 @@ interface Run {
  */
 export async function infer(options: InferOptions): Promise<InferReport> {
   const started = performance.now();
-  const job = resolveInferOptions(options);
-  const model = describeModel(job);
+  const asked = resolveInferOptions(options);
+  const model = describeModel(asked);
+  const job = settleOptions(asked, model);
+  await using engine = new JobEngine(job);
   const prompts = openPrompts(job.source, job.device, job.column);
   try {
     checkText(job, model, prompts);
+    checkOut(job, prompts);
     const totalRows = Math.min(prompts.dataset.numSamples, job.limit ?? Number.POSITIVE_INFINITY);
+    // What cannot run leaves nothing behind. A folder that was begun may need no engine any more.
+    if (totalRows > 0 && isNewFolder(job.out)) await engine.open();
     const outputs = await openOutputs(job, model, prompts, totalRows);
     try {
       const left = outputs.writer.remaining();
       const resumedRows = totalRows - countOf(left);
       if (!job.resume && resumedRows > 0) throw resumeRefused(job, resumedRows);
-      const run = { job, model, prompts, outputs, totalRows, resumedRows, unusable: new Map() };
+      const run = { job, engine, model, prompts, outputs, totalRows, resumedRows, unusable: new Map() };
       const metrics = resumedRows === totalRows ? undefined : await runRows(run, left);
       await outputs.writer.close();
       return reportOf(run, metrics, (performance.now() - started) / 1000);
@@ -68,7 +75,7 @@ export async function infer(options: InferOptions): Promise<InferReport> {
 async function runRows(run: Run, left: readonly SampleRange[]): Promise<MetricsSnapshot> {
   const { job, model, prompts, outputs, unusable } = run;
   const { device, signal, drain, tracer } = job;
-  await using engine = await openEngine(job);
+  const engine = await run.engine.open();
   await using loader = new Loader(prompts.dataset, device, {
     batchSize: BATCH_ROWS,
     ranges: left,
@@ -77,8 +84,8 @@ async function runRows(run: Run, left: readonly SampleRange[]): Promise<MetricsS
   });
   await using reader = new HostReader(device);
   const { tokenizer } = model;
-  const results = generate(requestsOf(run, loader, reader), engine.engine, {
-    slots: Math.min(job.slots ?? Number.POSITIVE_INFINITY, engine.engine.capacity.slots),
+  const results = generate(requestsOf(run, loader, reader), engine, {
+    slots: Math.min(job.slots ?? Number.POSITIVE_INFINITY, engine.capacity.slots),
     mode: job.scheduler,
     order: job.admit,
     maxRetries: job.retries,
@@ -208,6 +215,8 @@ function reportOf(run: Run, metrics: MetricsSnapshot | undefined, totalSeconds: 
     dataWaitShare: more.dataWaitShare,
     resumedRows,
     failedRows: more.failedRows,
+    resumedFailedRows: outputs.writer.summary.resumedFailedRows,
+    remadeShards: outputs.writer.summary.remadeShards,
     totalRows,
     interrupted: rows + resumedRows < totalRows,
     outputWaitShare: more.outputWaitShare,
@@ -220,8 +229,8 @@ function reportOf(run: Run, metrics: MetricsSnapshot | undefined, totalSeconds: 
     dataset: prompts.dataset.title,
     column: prompts.column,
     engine: typeof engine === "string" ? engine : engine.name,
-    device: job.device.capabilities.name,
+    device: engine === "http" ? (URL.parse(job.url!)?.host ?? job.url!) : job.device.capabilities.name,
     out: job.out,
-    deadLetters: outputs.deadLetters,
+    deadLetters: existsSync(outputs.deadLetters) ? outputs.deadLetters : undefined,
   };
 }

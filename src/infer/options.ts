@@ -3,7 +3,9 @@ import type { Device } from "../device/device.ts";
 import { HeadraceError } from "../errors.ts";
 import type { Tracer } from "../loader/trace.ts";
 import type { Engine, SamplingOptions } from "./engine.ts";
+import { checkEmbeds, checkShape } from "./option-shape.ts";
 import type { InferProgress } from "./report.ts";
+import { whyBadSampling } from "./sampling.ts";
 
 /** An engine of the caller's own, which stays the caller's. */
 export interface OwnEngine {
@@ -56,11 +58,14 @@ export interface InferOptions extends SamplingOptions {
   readonly fast?: boolean | undefined;
   /** False refuses a folder that holds outputs already, be it of the same job; default true. */
   readonly resume?: boolean | undefined;
-  /** Of `llama` and `embed`: most tokens of a sequence; default the model's own. Part of the identity where given. */
+  /** Runs those rows again, too, that failed in earlier runs of the job; default false: they keep their error. */
+  readonly retryFailed?: boolean | undefined;
+  /** Of `llama` and `embed`: most tokens of a sequence, from 2 to the model's own; default that, up to 32,768. Part of
+   * the identity either way. */
   readonly contextLength?: number | undefined;
   /** Of `llama` and `embed`: most tokens of a step. */
   readonly tokensPerStep?: number | undefined;
-  /** Of `llama` and `embed`: bytes of keys and values. */
+  /** Of `llama` and `embed`: bytes of keys and values, at least those of one sequence of `contextLength`. */
   readonly kvBytes?: number | undefined;
   /** Of `llama` and `embed`: their type; default F32. */
   readonly kvType?: "F32" | "F16" | "BF16" | undefined;
@@ -90,7 +95,7 @@ export interface InferOptions extends SamplingOptions {
 /** Options that have a default. */
 type Defaulted = "engine" | "maxNewTokens" | "order" | "scheduler" | "admit" | "retries" | "resume";
 
-/** Options with their defaults. */
+/** Options with their defaults, but for those that the model decides. */
 export type ResolvedInferOptions = InferOptions & {
   readonly [Name in Defaulted]: NonNullable<InferOptions[Name]>;
 };
@@ -118,6 +123,7 @@ const OF_ENGINES: readonly [keyof InferOptions, readonly string[]][] = [
 
 /** Checks and completes `options`. Throws `BAD_OPTION` naming the option, its value and its bounds. */
 export function resolveInferOptions(options: InferOptions): ResolvedInferOptions {
+  checkShape(options);
   const engine = options.engine ?? "llama";
   const kind = typeof engine === "string" ? engine : "own";
   whole("slots", options.slots, 1, MOST_SLOTS);
@@ -127,15 +133,9 @@ export function resolveInferOptions(options: InferOptions): ResolvedInferOptions
   whole("topK", options.topK, 0, MOST_TOKENS);
   whole("timeoutMs", options.timeoutMs, 1);
   whole("retries", options.retries, 0, 100);
-  whole("contextLength", options.contextLength, 2, MOST_TOKENS);
   whole("tokensPerStep", options.tokensPerStep, 1, MOST_TOKENS);
   whole("kvBytes", options.kvBytes, 1);
-  within("temperature", options.temperature, 0, 1e6);
-  within("topP", options.topP, 0, 1);
-  within("minP", options.minP, 0, 1);
-  if (options.topP === 0) bad("topP", 0, "above 0 and at most 1");
-  if (options.repetitionPenalty === 0) bad("repetitionPenalty", 0, "above 0");
-  within("repetitionPenalty", options.repetitionPenalty, 0, 1e6);
+  checkSampling(options);
   oneOf("engine", kind, ["llama", "embed", "http", "own"]);
   oneOf("order", options.order, ["input", "completion"]);
   oneOf("scheduler", options.scheduler, ["continuous", "static"]);
@@ -152,6 +152,13 @@ export function resolveInferOptions(options: InferOptions): ResolvedInferOptions
     );
   }
   checkWanted(options, kind);
+  if (options.retryFailed && options.resume === false) {
+    throw new HeadraceError(
+      "BAD_OPTION",
+      "retryFailed goes on with an earlier run, which resume: false refuses; give one of them",
+    );
+  }
+  checkPlaces(options);
   return {
     ...options,
     engine,
@@ -174,21 +181,28 @@ function checkWanted(options: InferOptions, kind: string): void {
   if (kind === "http" && options.url === undefined) {
     throw new HeadraceError("BAD_OPTION", "engine http wants a url, such as http://localhost:8000/v1");
   }
-  if (kind === "embed" && options.logprobs) {
-    throw new HeadraceError("BAD_OPTION", "engine embed makes no tokens, so there are no logprobs of them");
+  checkEmbeds(options);
+}
+
+function checkSampling(options: InferOptions): void {
+  const wrong = whyBadSampling(options);
+  if (wrong !== undefined) throw new HeadraceError("BAD_OPTION", wrong);
+}
+
+function checkPlaces({ out, device }: InferOptions): void {
+  if (out === "") bad("out", '""', "the path of a folder");
+  if (device.capabilities.name === "null") {
+    throw new HeadraceError(
+      "BAD_OPTION",
+      "device null moves and computes nothing, so that it has no outputs; take another",
+    );
   }
 }
 
 function whole(name: string, value: number | undefined, least: number, most = Number.MAX_SAFE_INTEGER): void {
   if (value === undefined) return;
   if (Number.isSafeInteger(value) && value >= least && value <= most) return;
-  const upper = most === Number.MAX_SAFE_INTEGER ? "" : ` to ${most}`;
-  bad(name, value, `a whole number from ${least}${upper}`);
-}
-
-function within(name: string, value: number | undefined, least: number, most: number): void {
-  if (value === undefined || (value >= least && value <= most)) return;
-  bad(name, value, `a number from ${least} to ${most}`);
+  bad(name, value, `a whole number from ${least} to ${most}`);
 }
 
 function oneOf(name: string, value: string | undefined, choices: readonly string[]): void {

@@ -1,7 +1,9 @@
 /** Where a job's outputs go: a row of columns for each, through the writer. */
-import { join } from "node:path";
+import { realpathSync, statSync } from "node:fs";
+import { dirname, join, sep } from "node:path";
+import { HeadraceError } from "../errors.ts";
 import type { OutputColumn } from "../loader/writeback/columns.ts";
-import { LETTERS_FILE } from "../loader/writeback/manifest.ts";
+import { LETTERS_FILE, MANIFEST_FILE, WORK_FOLDER } from "../loader/writeback/manifest.ts";
 import { openWriter } from "../loader/writeback/open.ts";
 import type { Writer } from "../loader/writeback/writer.ts";
 import { identityOf, type JobModel } from "./identity.ts";
@@ -20,6 +22,39 @@ export interface Outputs {
   add(output: InferOutput): Promise<void> | undefined;
 }
 
+/** Throws `BAD_OPTION` where outputs would come to lie among the shards that they are made from. */
+export function checkOut({ out, source }: ResolvedInferOptions, { dataset }: PromptDataset): void {
+  const folder = realPath(out);
+  if (folder === undefined) return;
+  const named = typeof source === "string" ? [source] : source;
+  const inside = dataset.shards.find(({ path }) =>
+    realPath(dirname(path))?.concat(sep).startsWith(`${folder}${sep}`),
+  );
+  const itself = named.find((path) => realPath(path) === folder);
+  if (inside === undefined && itself === undefined) return;
+  throw new HeadraceError(
+    "BAD_OPTION",
+    `out is ${out}, which holds the source's shards (${inside?.path ?? itself}); give another folder`,
+  );
+}
+
+/** Whether no job has begun in `folder`. */
+export function isNewFolder(folder: string): boolean {
+  const stats = statSync(folder, { throwIfNoEntry: false });
+  if (stats === undefined) return true;
+  const has = (name: string) => statSync(join(folder, name), { throwIfNoEntry: false }) !== undefined;
+  return stats.isDirectory() && !has(MANIFEST_FILE) && !has(WORK_FOLDER);
+}
+
+/** Undefined where there is nothing. */
+function realPath(path: string): string | undefined {
+  try {
+    return realpathSync(path);
+  } catch {
+    return undefined;
+  }
+}
+
 /** Opens the folder of `job`, whose rows are `[0, totalRows)`. The caller closes the writer. Throws what
  * {@link openWriter} throws. */
 export async function openOutputs(
@@ -33,11 +68,13 @@ export async function openOutputs(
   const writer = await openWriter(job.out, {
     job: identityOf(job, model, prompts),
     fingerprint: dataset.fingerprint,
+    // The first is there always: a dataset has a shard, if one without rows.
     shards: dataset.shards
-      .filter(({ start, end }) => start < totalRows || (start === end && start === totalRows))
+      .filter(({ start, end }, i) => i === 0 || start < totalRows || (start === end && start === totalRows))
       .map(({ name, start, end }) => ({ name, start, end: Math.min(end, totalRows) })),
     columns: columnsOf(job, vector),
     order: job.order,
+    retryFailed: job.retryFailed,
     device: vector === undefined ? undefined : job.device,
   });
   // A model without a tokenizer has no texts; where there are some, that of a failed row is empty.

@@ -55,13 +55,14 @@ export function openPrompts(
     const kind = kindOf(schema);
     if (kind !== undefined) return { dataset, column: schema.name, kind };
     dataset.close();
-    first ??= notPrompts(schema);
+    // Says more than that there is no such column.
+    first = notPrompts(schema);
   }
   if (column !== undefined) throw first;
   const why = first instanceof Error ? `: ${first.message}` : "";
   throw new HeadraceError(
     "UNKNOWN_COLUMN",
-    `the dataset has no column tokens of integers and none of text; name the one with the prompts by column${why}`,
+    `the dataset has no column tokens of integers and none of text; name the column with the prompts${why}`,
   );
 }
 
@@ -83,9 +84,16 @@ function kindOf({
 }
 
 function notPrompts(schema: ColumnSchema): HeadraceError {
+  const { name, logical, dictionary } = schema;
+  if (logical === "binary" || dictionary?.logical === "binary") {
+    return new HeadraceError(
+      "BAD_OPTION",
+      `column ${name} is binary, not utf8, so nothing says that it is text; write it as utf8, or name another column`,
+    );
+  }
   return new HeadraceError(
     "BAD_OPTION",
-    `column ${schema.name} holds ${columnText(schema)}; prompts are lists of integers, or text (utf8)`,
+    `column ${name} holds ${columnText(schema)}; prompts are lists of integers, or text (utf8)`,
   );
 }
 

@@ -24,6 +24,10 @@ export interface InferReport {
   /** Rows that earlier runs of the job had finished. */
   readonly resumedRows: number;
   readonly failedRows: number;
+  /** Of `resumedRows`, those that failed; `retryFailed` runs them again. */
+  readonly resumedFailedRows: number;
+  /** Shards of outputs that were finished, and were made again because their file was gone or not as it was. */
+  readonly remadeShards: number;
   /** Rows of the whole job. */
   readonly totalRows: number;
   /** Whether `drain` ended it before its last row. */
@@ -43,10 +47,11 @@ export interface InferReport {
   readonly dataset: string;
   readonly column: string;
   readonly engine: string;
+  /** With engine `http`, the host of the server's address. */
   readonly device: string;
   readonly out: string;
-  /** The file with the rows that failed, where there are any. */
-  readonly deadLetters: string;
+  /** The file with the rows that failed: where there are any, once their shards are whole. */
+  readonly deadLetters?: string | undefined;
 }
 
 /** Where a job stands. */

@@ -6,7 +6,9 @@ import type { GenerateOptions } from "./generate.ts";
 import { Metrics, type MetricsSnapshot } from "./metrics.ts";
 import { Outlet } from "./outlet.ts";
 import type { InferOutput } from "./output.ts";
+import { checkResults } from "./results.ts";
 import { Scheduler } from "./scheduler.ts";
+import { checkEngine, checkIterable, iteratorOf } from "./shape.ts";
 import type { StepPlan } from "./step.ts";
 
 /** How long steps may follow one another without a wait, ms, before timers, signals and other connections of the process
@@ -18,7 +20,7 @@ const METRICS_EVERY_MS = 1000;
 
 /** Begins with the first {@link Run.take}. */
 export class Run {
-  readonly #requests: AsyncIterable<InferRequest>;
+  readonly #requests: AsyncIterable<InferRequest> | Iterable<InferRequest>;
   readonly #engine: Engine;
   readonly #options: GenerateOptions;
   readonly #scheduler: Scheduler;
@@ -37,7 +39,13 @@ export class Run {
   #interrupted = false;
   #onMetricsFailed: { readonly error: unknown } | undefined;
 
-  constructor(requests: AsyncIterable<InferRequest>, engine: Engine, options: GenerateOptions) {
+  constructor(
+    requests: AsyncIterable<InferRequest> | Iterable<InferRequest>,
+    engine: Engine,
+    options: GenerateOptions,
+  ) {
+    checkIterable(requests);
+    checkEngine(engine);
     this.#requests = requests;
     this.#engine = engine;
     this.#options = options;
@@ -74,8 +82,7 @@ export class Run {
     drain?.addEventListener("abort", interrupt);
     let failed: { readonly error: unknown } | undefined;
     try {
-      const source = this.#requests[Symbol.asyncIterator]();
-      this.#feeder = new Feeder(source, this.#scheduler, this.#wakeUp);
+      this.#feeder = new Feeder(iteratorOf(this.#requests), this.#scheduler, this.#wakeUp);
       await this.#loop(this.#feeder);
       failed = this.#feeder.failed;
     } catch (error) {
@@ -154,9 +161,16 @@ export class Run {
 
   async #callEngine({ chunks, slots }: StepPlan): Promise<readonly SlotResult[]> {
     const engine = this.#engine;
-    if (engine.step !== undefined) return engine.step(chunks, slots);
+    const chunkSlots = chunks.map(({ slot }) => slot);
+    if (engine.step !== undefined) {
+      const results = await engine.step(chunks, slots);
+      checkResults(results, "step", [...chunkSlots, ...slots]);
+      return results;
+    }
     const prefilled = chunks.length > 0 ? await engine.prefill(chunks) : [];
+    checkResults(prefilled, "prefill", chunkSlots);
     const decoded = slots.length > 0 ? await engine.decode(slots) : [];
+    checkResults(decoded, "decode", slots);
     return [...prefilled, ...decoded];
   }
 

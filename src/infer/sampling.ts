@@ -21,6 +21,7 @@ export interface Sampling {
 /** Ends of the ranges of temperatures but 0, and of penalties: beyond them F32 holds nothing of use. */
 const LEAST = 1e-6;
 const MOST = 1e6;
+const WHOLE = `a whole number from 0 to ${Number.MAX_SAFE_INTEGER}`;
 
 /** What is wrong with sampling options; undefined where nothing is. */
 export function whyBadSampling(options: SamplingOptions): string | undefined {
@@ -28,15 +29,16 @@ export function whyBadSampling(options: SamplingOptions): string | undefined {
   const isWithin = (value: number, least: number, most: number) =>
     typeof value === "number" && value >= least && value <= most;
   if (temperature !== 0 && !isWithin(temperature, LEAST, MOST)) {
-    return `temperature is ${temperature}; it must be 0, which is greedy, or from ${LEAST} to ${MOST}`;
+    return `temperature is ${temperature}; it must be 0, which is greedy, or a number from ${LEAST} to ${MOST}`;
   }
-  if (!(Number.isSafeInteger(topK) && topK >= 0)) return `topK is ${topK}; it must be an integer at least 0`;
-  if (!isWithin(topP, Number.MIN_VALUE, 1)) return `topP is ${topP}; it must be above 0, and at most 1`;
-  if (!isWithin(minP, 0, 1)) return `minP is ${minP}; it must be from 0 to 1`;
+  if (!(Number.isSafeInteger(topK) && topK >= 0)) return `topK is ${topK}; it must be ${WHOLE}`;
+  if (!isWithin(topP, Number.MIN_VALUE, 1))
+    return `topP is ${topP}; it must be a number above 0, and at most 1`;
+  if (!isWithin(minP, 0, 1)) return `minP is ${minP}; it must be a number from 0 to 1`;
   if (!isWithin(repetitionPenalty, LEAST, MOST)) {
-    return `repetitionPenalty is ${repetitionPenalty}; it must be from ${LEAST} to ${MOST}`;
+    return `repetitionPenalty is ${repetitionPenalty}; it must be a number from ${LEAST} to ${MOST}`;
   }
-  if (!(Number.isSafeInteger(seed) && seed >= 0)) return `seed is ${seed}; it must be an integer at least 0`;
+  if (!(Number.isSafeInteger(seed) && seed >= 0)) return `seed is ${seed}; it must be ${WHOLE}`;
   return undefined;
 }
 

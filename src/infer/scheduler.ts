@@ -1,9 +1,9 @@
 /** Decides which sequences run: admits, chunks, retires. Touches no device, and has no clock of its own. */
 import { HeadraceError } from "../errors.ts";
-import { checkInteger } from "../plan/check.ts";
 import { whyImpossible } from "./check.ts";
 import type { EngineCapacity, InferRequest, PrefillChunk, SlotResult } from "./engine.ts";
 import type { InferOutput } from "./output.ts";
+import { badEngine, checkResult, Silence } from "./results.ts";
 import {
   type ResolvedScheduling,
   resolveScheduling,
@@ -12,6 +12,7 @@ import {
   type SchedulerOptions,
 } from "./scheduling.ts";
 import { Sequence } from "./sequence.ts";
+import { checkRequest } from "./shape.ts";
 import { Slots } from "./slots.ts";
 import type { SlotMemory, StepOutcome, StepPlan } from "./step.ts";
 import { WaitingRows } from "./waiting.ts";
@@ -31,6 +32,8 @@ export class Scheduler {
   readonly #slots: Slots;
   readonly #waiting: WaitingRows;
   readonly #counts = { promptTokens: 0, outputTokens: 0, putBacks: 0, retries: 0 };
+  readonly #silence = new Silence();
+  #plan: StepPlan | undefined;
   #finished: InferOutput[] = [];
   #arrivals = 0;
   #admissions = 0;
@@ -92,11 +95,11 @@ export class Scheduler {
 
   /**
    * Takes a row in; one that can never run ends at once. There need not be {@link Scheduler.room} for it: that may have
-   * gone while the row was on its way. Throws `BAD_OPTION` where `row` is no row's number, where stop strings are asked for
-   * and nothing can decode, or after {@link Scheduler.end}.
+   * gone while the row was on its way. Throws `BAD_OPTION` where `request` is none, or its row no row's number, where stop
+   * strings are asked for and nothing can decode, or after {@link Scheduler.end}.
    */
   add(request: InferRequest): void {
-    checkInteger("row", request.row, 0);
+    checkRequest(request);
     if (this.#ended) {
       throw new HeadraceError("BAD_OPTION", `row ${request.row} was added after the end`);
     }
@@ -154,20 +157,27 @@ export class Scheduler {
     }
     if (this.#mayAdmit()) left = this.#admit(left, chunks, nowMs);
     const prefillTokens = this.#options.tokensPerStep - slots.length - left;
-    return { chunks, slots, prefillTokens, numRunning: this.numRunning };
+    this.#plan = { chunks, slots, prefillTokens, numRunning: this.numRunning };
+    return this.#plan;
   }
 
   /** Takes what the engine said of the step that was planned last. Throws `BAD_ENGINE`. */
   apply(results: readonly SlotResult[], nowMs: number): StepOutcome {
     const firstTokenMs: number[] = [];
+    let gave = false;
     for (const result of results) {
+      const { token, finish, error } = result;
       const sequence = this.#slots.at(result.slot);
       if (sequence === undefined || sequence.step !== this.#step) {
         throw badEngine(result.slot, "has a result, and took no part in this step or has one already");
       }
+      checkResult(result);
       sequence.step = -1;
+      gave ||= token !== undefined || finish !== undefined || error !== undefined;
       this.#applyOne(sequence, result, nowMs, firstTokenMs);
     }
+    const { waits = this.#capacity.takesText } = this.#capacity;
+    if (waits !== true) this.#silence.count(this.#plan, gave);
     return { firstTokenMs };
   }
 
@@ -183,7 +193,6 @@ export class Scheduler {
     sequence.answered = true;
     let finish = result.finish;
     if (token !== undefined) {
-      if (!Number.isInteger(token) || token < 0) throw badEngine(slot, `has ${token} for a token`);
       const before = sequence.numTokens;
       const own = sequence.take(token, result.logprob);
       this.#counts.outputTokens += sequence.numTokens - before;
@@ -286,7 +295,7 @@ export class Scheduler {
 
   #failOrRetry(sequence: Sequence, error: NonNullable<SlotResult["error"]>, nowMs: number): void {
     if (!error.retry || sequence.failures >= this.#options.maxRetries) {
-      this.#fail(sequence, error.message);
+      this.#fail(sequence, error.message, error.attempts);
       return;
     }
     this.#counts.retries++;
@@ -298,9 +307,9 @@ export class Scheduler {
     this.#waiting.delay(sequence);
   }
 
-  #fail(sequence: Sequence, why: string): void {
+  #fail(sequence: Sequence, why: string, tries?: number): void {
     this.#counts.outputTokens -= sequence.numTokens;
-    const output = sequence.fail(why);
+    const output = sequence.fail(why, tries);
     if (sequence.slot >= 0) this.#leave(sequence);
     this.#finished.push(output);
   }
@@ -318,8 +327,4 @@ export class Scheduler {
       this.#fail(sequence, sequence.whyOverdue(nowMs)!);
     }
   }
-}
-
-function badEngine(slot: number, why: string): HeadraceError {
-  return new HeadraceError("BAD_ENGINE", `the engine's slot ${slot} ${why}`);
 }

@@ -151,7 +151,8 @@ export class Sequence {
     };
   }
 
-  fail(error: string): InferOutput {
+  /** `tries`: those that the engine made by itself at the last attempt, and tells of in `error`. */
+  fail(error: string, tries = 1): InferOutput {
     const attempts = Number.isNaN(this.admittedMs) ? 0 : this.failures + (this.age < 0 ? 0 : 1);
     return {
       row: this.request.row,
@@ -160,7 +161,7 @@ export class Sequence {
       error: attempts > 1 ? `${error} (after ${attempts} attempts)` : error,
       promptTokens: this.request.prompt.length,
       outputTokens: 0,
-      attempts,
+      attempts: attempts === 0 ? 0 : attempts + tries - 1,
     };
   }
 

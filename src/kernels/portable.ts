@@ -1,3 +1,4 @@
+/// <reference path="./text.d.ts" />
 /**
  * The header that comes before every kernel text: it gives one text the same meaning for Metal, CUDA and C++.
  *

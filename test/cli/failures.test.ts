@@ -64,17 +64,17 @@ describe("bad usage ends with 2", () => {
   });
 });
 
+test("a column that is not there is a mistake of usage: 2", async () => {
+  const ended = await headrace("load", "--columns", "tokns");
+  expectLine(ended, 2);
+  expect(ended.err).toMatch(/tokns.*tokens.*\[UNKNOWN_COLUMN\]/);
+});
+
 describe("a failed load ends with 1", () => {
   test("a source that is not there", async () => {
     const ended = await headrace("load", join(folder, "nowhere"));
     expectLine(ended, 1);
     expect(ended.err).toContain(`${folder}/nowhere: there is no such file or folder [SOURCE_NOT_FOUND]`);
-  });
-
-  test("an unknown column", async () => {
-    const ended = await headrace("load", "--columns", "tokns");
-    expectLine(ended, 1);
-    expect(ended.err).toMatch(/tokns.*tokens.*\[UNKNOWN_COLUMN\]/);
   });
 
   test("a truncated shard, alone and under a manifest", async () => {
@@ -112,7 +112,7 @@ describe("a failed load ends with 1", () => {
     const digests = await headrace("load", shard, "--digest");
     expect(digests.out).toContain("sha256 a\\u{001b}[31m\\u{000a}b");
     const ended = await headrace("load", shard, "--columns", "\u001b[31m");
-    expectLine(ended, 1);
+    expectLine(ended, 2);
     expect(shown.out + digests.out + ended.err).not.toContain("\u001b");
   });
 });

@@ -102,6 +102,16 @@ describe("infer --engine http", () => {
     );
   });
 
+  test("says which host answered, and nothing of steps", async () => {
+    const { url } = serve();
+    const job = ["--limit", "3"];
+    const { code, out } = await spawn([process.execPath, MAIN, ...args(url, fresh(), ...job)], ROOT).ended;
+    expect(code).toBe(0);
+    expect(out).toMatch(new RegExp(`^engine +http on ${new URL(url).host}$`, "m"));
+    expect(out).toMatch(/^answer after +\d/m);
+    expect(out).not.toContain("a step takes");
+  });
+
   test("asks again after 429 and 503, and fails the row that the server refuses", async () => {
     const seen = new Map<unknown, number>();
     const { url } = serve(({ prompt }) => {

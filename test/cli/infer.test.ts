@@ -130,9 +130,9 @@ describe("what it does", () => {
     }
   });
 
-  test("embeds", async () => {
+  test("embeds, and tells of no tokens", async () => {
     const out = fresh();
-    const { code } = await infer(
+    const { code, out: table } = await infer(
       out,
       "--limit",
       "4",
@@ -143,8 +143,14 @@ describe("what it does", () => {
       "--normalize",
     );
     expect(code).toBe(0);
-    for (const { embedding, tokens, finish } of readOutputs(out)) {
-      expect([embedding!.length, tokens.length, finish]).toEqual([192, 0, "stop"]);
+    const labels = table
+      .trimEnd()
+      .split("\n")
+      .map((line) => line.split(/ {2,}/)[0]);
+    expect(labels).toContain("vector after");
+    for (const none of ["outputs", "first token after"]) expect(labels).not.toContain(none);
+    for (const { embedding, tokens, text, finish } of readOutputs(out)) {
+      expect([embedding!.length, tokens.length, text, finish]).toEqual([192, 0, "", "stop"]);
       expect(Math.hypot(...embedding!)).toBeCloseTo(1, 4);
     }
   });
@@ -158,7 +164,7 @@ describe("what it does", () => {
     expect(outputBytes(out)).toEqual(before);
     expect((await infer(out, ...FEW, "--resume")).code).toBe(0);
     const refused = await infer(out, ...FEW, "--no-resume");
-    expect([refused.code, refused.err]).toEqual([2, expect.stringContaining("resume is false")]);
+    expect([refused.code, refused.err]).toEqual([2, expect.stringContaining("headrace: --no-resume: ")]);
   });
 
   test("writes a trace", async () => {
@@ -180,8 +186,17 @@ describe("what it does", () => {
   });
 
   test("ends with 1 where every row failed", async () => {
-    const { code, err } = await infer(fresh(), "--limit", "2", "--context", "20");
+    const out = fresh();
+    const args = ["--limit", "2", "--context", "20"];
+    const { code, err } = await infer(out, ...args);
     expect([code, err]).toEqual([1, expect.stringContaining("2 of 2 rows failed")]);
+    const same = await infer(out, ...args);
+    expect([same.code, same.err]).toEqual([1, expect.stringContaining("2 rows of earlier runs failed")]);
+    expect(same.err).toContain("--retry-failed");
+    expect(same.out).toMatch(/taken over +2 rows that were finished before, 2 of them failed/);
+    const again = await infer(out, ...args, "--retry-failed");
+    expect([again.code, again.err]).toEqual([1, expect.stringContaining("2 of 2 rows failed")]);
+    expect(readFileSync(join(out, "errors.jsonl"), "utf8")).toContain('"retry":1');
   });
 });
 
@@ -269,23 +284,27 @@ describe("what it refuses, in one line", () => {
 
   test("bad sources and columns", async () => {
     await refused([join(folder, "nowhere"), "--model", MODEL, "--out", fresh()], 1, "SOURCE_NOT_FOUND");
-    await refused([...base(), "--column", "txt"], 1, "UNKNOWN_COLUMN", "txt");
+    await refused([...base(), "--column", "txt"], 2, "UNKNOWN_COLUMN", "txt");
     await refused([...base(), "--column", "length"], 2, "column length holds I32", "lists of integers");
   });
 
   test("bad options", async () => {
     await refused([PROSE, "--model", MODEL], 2, "required option '--out <folder>'");
-    await refused([PROSE, "--out", fresh(), "--device", "host"], 2, "engine llama wants a model");
+    await refused([PROSE, "--out", fresh(), "--device", "host"], 2, "--engine llama wants --model");
     await refused(
       [PROSE, "--out", fresh(), "--engine", "http", "--device", "host"],
       2,
-      "engine http wants a url",
+      "--engine http wants --url",
     );
     await refused([...base(), "--slots", "0"], 2, "--slots", "1 to 4096");
-    await refused([...base(), "--temperature", "hot"], 2, "--temperature", "number from 0");
+    await refused([...base(), "--temperature", "hot"], 2, "--temperature", "must be a number");
     await refused([...base(), "--top-p", "0"], 2, "--top-p is 0");
-    await refused([...base(), "--pooling", "mean"], 2, "pooling means nothing to engine llama");
-    await refused([...base(), "--ordinal", "1"], 2, "--ordinal means nothing without --device cuda");
+    await refused([...base(), "--pooling", "mean"], 2, "--pooling means nothing to engine llama");
+    await refused(
+      [...base(), "--ordinal", "1"],
+      2,
+      "headrace: --ordinal means nothing without --device cuda",
+    );
     await refused([...base(), "--scheduler", "magic"], 2, "--scheduler");
     await refused([...base(), "--context", "100000"], 2, "--context is 100000");
   });

@@ -2,7 +2,10 @@
 import { describe, expect, test } from "bun:test";
 import { join } from "node:path";
 import { metalLibrary } from "../conformance/metal-subjects.ts";
-import { headrace, report, scratch } from "./process.ts";
+import { writeTokens } from "../infer/prompt-files.ts";
+import { readOutputs } from "../infer/read-outputs.ts";
+import { proseRows } from "./expected.ts";
+import { DATASETS, headrace, report, scratch } from "./process.ts";
 
 const library = metalLibrary();
 const reason = "missing" in library ? ` (left out: ${library.missing})` : "";
@@ -45,4 +48,48 @@ describe.skipIf("missing" in library)(`load over metal${reason}`, () => {
     expect(code).toBe(0);
     expect(out).toContain("libHeadraceMetal");
   });
+});
+
+describe.skipIf("missing" in library)(`infer over metal${reason}`, () => {
+  /** Prompts of prose, cut to what a stand-in can be asked for, of one step and of several. */
+  const prompts = proseRows()
+    .slice(0, 5)
+    .map(({ tokens }, row) => Array.from(tokens.slice(0, [40, 3, 1, 17, 25][row])));
+  const dataset = writeTokens(join(folder, "prompts"), [prompts.slice(0, 2), prompts.slice(2)]);
+  let numbers = 0;
+
+  /** The outputs of a run. */
+  const infer = async (model: string, ...args: string[]) => {
+    const out = join(folder, `out-${numbers++}`);
+    const { code, err } = await headrace("infer", dataset, "--model", model, "--out", out, ...args);
+    expect({ code, err }).toEqual({ code: 0, err: "" });
+    return readOutputs(out);
+  };
+
+  test.each([
+    ["greedily", ["--slots", "2"]],
+    [
+      "by chance, with log-probabilities",
+      ["--temperature", "0.9", "--top-p", "0.9", "--seed", "5", "--logprobs"],
+    ],
+    ["with a cache of halves, in small steps", ["--kv-type", "f16", "--tokens-per-step", "16"]],
+  ])(
+    "%s, it gives the host's outputs",
+    async (_, args) => {
+      const options = ["--max-new-tokens", "4", ...args];
+      const model = join(DATASETS, "tiny-llama");
+      const [host, metal] = await Promise.all(
+        ["host", "metal"].map((device) => infer(model, "--device", device, ...options)),
+      );
+      const plain = (rows: typeof host) => rows!.map(({ logprobs: _, ...row }) => row);
+      expect(plain(metal)).toEqual(plain(host));
+      expect(host!.map(({ tokens }) => tokens.length)).toEqual([4, 4, 4, 4, 4]);
+      for (const [row, { logprobs }] of host!.entries()) {
+        for (const [i, logprob] of (logprobs ?? []).entries()) {
+          expect(metal![row]!.logprobs![i]!).toBeCloseTo(logprob, 4);
+        }
+      }
+    },
+    120_000,
+  );
 });

@@ -121,10 +121,15 @@ describe.skipIf("missing" in library)(`completions of metal${reason}`, () => {
     const waiting = queue.submit(listOf((list) => list.wait(event, 1)));
     await runWell(queue, () => {});
     await Bun.sleep(300);
-    const before = process.cpuUsage();
-    await Bun.sleep(1000);
-    const { user, system } = process.cpuUsage(before);
-    expect((user + system) / 1000).toBeLessThan(20);
+    // The engine's own collecting and compiling comes in between now and then; a device that polls costs every time.
+    let least = Number.POSITIVE_INFINITY;
+    for (let round = 0; round < 3 && least >= 20_000; round++) {
+      const before = process.cpuUsage();
+      await Bun.sleep(1000);
+      const { user, system } = process.cpuUsage(before);
+      least = Math.min(least, user + system);
+    }
+    expect(least / 1000).toBeLessThan(20);
     event.signal(1);
     expect((await queue.completion(waiting)).error).toBeUndefined();
     await device.close();

@@ -52,6 +52,11 @@ std::shared_ptr<Library> open_library(const std::string &path, std::string *reas
   return library;
 }
 
+// Of arguments: 16 bytes' alignment suits every one. No number, as a copy of one may leave out what is no part of its value.
+struct alignas(16) Sixteen {
+  unsigned char bytes[16];
+};
+
 static const KernelEntry *find_kernel(const ModuleEntry &entry, const char *name) {
   for (uint32_t i = 0; i < entry.kernel_count; i++)
     if (strcmp(entry.kernels[i].name, name) == 0) return &entry.kernels[i];
@@ -196,11 +201,11 @@ MOCK_EXPORT CUresult cuLaunchKernel(CUfunction handle, unsigned grid_x, unsigned
     return CUDA_ERROR_INVALID_VALUE;
   }
   if (CUresult code = refused_by_capture(Fn_cuLaunchKernel, stream, true)) return code;
-  // Arguments are taken now; 16 bytes' alignment suits every one.
-  std::vector<std::vector<long double>> values;
+  // Arguments are taken now.
+  std::vector<std::vector<Sixteen>> values;
   for (uint32_t i = 0; i < kernel.arguments; i++) {
     if (parameters[i] == nullptr) return CUDA_ERROR_INVALID_VALUE;
-    values.emplace_back((kernel.sizes[i] + sizeof(long double) - 1) / sizeof(long double));
+    values.emplace_back((kernel.sizes[i] + sizeof(Sixteen) - 1) / sizeof(Sixteen));
     memcpy(values.back().data(), parameters[i], kernel.sizes[i]);
   }
   Grid grid{{grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, 0};

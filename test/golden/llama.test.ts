@@ -170,6 +170,19 @@ describe.each([...SUBJECTS])("over $name", ({ open, isSlow, runsTiny }) => {
     60_000,
   );
 
+  // In F32 and in F16, which every such library multiplies.
+  test.each(["llama-qwen2", "llama-biased"])(
+    "%s: gives nearly those logits by the vendor's products, where there are",
+    async (name) => {
+      if (device.createMatmul === undefined) return;
+      await using engine = await openLlama(join(FILES, name), device, { slots: 2, fast: true });
+      const golden = goldenOf(name);
+      const { prompt } = golden.samples[1]!;
+      expectNear(await engine.logits(Int32Array.from(prompt)), golden.logits.flat(), 0.02);
+    },
+    60_000,
+  );
+
   describe.if(runsTiny)("tiny-llama", () => {
     // Emulated, they take minutes.
     const units = isSlow ? { matrixUnits: false } : {};

@@ -7,7 +7,10 @@ export interface EchoOptions {
   /** Throws instead of the step that would make the first token of this row. */
   readonly throwAt?: number;
   /** Rows that fail, and whether another try may help. */
-  readonly fails?: ReadonlyMap<number, { readonly message: string; readonly retry: boolean }>;
+  readonly fails?: ReadonlyMap<
+    number,
+    { readonly message: string; readonly retry: boolean; readonly attempts?: number }
+  >;
   /** Called when a row has made its first token. */
   readonly onStart?: (request: InferRequest) => void;
   /** Of each step. */

@@ -1,6 +1,14 @@
 /** Jobs that end early, folders that hold something already, and what goes wrong on the way. */
 import { describe, expect, test } from "bun:test";
-import { copyFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  copyFileSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import * as arrow from "apache-arrow";
 import { infer } from "../../src/index.ts";
@@ -101,6 +109,35 @@ describe("a job that was ended early", () => {
     await run({ source, out, device: watched });
     expect(opened.filter((path) => path.startsWith(source))).toEqual([join(source, "part-3.arrow")]);
     expect(readOutputs(out).map(({ row }) => row)).toEqual(ALL.map(({ row }) => row));
+  });
+});
+
+describe("rows that failed", () => {
+  test("keep their errors, and run again where that is asked for", async () => {
+    const whole = fresh("out");
+    await run({ out: whole });
+    const out = fresh("out");
+    const fails = new Map([3, 30, 31].map((row) => [row, { message: "down", retry: false, attempts: 4 }]));
+    await run({ out, engine: echoEngine({ fails }) });
+    const lines = readFileSync(join(out, "errors.jsonl"), "utf8").trimEnd().split("\n");
+    expect(lines.map((line) => (JSON.parse(line) as { attempts: number }).attempts)).toEqual([4, 4, 4]);
+    const same = await run({ out });
+    expect(same).toMatchObject({ rows: 0, resumedRows: 60, failedRows: 0, resumedFailedRows: 3 });
+    await refused(run({ out, retryFailed: true, resume: false }), "BAD_OPTION", "retryFailed");
+    const again = await run({ out, retryFailed: true });
+    expect(again).toMatchObject({ rows: 3, resumedRows: 57, failedRows: 0, resumedFailedRows: 0 });
+    expect(readOutputs(out)).toEqual(ALL);
+    expect((await run({ out })).resumedFailedRows).toBe(0);
+  });
+
+  test("are not those of a shard that was cut: it is made again", async () => {
+    const out = fresh("out");
+    await run({ out });
+    const [name] = readdirSync(out).filter((file) => file.startsWith("part-2"));
+    truncateSync(join(out, name!), 64);
+    const report = await run({ out });
+    expect(report).toMatchObject({ rows: 20, resumedRows: 40, remadeShards: 1 });
+    expect(readOutputs(out)).toEqual(ALL);
   });
 });
 

@@ -194,7 +194,7 @@ describe("rows that cannot run", () => {
       null,
     ]);
     expect(rows.slice(1, 4).map(({ text, tokens }) => [text, tokens])).toEqual(Array(3).fill(["", []]));
-    const letters = readFileSync(report.deadLetters, "utf8").trim().split("\n");
+    const letters = readFileSync(report.deadLetters!, "utf8").trim().split("\n");
     expect(letters.map((line) => (JSON.parse(line) as { row: number }).row)).toEqual([1, 2, 3]);
   });
 

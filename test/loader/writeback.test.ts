@@ -101,6 +101,8 @@ describe("a folder of outputs", () => {
       rows: TOTAL,
       resumedRows: 0,
       failedRows: 2,
+      resumedFailedRows: 0,
+      remadeShards: 0,
       shards: 3,
       committedShards: 3,
       bytes: ["0", "1", "2"].reduce(
@@ -233,12 +235,12 @@ describe("another job", () => {
       await expectCode(
         "OTHER_JOB",
         () => other({ job: { model: "m", seed: 2 } }),
-        "job.seed is 1 there and 2 here",
+        "another job: seed is 1 there and 2 here",
       );
       await expectCode(
         "OTHER_JOB",
         () => other({ job: { model: "m" } }),
-        "job.seed is 1 there and unset here",
+        "another job: seed is 1 there and unset here",
       );
       await expectCode("OTHER_JOB", () => other({ order: "completion" }), 'order is "input" there');
       await expectCode("OTHER_JOB", () => other({ columns: COLUMNS.slice(1) }), "columns is");

@@ -32,6 +32,11 @@ struct Dispatch: Sendable {
   /// Buffers that need something done before the GPU may use them: mappings and address tables.
   let special: [Buffer]
 
+  var isProduct: Bool {
+    if case .product = work { return true }
+    return false
+  }
+
   /// `bindings` and `constants` are all of the call; `buffer` finds the buffer that a binding names. HR_INVALID,
   /// HR_CLOSED, HR_OUT_OF_RANGE, and what `buffer` throws.
   static func resolve(
@@ -93,7 +98,7 @@ struct Dispatch: Sendable {
   ) throws(Failure) {
     for argument in arguments {
       if let binding = bindings.first(where: { $0.index == argument.index }) {
-        try argument.check(offset: binding.offset, length: binding.buffer.metal.length, kernel: pipeline.name)
+        try argument.check(binding.buffer, offset: binding.offset, kernel: pipeline.name)
       } else if argument.index == index {
         try argument.check(offset: 0, length: constantsLength, kernel: pipeline.name)
       } else {

@@ -8,12 +8,22 @@ enum GPUOperation: Sendable {
   case dispatch(Dispatch)
   /// With offsets that ``Sequence/check(_:)`` has seen.
   case replay(Sequence, [SlotOffset])
+
+  /// Whether Metal Performance Shaders have a part in it.
+  var hasProducts: Bool {
+    switch self {
+    case .copy: false
+    case .dispatch(let dispatch): dispatch.isProduct
+    case .replay(let sequence, _): sequence.hasProducts
+    }
+  }
 }
 
 /// The GPU side of a queue: runs start in the order in which they came, and follow one another on the GPU.
 ///
 /// Command buffers do not retain what they use (which saves the GPU's driver time): a run keeps its operations, and with
-/// them all buffers, pipelines and sequences, until all of its command buffers have completed.
+/// them all buffers, pipelines and sequences, until all of its command buffers have completed. Those with products of
+/// matrices retain, for Metal Performance Shaders may use objects of their own that no run knows.
 final class GPUQueue: @unchecked Sendable {  // What changes is behind `state`, or is used on `worker` alone.
   /// Operations in one command buffer. More would only delay the first ones.
   static let operationsPerBuffer = 512

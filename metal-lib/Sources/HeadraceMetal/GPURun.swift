@@ -71,7 +71,9 @@ final class GPURun: RunningWork, @unchecked Sendable {  // What changes is in `s
     try queue.device.checkAlive()
     try prepare(range)
     let part = Part(range: range, lane: queue.lane)
-    guard let commands = part.lane.queue.makeCommandBufferWithUnretainedReferences() else {
+    let retains = operations[range].contains(where: \.hasProducts)
+    let made = retains ? part.lane.queue.makeCommandBuffer() : part.lane.queue.makeCommandBufferWithUnretainedReferences()
+    guard let commands = made else {
       throw Failure(Status.deviceFailed, "\(queue.device.metal.name) made no command buffer")
     }
     commands.label = "headrace"

@@ -75,17 +75,27 @@ struct BufferArgument: Sendable {
   let byteLength: Int
   /// Offsets are multiples of it.
   let alignment: Int
+  /// Whether these are all the bytes that are used; then they must lie in what the buffer was made for, not in what is
+  /// behind it up to the end of its memory.
+  let isWhole: Bool
 
-  init(name: String, index: Int, byteLength: Int, alignment: Int) {
+  init(name: String, index: Int, byteLength: Int, alignment: Int, isWhole: Bool = false) {
     self.name = name
     self.index = index
     self.byteLength = byteLength
     self.alignment = alignment
+    self.isWhole = isWhole
   }
 
   init(_ binding: any MTLBufferBinding) {
     self.init(
       name: binding.name, index: binding.index, byteLength: binding.bufferDataSize, alignment: max(1, binding.bufferAlignment))
+  }
+
+  /// `offset` is from the start of the MTLBuffer. HR_INVALID for one that is not aligned, HR_OUT_OF_RANGE.
+  func check(_ buffer: Buffer, offset: Int, kernel: String) throws(Failure) {
+    let end = isWhole ? buffer.offset + buffer.byteLength : buffer.metal.length
+    try check(offset: offset, length: end, kernel: kernel)
   }
 
   /// HR_INVALID for an offset that is not aligned, HR_OUT_OF_RANGE.

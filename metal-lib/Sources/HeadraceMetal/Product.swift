@@ -86,9 +86,9 @@ final class ProductLaunch: @unchecked Sendable {  // The kernel is used with the
     let inputLength = rows * shape.inner * size
     let resultLength = rows == 0 ? 0 : ((rows - 1) * shape.outputStride + shape.outputs) * outputSize
     arguments = [
-      BufferArgument(name: "x", index: 0, byteLength: inputLength, alignment: size),
-      BufferArgument(name: "w", index: 1, byteLength: shape.outputs * shape.inner * size, alignment: size),
-      BufferArgument(name: "y", index: 2, byteLength: resultLength, alignment: outputSize),
+      BufferArgument(name: "x", index: 0, byteLength: inputLength, alignment: size, isWhole: true),
+      BufferArgument(name: "w", index: 1, byteLength: shape.outputs * shape.inner * size, alignment: size, isWhole: true),
+      BufferArgument(name: "y", index: 2, byteLength: resultLength, alignment: outputSize, isWhole: true),
     ]
     kernel = Locked(
       rows == 0

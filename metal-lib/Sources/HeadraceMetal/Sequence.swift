@@ -14,6 +14,7 @@ final class Sequence: Resource, @unchecked Sendable {  // Nothing changes.
   let buffers: [Buffer]
   /// Buffers that need something done before the GPU may use them.
   let special: [Buffer]
+  let hasProducts: Bool
   /// What is bound with each slot; nothing for one that no binding has.
   private let slots: [[Slot]]
 
@@ -45,6 +46,7 @@ final class Sequence: Resource, @unchecked Sendable {  // Nothing changes.
     var seen: Set<ObjectIdentifier> = []
     buffers = bound.map(\.buffer).filter { seen.insert(ObjectIdentifier($0)).inserted }
     special = buffers.filter { $0.mapping != nil || !$0.table.isEmpty }
+    hasProducts = dispatches.contains(where: \.isProduct)
     self.dispatches = dispatches
     super.init(kind: .sequence, device: device)
   }
@@ -77,8 +79,7 @@ final class Sequence: Resource, @unchecked Sendable {  // Nothing changes.
           throw Failure(
             Status.outOfRange, "slot \(offset.slot): offset \(offset.offset) is outside a buffer's \(slot.buffer.byteLength) bytes")
         }
-        try slot.argument?.check(
-          offset: slot.buffer.offset + offset.offset, length: slot.buffer.metal.length, kernel: slot.kernel)
+        try slot.argument?.check(slot.buffer, offset: slot.buffer.offset + offset.offset, kernel: slot.kernel)
       }
     }
   }

@@ -65,6 +65,7 @@ public struct StandInProduct {
   /// By an encoder of its own. It sums in an order that the rows decide, as nobody may count on the last bits.
   public func encode(_ commandBuffer: any MTLCommandBuffer) {
     guard let commands = commandBuffer as? StandInCommandBuffer else { trap("a command buffer of another kind") }
+    if !commands.retainedReferences { trap("a product of matrices in a command buffer that keeps nothing of what it needs") }
     let buffers = matrices.map { StandInBuffer.of($0.buffer, on: commands.owner, "a product of matrices") }
     let (left, right, result) = (matrices[0].layout, matrices[1].layout, matrices[2].layout)
     let (rows, columns, interior, alpha, beta) = (rows, columns, interior, alpha, beta)

@@ -140,7 +140,7 @@ final class RequestTests: XCTestCase {
     XCTAssertEqual(hr_struct_sizes(&two, 2), 12)
     XCTAssertEqual(two, [256, 224, 7])
     XCTAssertEqual(hr_struct_sizes(nil, 0), 12)
-    XCTAssertEqual(hr_abi_version(), 1)
+    XCTAssertEqual(hr_abi_version(), 2)
     XCTAssertGreaterThan(hr_device_count(), 0)
   }
 }

@@ -43,8 +43,8 @@ export class FileWays {
   get facts(): Readonly<Record<string, string | number>> {
     if (!this.#direct && this.gds === undefined) return {};
     const { direct, gds } = this.#numFiles;
-    const declined = this.#declined === undefined ? {} : { fileWayDeclined: this.#declined };
-    return { directFiles: direct, gdsFiles: gds, ...declined };
+    const files = { directFiles: direct, gdsFiles: gds };
+    return this.#declined === undefined ? files : { ...files, fileWayDeclined: this.#declined };
   }
 
   open(path: string): FileWay | undefined {

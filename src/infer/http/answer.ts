@@ -8,6 +8,8 @@ export interface Failure {
   /** Of any length, and as the server said it. */
   readonly message: string;
   readonly retry: boolean;
+  /** Requests that were made for the row; absent is 1. */
+  readonly attempts?: number | undefined;
   /** When the server wants to be asked again. */
   readonly retryAfterMs?: number | undefined;
   /** There was no answer of any kind. */

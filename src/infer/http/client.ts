@@ -57,7 +57,7 @@ export class HttpClient {
         continue;
       }
       if (tried.unreached && this.#numAnswers === answersBefore) throw this.#failed(tried.message, failures);
-      return { message: this.#say(tried.message, failures), retry: false };
+      return { message: this.#say(tried.message, failures), retry: false, attempts: failures + 1 };
     }
   }
 

@@ -61,6 +61,7 @@ export class HttpEngine implements Engine {
       contextLength: Number.MAX_SAFE_INTEGER,
       tokensPerStep: Number.MAX_SAFE_INTEGER,
       takesText: true,
+      waits: true,
     };
     this.model = options.model;
     this.#client = new HttpClient(options);

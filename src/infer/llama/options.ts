@@ -52,7 +52,8 @@ export interface Geometry {
   readonly logitRows: number;
 }
 
-const DEFAULT_MAX_CONTEXT = 32_768;
+/** Tokens of a context that nobody asked for, where the model knows more. */
+export const DEFAULT_MAX_CONTEXT = 32_768;
 const DEFAULT_BLOCK_TOKENS = 16;
 /** Rows of logits that there is room for where slots are few, so that {@link LlamaOptions.slots} of 1 can still read the
  * logits of a text in reasonable pieces. */
@@ -84,15 +85,17 @@ export function resolveGeometry(
   const most = slots * Math.ceil(context / blockTokens);
   const budget = unifiedMemory ? workingSet / 4 : Math.max(0, workingSet - weightBytes) * 0.8;
   const kvBytes = options.kvBytes ?? Math.max(blockBytes, Math.min(most * blockBytes, budget));
-  whole("kvBytes", Math.floor(kvBytes), blockBytes);
+  if (options.contextLength === undefined) whole("kvBytes", Math.floor(kvBytes), blockBytes);
   const numBlocks = Math.min(most, Math.floor(kvBytes / blockBytes));
   const contextLength = Math.min(context, numBlocks * blockTokens);
   if (options.contextLength !== undefined && contextLength < options.contextLength) {
     const needed = Math.ceil(context / blockTokens) * blockBytes;
-    throw bad(
-      "kvBytes",
-      Math.floor(kvBytes),
-      `at least ${needed} for one sequence of contextLength ${context}`,
+    const least = `at least ${needed} for one sequence of contextLength ${context}`;
+    const otherwise = "or give a smaller contextLength";
+    if (options.kvBytes !== undefined) throw bad("kvBytes", Math.floor(kvBytes), `${least}, ${otherwise}`);
+    throw new HeadraceError(
+      "BAD_OPTION",
+      `${device.name} has room for ${Math.floor(kvBytes)} bytes of keys and values; give kvBytes of ${least}, ${otherwise}`,
     );
   }
   return {

@@ -1,3 +1,4 @@
+/// <reference path="../text.d.ts" />
 /** The host's vector arithmetic: `simd.wat`, assembled, and a memory of its own for each who uses it. */
 import { readFileSync } from "node:fs";
 import path from "./simd.wasm" with { type: "file" };

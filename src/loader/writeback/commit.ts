@@ -8,6 +8,7 @@ import { LetterFile, type Letters } from "./letters.ts";
 import { type CommittedShard, schemaOf, WORK_FOLDER, writeManifest } from "./manifest.ts";
 import type { ResolvedWriterOptions } from "./options.ts";
 import type { OpenOutput } from "./output.ts";
+import { shardOf } from "./roster.ts";
 import type { AssembleOptions } from "./survey.ts";
 
 /** Shards that one manifest adds at most, so that a crash costs no more than making these again. */
@@ -50,10 +51,6 @@ export class Committer {
     this.#schema = schemaOf(fields, format.hasNulls);
     this.#assemble = { format, fields, errorField, maxGroupBytes, memoryBytes: mergeBytes };
     for (const shard of parts.committed) this.#committed.set(shard.name.index, shard);
-  }
-
-  get numCommitted(): number {
-    return this.#committed.size;
   }
 
   get byteLength(): number {
@@ -112,17 +109,37 @@ export class Committer {
     await Promise.allSettled(making);
     const made = await Promise.all(making);
     await ops.syncFolder(folder);
-    await this.letters.add(made.map(({ output, failed }): Letters => ({ shard: output.name.shard, failed })));
+    await this.letters.add(made.map(({ output, failed }): Letters => ({ name: output.name, failed })));
+    const replaced: CommittedShard[] = [];
     for (const { output, byteLength, failed } of made) {
+      const old = this.#committed.get(output.name.index);
+      if (old !== undefined && old.name.fileName !== output.name.fileName) replaced.push(old);
       this.#committed.set(output.name.index, { name: output.name, byteLength, failedRows: failed.length });
     }
     const inOrder = names.flatMap(({ index }) => this.#committed.get(index) ?? []);
     await writeManifest(ops, folder, job, this.#schema, inOrder);
+    if (replaced.length > 0) {
+      await this.recoverLetters();
+      for (const { name } of replaced) await ops.remove(join(folder, name.fileName));
+    }
     for (const output of outputs) {
-      await ops.remove(attemptPath(folder, output));
+      await ops.remove(attemptPath(folder, output.name.fileName));
       await ops.remove(partPath(folder, output.name.fileName));
       onCommitted(output);
     }
+  }
+
+  /** Of the whole shard that holds `row`; undefined where none does. */
+  #generationOf(row: number): number | undefined {
+    const { names } = this.#parts.options;
+    const holder = shardOf(names, row);
+    const committed = holder === undefined ? undefined : this.#committed.get(holder.index);
+    return committed === undefined ? undefined : (committed.name.generation ?? 0);
+  }
+
+  /** Looks at the dead letters that are there: those stay that belong to whole shards as they are. */
+  recoverLetters(): Promise<void> {
+    return this.letters.recover((row) => this.#generationOf(row));
   }
 
   /** Puts the shard together and gives it its name. */
@@ -138,7 +155,8 @@ export class Committer {
       return file;
     };
     try {
-      const attempt = output.numRows === 0 ? undefined : await open(attemptPath(folder, output), false);
+      const attempt =
+        output.numRows === 0 ? undefined : await open(attemptPath(folder, output.name.fileName), false);
       const copy = () => open(copyPath(folder, fileName), true);
       const made = await assembleOutput(output, attempt, await open(part, true), copy, this.#assemble);
       await Promise.all(opened.splice(0).map((file) => file.close()));

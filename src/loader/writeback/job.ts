@@ -10,6 +10,10 @@ export type JobIdentity = { readonly [key: string]: Json | undefined };
 /** Differences that a message names. */
 const MAX_NAMED = 4;
 const MAX_VALUE = 60;
+/** Characters before the first that differs. */
+const LEAD = 20;
+/** Where the writer's identity holds the caller's. */
+const JOB = "job";
 
 /** The one text of a JSON value: keys in code-unit order, no white space. Throws `BAD_OPTION` for what is no JSON. */
 export function canonicalJson(value: unknown, where = "job"): string {
@@ -35,32 +39,66 @@ export function digestOf(value: unknown): string {
   return new Bun.CryptoHasher("sha256").update(canonicalJson(value)).digest("hex");
 }
 
-/** What two JSON values differ in, for people: `seed is 1 there and 2 here`. Empty where nothing does. */
-export function differences(there: unknown, here: unknown): string {
-  const found: string[] = [];
-  compare("", there, here, found);
-  const more = found.length - MAX_NAMED;
-  return found.slice(0, MAX_NAMED).join(", ") + (more > 0 ? `, and ${more} more` : "");
+/** One value that two identities do not share; undefined where one has none. */
+interface Difference {
+  readonly name: string;
+  readonly there: unknown;
+  readonly here: unknown;
 }
 
-function compare(path: string, there: unknown, here: unknown, found: string[]): void {
+/**
+ * What two jobs differ in, for people: `seed is 1 there and 2 here`. Empty where nothing does. What the writer adds to a
+ * job's identity follows from it mostly, and is told of only where the jobs are the same; digits of fingerprints, which
+ * nobody knows, only where nothing else differs.
+ */
+export function differences(there: unknown, here: unknown): string {
+  const all = compare("", there, here);
+  const ofJob = all.filter(({ name }) => name === JOB || name.startsWith(`${JOB}.`));
+  const found = (ofJob.length > 0 ? ofJob : all).map(({ name, ...values }) => ({
+    name: name.startsWith(`${JOB}.`) ? name.slice(JOB.length + 1) : name || "it",
+    ...values,
+  }));
+  const secret = found.filter((difference) => isFingerprint(difference));
+  const plain = found.filter((difference) => !isFingerprint(difference));
+  const texts =
+    plain.length === 0
+      ? found.map(textOf)
+      : [...secret.map(({ name }) => `another ${name}`), ...plain.map(textOf)];
+  const more = texts.length - MAX_NAMED;
+  return texts.slice(0, MAX_NAMED).join(", ") + (more > 0 ? `, and ${more} more` : "");
+}
+
+function compare(name: string, there: unknown, here: unknown): Difference[] {
   if (isFields(there) && isFields(here)) {
-    for (const key of new Set([...Object.keys(there), ...Object.keys(here)])) {
-      compare(path === "" ? key : `${path}.${key}`, there[key], here[key], found);
-    }
-  } else if (show(there) !== show(here)) {
-    found.push(`${path || "it"} is ${cut(show(there))} there and ${cut(show(here))} here`);
+    return [...new Set([...Object.keys(there), ...Object.keys(here)])].flatMap((key) =>
+      compare(name === "" ? key : `${name}.${key}`, there[key], here[key]),
+    );
   }
+  return show(there) === show(here) ? [] : [{ name, there, here }];
 }
 
 function isFields(value: unknown): value is Readonly<Record<string, unknown>> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-function show(value: unknown): string {
-  return value === undefined ? "unset" : canonicalJson(value);
+function isFingerprint({ there, here }: Difference): boolean {
+  return [there, here].some((value) => typeof value === "string" && /^[0-9a-f]{32,}$/.test(value));
 }
 
-function cut(text: string): string {
-  return text.length <= MAX_VALUE ? text : `${text.slice(0, MAX_VALUE)}…`;
+function show(value: unknown): string {
+  return value === undefined || value === null ? "unset" : canonicalJson(value);
+}
+
+function textOf({ name, there, here }: Difference): string {
+  const [first, second] = [show(there), show(here)];
+  const same = [...first].findIndex((character, i) => character !== second[i]);
+  const at = same < 0 ? first.length : same;
+  return `${name} is ${cut(first, at)} there and ${cut(second, at)} here`;
+}
+
+/** Shows what lies around `at`, where long texts begin to differ. */
+function cut(text: string, at: number): string {
+  const start = at < MAX_VALUE - LEAD ? 0 : at - LEAD;
+  const end = start + MAX_VALUE;
+  return `${start > 0 ? "…" : ""}${text.slice(start, end)}${end < text.length ? "…" : ""}`;
 }

@@ -26,12 +26,15 @@ export interface JournalOptions {
 }
 
 /** What an attempt file begins with: nobody else's is taken for it. */
-export function headerOf(digest: string, output: OpenOutput): Uint8Array {
-  return attemptHeader(digestOf([digest, output.name.fileName]));
+export function headerOf(digest: string, fileName: string): Uint8Array {
+  return attemptHeader(digestOf([digest, fileName]));
 }
 
-export function attemptPath(folder: string, output: OpenOutput): string {
-  return join(folder, WORK_FOLDER, `${output.name.fileName}.attempt`);
+/** What names of attempts end in. */
+export const ATTEMPT_SUFFIX = ".attempt";
+
+export function attemptPath(folder: string, fileName: string): string {
+  return join(folder, WORK_FOLDER, `${fileName}${ATTEMPT_SUFFIX}`);
 }
 
 export class Journal {
@@ -129,7 +132,7 @@ export class Journal {
     // What comes while this is written makes it dirty again.
     this.#dirty.delete(output);
     const lot = output.takeLot();
-    const path = attemptPath(this.#options.folder, output);
+    const path = attemptPath(this.#options.folder, output.name.fileName);
     try {
       const file = await this.#open(output, path);
       await file.write(lot.bytes, output.attemptBytes);
@@ -151,7 +154,7 @@ export class Journal {
     const file = await this.#options.ops.open(path, true);
     this.#files.set(output, file);
     if (output.attemptBytes === 0) {
-      const header = headerOf(this.#options.digest, output);
+      const header = headerOf(this.#options.digest, output.name.fileName);
       // What a crash has left of one that was not whole.
       await file.truncate(0);
       await file.write(header, 0);
@@ -181,7 +184,7 @@ export class Journal {
       try {
         await this.#files.get(output)?.sync();
       } catch (error) {
-        throw writeError(attemptPath(folder, output), error);
+        throw writeError(attemptPath(folder, output.name.fileName), error);
       }
       this.#unsynced.delete(output);
     }

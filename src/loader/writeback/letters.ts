@@ -3,21 +3,24 @@
  *
  * A shard's lines are durable before the manifest lists the shard. Lines of a shard that the manifest does not list are
  * what a crash in between has left: they are taken out when the folder is opened again, and come again with the shard.
+ * Lines of a shard whose failed rows were run again say so by `retry`, so that they are told from those before them.
  */
 import { join } from "node:path";
 import { type FileOps, readWhole, replaceFile } from "./files.ts";
 import { LETTERS_FILE, WORK_FOLDER } from "./manifest.ts";
-import type { InputShard } from "./output.ts";
+import type { OutputName } from "./output.ts";
 import type { FailedRow } from "./survey.ts";
 
 /** Lines of one shard, as they are added. */
 export interface Letters {
-  readonly shard: InputShard;
+  readonly name: OutputName;
   readonly failed: readonly FailedRow[];
 }
 
 interface Line {
   readonly row: number;
+  /** Of the shard's file. */
+  readonly generation: number;
   readonly text: string;
 }
 
@@ -34,12 +37,15 @@ export class LetterFile {
     this.#path = join(folder, LETTERS_FILE);
   }
 
-  /** Looks at what is there, and leaves the whole lines of rows for which `isCommitted`. */
-  async recover(isCommitted: (row: number) => boolean): Promise<void> {
+  /** Looks at what is there, and leaves the whole lines of rows of whole shards, whose generation is as `generationOf`
+   * says; undefined: the row's shard is not whole. */
+  async recover(generationOf: (row: number) => number | undefined): Promise<void> {
     const bytes = await readWhole(this.#ops, this.#path);
     if (bytes === undefined) return;
     const lines = linesOf(bytes);
-    const kept = lines.filter(({ row }, i) => isCommitted(row) && lines[i - 1]?.row !== row);
+    const kept = lines
+      .filter(({ row, generation }) => generationOf(row) === generation)
+      .filter(({ row }, i, some) => some[i - 1]?.row !== row);
     const text = textOf(kept);
     if (kept.length === 0) await this.#ops.remove(this.#path);
     else if (text !== new TextDecoder().decode(bytes)) await this.#replace(text);
@@ -49,10 +55,17 @@ export class LetterFile {
 
   /** Adds lines, and makes them durable: at the end where they belong there, else by a new file. */
   async add(letters: readonly Letters[]): Promise<void> {
-    const lines = letters.flatMap(({ shard, failed }) =>
+    const lines = letters.flatMap(({ name: { shard, generation = 0 }, failed }) =>
       failed.map(({ row, error, attempts }) => ({
         row,
-        text: JSON.stringify({ row, shard: shard.name, error, attempts }),
+        generation,
+        text: JSON.stringify({
+          row,
+          shard: shard.name,
+          error,
+          attempts,
+          retry: generation > 0 ? generation : undefined,
+        }),
       })),
     );
     if (lines.length === 0) return;
@@ -93,8 +106,9 @@ function linesOf(bytes: Uint8Array): Line[] {
   texts.pop();
   return texts.flatMap((text) => {
     try {
-      const row: unknown = (JSON.parse(text) as { row?: unknown } | null)?.row;
-      return Number.isSafeInteger(row) ? [{ row: row as number, text }] : [];
+      const { row, retry } = (JSON.parse(text) ?? {}) as { row?: unknown; retry?: unknown };
+      const generation = typeof retry === "number" ? retry : 0;
+      return Number.isSafeInteger(row) ? [{ row: row as number, generation, text }] : [];
     } catch {
       return [];
     }

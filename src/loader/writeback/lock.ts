@@ -66,15 +66,19 @@ function isAlive(pid: number, start: number): boolean {
 
 function isSame(pid: number, start: number): boolean {
   const now = startOf(pid);
+  if (now === "ended") return false;
   return start === 0 || now === undefined || now === start;
 }
 
 /** When a process began, in the system's ticks since it started; undefined where it does not say. */
-function startOf(pid: number): number | undefined {
+function startOf(pid: number): number | "ended" | undefined {
   try {
     const text = readFileSync(`/proc/${pid}/stat`, "utf8");
-    // The name in parentheses may hold anything; what follows it are numbers from the third on.
-    const start = Number(text.slice(text.lastIndexOf(")") + 2).split(" ")[19]);
+    // The name in parentheses may hold anything; what follows it are the state, and numbers.
+    const [state, ...rest] = text.slice(text.lastIndexOf(")") + 2).split(" ");
+    // Ended, and nobody has asked how: it writes no more, and may be there for long.
+    if (state === "Z" || state === "X") return "ended";
+    const start = Number(rest[18]);
     return Number.isSafeInteger(start) ? start : undefined;
   } catch {
     return undefined;

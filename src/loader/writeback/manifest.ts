@@ -41,11 +41,24 @@ const section = v.object({
   sources: v.array(v.object({ name: v.string(), start: count, end: count, failed: count })),
 });
 
+/** A shard as the manifest has it. */
+export interface ListedShard {
+  /** Of the file, in the folder. */
+  readonly path: string;
+  readonly bytes: number;
+  /** The shard of the input, and the first of its rows. */
+  readonly source: string;
+  readonly start: number;
+  /** Rows that failed. */
+  readonly failed: number;
+}
+
 /** A manifest that is there. */
 export interface ReadManifest {
   readonly job: JobRecord;
-  /** By the index of the output among the manifest's: file name, bytes, and rows that failed. */
-  readonly shards: readonly { readonly path: string; readonly bytes: number; readonly failed: number }[];
+  /** Of all shards. */
+  readonly rows: number;
+  readonly shards: readonly ListedShard[];
 }
 
 /** The manifest in `folder`; undefined where there is none. Throws `OTHER_JOB` for one that no writer has made,
@@ -83,7 +96,14 @@ export async function readManifest(ops: FileOps, folder: string): Promise<ReadMa
       `${path}: names ${shards.length} shards and ${sources.length} sources of them`,
     );
   }
-  return { job, shards: shards.map(({ path, bytes }, i) => ({ path, bytes, failed: sources[i]!.failed })) };
+  return {
+    job,
+    rows: sources.reduce((total, { start, end }) => total + end - start, 0),
+    shards: shards.map(({ path, bytes }, i) => {
+      const { name: source, start, failed } = sources[i]!;
+      return { path, bytes, source, start, failed };
+    }),
+  };
 }
 
 /** The job that `folder` was begun for, where it has no manifest yet. */

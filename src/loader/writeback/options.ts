@@ -35,6 +35,9 @@ export interface WriterOptions {
   readonly stageBytes?: number | undefined;
   /** Bytes of rows that are held while a shard is put together; default 8 MiB. */
   readonly mergeBytes?: number | undefined;
+  /** Rows that failed earlier, and have their error for output, are the writer's {@link Writer.remaining} again; default
+   * false. Shards that are whole stay as they are until all their rows are there. */
+  readonly retryFailed?: boolean | undefined;
   /** Most bytes of one column in a record batch of Arrow; default, and at most, 2^31 - 1. A row that holds more comes
    * alone. */
   readonly maxBatchBytes?: number | undefined;
@@ -47,6 +50,7 @@ export interface ResolvedWriterOptions {
   readonly fields: readonly OutputField[];
   readonly errorField: number;
   readonly inInputOrder: boolean;
+  readonly retryFailed: boolean;
   readonly names: readonly OutputName[];
   readonly device: Device | undefined;
   readonly maxPendingBytes: number;
@@ -104,6 +108,7 @@ export function resolveWriterOptions(options: WriterOptions, ops: FileOps = DISK
     fields,
     errorField,
     inInputOrder: order === "input",
+    retryFailed: errorField >= 0 && options.retryFailed === true,
     names: namesOf(shards, fingerprint.slice(0, 8), format.extension),
     device: options.device,
     maxPendingBytes: whole("maxPendingBytes", options.maxPendingBytes, 64 * MIB, 1),

@@ -19,6 +19,8 @@ export interface OutputName {
   readonly shard: InputShard;
   /** Of the output in its folder. */
   readonly fileName: string;
+  /** How often its failed rows were run again, each time into a new file; absent is 0. */
+  readonly generation?: number;
 }
 
 /** A set of small integers, one bit each. */

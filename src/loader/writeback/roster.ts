@@ -7,7 +7,6 @@ import { OpenOutput, type OutputName } from "./output.ts";
 export class Roster {
   readonly #names: readonly OutputName[];
   readonly #inInputOrder: boolean;
-  readonly #starts: Float64Array;
   readonly #isWhole: Uint8Array;
   readonly #open = new Map<number, OpenOutput>();
   #lastIndex = 0;
@@ -16,7 +15,6 @@ export class Roster {
   constructor(names: readonly OutputName[], inInputOrder: boolean) {
     this.#names = names;
     this.#inInputOrder = inInputOrder;
-    this.#starts = Float64Array.from(names, ({ shard }) => shard.start);
     this.#isWhole = new Uint8Array(names.length);
   }
 
@@ -26,8 +24,9 @@ export class Roster {
     this.#isWhole[index] = 1;
   }
 
-  /** An earlier run has begun the shard. */
+  /** An earlier run has begun the shard, or it is made anew though it was whole. */
   resume(output: OpenOutput): void {
+    this.#isWhole[output.name.index] = 0;
     this.#open.set(output.name.index, output);
   }
 
@@ -41,10 +40,9 @@ export class Roster {
     return rows;
   }
 
-  /** Whether `row` is one of a shard that is whole. */
-  isCommitted(row: number): boolean {
-    const name = this.#nameOf(row);
-    return name !== undefined && this.#isWhole[name.index] === 1;
+  /** Shards that are whole. */
+  get numWhole(): number {
+    return this.#isWhole.reduce((total, is) => total + is, 0);
   }
 
   /** Shards that are not whole although nothing is missing: those without rows, and those that a crash has kept from it. */
@@ -107,21 +105,29 @@ export class Roster {
   }
 
   #nameOf(row: number): OutputName | undefined {
-    const names = this.#names;
-    const holds = (name: OutputName | undefined) =>
-      name !== undefined && row >= name.shard.start && row < name.shard.end;
-    if (!Number.isSafeInteger(row)) return undefined;
-    if (holds(names[this.#lastIndex])) return names[this.#lastIndex];
-    let low = 0;
-    let high = names.length;
-    while (high - low > 1) {
-      const middle = (low + high) >>> 1;
-      if (row < this.#starts[middle]!) high = middle;
-      else low = middle;
-    }
-    this.#lastIndex = low;
-    return holds(names[low]) ? names[low] : undefined;
+    const last = this.#names[this.#lastIndex];
+    if (last !== undefined && holds(last, row)) return last;
+    const found = shardOf(this.#names, row);
+    if (found !== undefined) this.#lastIndex = found.index;
+    return found;
   }
+}
+
+function holds({ shard }: OutputName, row: number): boolean {
+  return Number.isSafeInteger(row) && row >= shard.start && row < shard.end;
+}
+
+/** The one of `names`, which are in the order of their rows, that holds `row`. */
+export function shardOf(names: readonly OutputName[], row: number): OutputName | undefined {
+  let low = 0;
+  let high = names.length;
+  while (high - low > 1) {
+    const middle = (low + high) >>> 1;
+    if (row < names[middle]!.shard.start) high = middle;
+    else low = middle;
+  }
+  const found = names[low];
+  return found !== undefined && holds(found, row) ? found : undefined;
 }
 
 /** Joins ranges, sorted by their starts, that touch. */

@@ -29,6 +29,10 @@ export interface WriterSummary {
   readonly resumedRows: number;
   /** Rows of the first number that failed. */
   readonly failedRows: number;
+  /** Those of them that failed in an earlier run, and are not run again. */
+  readonly resumedFailedRows: number;
+  /** Shards that were finished, and are made again because their file is gone or is not as it was. */
+  readonly remadeShards: number;
   /** Output shards of the job, and those that are whole. */
   readonly shards: number;
   readonly committedShards: number;
@@ -41,9 +45,10 @@ export interface WriterSummary {
 /** What an opened folder held. */
 export interface WriterStart {
   readonly committed: readonly CommittedShard[];
-  /** Outputs that an earlier run has begun. */
+  /** Outputs that an earlier run has begun, and those of whole shards whose failed rows run again. */
   readonly begun: readonly OpenOutput[];
   readonly failedRows: number;
+  readonly remadeShards: number;
   /** Gives the folder back; `complete` says whether the job is over. */
   readonly leave: (complete: boolean) => Promise<void>;
 }
@@ -67,6 +72,8 @@ export class Writer implements AsyncDisposable {
   readonly #records: Records;
   readonly #leave: WriterStart["leave"];
   readonly #resumedRows: number;
+  readonly #resumedFailedRows: number;
+  readonly #remadeShards: number;
   #rows: number;
   #failedRows: number;
   #failure: HeadraceError | undefined;
@@ -112,26 +119,30 @@ export class Writer implements AsyncDisposable {
     this.#rows = rows;
     this.#resumedRows = rows;
     this.#failedRows = start.failedRows;
+    this.#resumedFailedRows = start.failedRows;
+    this.#remadeShards = start.remadeShards;
   }
 
   /** @internal Looks at the dead letters, and commits what is whole already: shards without rows, and those that a crash
    * has kept from it. */
   async begin(): Promise<void> {
-    await this.#committer.letters.recover((row) => this.#roster.isCommitted(row));
+    await this.#committer.recoverLetters();
     for (const output of this.#roster.complete()) this.#committer.add(output);
   }
 
   get summary(): WriterSummary {
-    const { numCommitted, byteLength } = this.#committer;
+    const committedShards = this.#roster.numWhole;
     const shards = this.#options.names.length;
     return {
       rows: this.#rows,
       resumedRows: this.#resumedRows,
       failedRows: this.#failedRows,
+      resumedFailedRows: this.#resumedFailedRows,
+      remadeShards: this.#remadeShards,
       shards,
-      committedShards: numCommitted,
-      bytes: byteLength,
-      complete: numCommitted === shards,
+      committedShards,
+      bytes: this.#committer.byteLength,
+      complete: committedShards === shards,
     };
   }
 

@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { STRUCTS } from "../../../src/device/metal/abi.ts";
+import { ABI_VERSION, STRUCTS } from "../../../src/device/metal/abi.ts";
 import { openMetal } from "../../../src/device/metal/device.ts";
 import { readImage } from "../../../src/device/metal/image.ts";
 import { findLibrary, libraryPlaces } from "../../../src/device/metal/library.ts";
@@ -37,7 +37,10 @@ interface Fake {
 }
 
 /** A library with every function of the header, which all answer 0. */
-function fake(name: string, { version = 1, sizes: said = sizes, without, needs }: Fake = {}): string {
+function fake(
+  name: string,
+  { version = ABI_VERSION, sizes: said = sizes, without, needs }: Fake = {},
+): string {
   const special = ["hr_abi_version", "hr_struct_sizes", "hr_clock_ms", without];
   const others = parseHeader()
     .functions.filter((one) => !special.includes(one.name))
@@ -113,8 +116,8 @@ describe("finding the library", () => {
 
 describe.skipIf(compiler === null)("a library that does not fit", () => {
   test("of another version", () => {
-    const path = fake("newer.so", { version: 7 });
-    expectUnavailable(path, path, "version 7", "1 is needed", LEAVE_OUT);
+    const path = fake("newer.so", { version: ABI_VERSION + 1 });
+    expectUnavailable(path, path, `version ${ABI_VERSION + 1}`, `${ABI_VERSION} is needed`, LEAVE_OUT);
   });
 
   test("with a struct of another size, or with more or fewer structs", () => {

@@ -16,6 +16,7 @@ describe("a server that says no", () => {
     expect(never.output).toMatchObject({
       finish: "error",
       error: `the server answered ${status}: busy (after 3 tries)`,
+      attempts: 3,
     });
     expect(never.asked).toHaveLength(3);
   });

@@ -5,6 +5,7 @@ import type { Device } from "../../../src/device/device.ts";
 import { openHost } from "../../../src/device/host/device.ts";
 import { type EmbedEngine, type EmbedOptions, openEmbedder } from "../../../src/infer/embed.ts";
 import type { DeviceVector, InferRequest, PrefillChunk, SlotResult } from "../../../src/infer/engine.ts";
+import { generate } from "../../../src/infer/generate.ts";
 import { expectCode } from "../../loader/helpers.ts";
 import { chunkOf, FILES, randomOf, requestOf } from "./llama-rig.ts";
 
@@ -137,4 +138,19 @@ test("what makes no sense is refused", async () => {
   await using engine = await open();
   await expectCode("BAD_OPTION", () => engine.decode([0]), "makes no tokens");
   expect(await engine.decode([])).toEqual([]);
+});
+
+test("prompts may fill the whole context, and be no longer", async () => {
+  await using engine = await open({ contextLength: 8 });
+  const requests = [8, 9].map((length, row) => ({
+    row,
+    prompt: new Int32Array(length).fill(5),
+    maxNewTokens: 1,
+  }));
+  const found: Record<number, string> = {};
+  for await (const { row, finish, error, embedding } of generate(requests, engine)) {
+    found[row] = error ?? finish;
+    embedding?.release();
+  }
+  expect(found).toEqual({ 0: "stop", 1: "the prompt has 9 tokens, more than the context of 8" });
 });

@@ -305,7 +305,14 @@ describe("options", () => {
     [{ contextLength: 257 }, "contextLength is 257", "1 to 256"],
     [{ blockTokens: 0 }, "blockTokens is 0"],
     [{ kvBytes: 4095 }, "kvBytes is 4095", "from 4096"],
-    [{ kvBytes: 4096, contextLength: 17 }, "kvBytes is 4096", "at least 8192", "contextLength 17"],
+    [
+      { kvBytes: 4096, contextLength: 17 },
+      "kvBytes is 4096",
+      "at least 8192",
+      "contextLength 17",
+      "smaller contextLength",
+    ],
+    [{ kvBytes: 1, contextLength: 17 }, "kvBytes is 1;", "at least 8192", "contextLength 17"],
     [{ kvType: "F64" as never }, "kvType is F64", "F32, F16, BF16"],
     [{ strategy: "guess" as never }, "strategy is guess"],
   ];

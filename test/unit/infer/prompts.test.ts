@@ -125,6 +125,7 @@ test("tokens outside the vocabulary fail their row alone", async () => {
 describe("the column", () => {
   const texts = { type: new arrow.Utf8(), values: ["a"] };
   const numbers = { type: new arrow.Float32(), values: [1] };
+  const bytes = { type: new arrow.Binary(), values: [new Uint8Array([97])] };
 
   test("is tokens where there is such, else text, else the one that is named", () => {
     const both = shard({ text: texts, tokens: { type: tokenList(), values: [[1]] } });
@@ -144,7 +145,9 @@ describe("the column", () => {
 
   test.each([
     ["is not there", { body: texts }, "txt", "UNKNOWN_COLUMN", "txt"],
-    ["is none by default", { body: texts }, undefined, "UNKNOWN_COLUMN", "name the one with the prompts"],
+    ["is none by default", { body: texts }, undefined, "UNKNOWN_COLUMN", "name the column with the prompts"],
+    ["is binary", { text: bytes }, "text", "BAD_OPTION", "column text is binary, not utf8"],
+    ["is binary by default", { text: bytes }, undefined, "UNKNOWN_COLUMN", "column text is binary, not utf8"],
     ["holds numbers", { tokens: numbers }, "tokens", "BAD_OPTION", "column tokens holds F32"],
     ["is none of the usual kinds", { tokens: numbers }, undefined, "UNKNOWN_COLUMN", "holds F32"],
   ])("%s", (_, columns, column, code, text) => {

@@ -197,15 +197,32 @@ describe("an engine", () => {
     expect([error.code, error.message]).toEqual(["BAD_ENGINE", expect.stringContaining(said)]);
   });
 
-  test.each([[-1], [0.5], [Number.NaN]])("may not give %p for a token", (token) => {
+  const TOKEN = "for a token; it must be an integer from 0 to 2147483647";
+  test.each([
+    [{ token: -1 }, `-1 ${TOKEN}`],
+    [{ token: 0.5 }, `0.5 ${TOKEN}`],
+    [{ token: Number.NaN }, `NaN ${TOKEN}`],
+    [{ token: 2 ** 31 }, `2147483648 ${TOKEN}`],
+    [{ token: "7" }, `"7" ${TOKEN}`],
+    [{ token: 7n }, `7 ${TOKEN}`],
+    [{ token: null }, `null ${TOKEN}`],
+    [{ token: 1, finish: "done" }, '"done" for its finish; it must be "stop" or "length"'],
+    [{ finish: "stop", text: 5 }, "5 for its text; it must be a string"],
+    [{ error: new Map() }, "a Map for an error; it must be an object with message and retry"],
+  ])("may not give %p", (values, said) => {
     const { scheduler } = schedule();
     scheduler.add(rowOf(0));
     scheduler.plan(0);
-    const error = failureOf(() => scheduler.apply([{ slot: 0, token }], 0));
-    expect([error.code, error.message]).toEqual([
-      "BAD_ENGINE",
-      `the engine's slot 0 has ${token} for a token`,
-    ]);
+    const error = failureOf(() => scheduler.apply([{ slot: 0, ...values } as never], 0));
+    expect([error.code, error.message]).toEqual(["BAD_ENGINE", `the engine's slot 0 has ${said}`]);
+  });
+
+  test("may give the highest token there is", () => {
+    const { scheduler } = schedule();
+    scheduler.add(rowOf(0, { maxNewTokens: 1 }));
+    scheduler.plan(0);
+    scheduler.apply([{ slot: 0, token: 2 ** 31 - 1 }], 0);
+    expect([...scheduler.takeFinished()[0]!.tokens]).toEqual([2 ** 31 - 1]);
   });
 
   test.each([

@@ -11,13 +11,9 @@ import { gatherKernel } from "../../../src/kernels/gather.ts";
 import { matmulKernel } from "../../../src/kernels/matmul.ts";
 import { moveKernel } from "../../../src/kernels/move.ts";
 import { rmsNormKernel } from "../../../src/kernels/norm.ts";
-import { padAndMaskKernel } from "../../../src/kernels/pad.ts";
-import { poolFinishKernel, poolRowsKernel } from "../../../src/kernels/pool.ts";
 import { ropeCacheKernel } from "../../../src/kernels/rope.ts";
 import { sampleKernel } from "../../../src/kernels/sample.ts";
-import { markSeenKernel } from "../../../src/kernels/seen.ts";
-import { withoutComments } from "../../../src/kernels/signature.ts";
-import { ADD, BLOCK_SUMS } from "../../conformance/kernels.ts";
+import { KERNELS } from "./every-kernel.ts";
 
 const search = openNvrtc();
 const reason = search.nvrtc === undefined ? ` (left out: ${search.reason})` : "";
@@ -32,63 +28,6 @@ function ptxOf({ name, text = "", functionConstants = [] }: KernelSource, comput
   const ptx = compileKernel(search.nvrtc, { name, text, functionConstants }, target);
   return new TextDecoder().decode(ptx);
 }
-
-const KERNELS = {
-  add: ADD,
-  block_sums: BLOCK_SUMS,
-  checksum: checksumKernel,
-  gather: gatherKernel,
-  move: moveKernel,
-  "pad_and_mask of 1 byte": padAndMaskKernel(1),
-  "pad_and_mask of 8 bytes": padAndMaskKernel(8, 8),
-  "convert F16 to F32": convertKernel({ from: "F16", to: "F32" }),
-  "convert F32 to BF16": convertKernel({ from: "F32", to: "BF16", scaled: true }),
-  "convert F32 to U8": convertKernel({ from: "F32", to: "U8", scaled: true }),
-  "convert I8 to F16": convertKernel({ from: "I8", to: "F16" }),
-  "attention over F32": attentionKernel({ cacheType: "F32" }),
-  "attention over F16": attentionKernel({ cacheType: "F16" }),
-  "matmul of few rows, matrix units": matmulKernel({ type: "BF16", matrixUnits: true, outputs: [64] }),
-  "matmul of many rows, matrix units": matmulKernel({
-    ...{ type: "BF16", parts: 2, gated: true, maxRows: 1024, matrixUnits: true },
-    outputs: [8192, 8192],
-  }),
-  ...Object.fromEntries(
-    [1, 8, 256, 257].flatMap((maxRows) => [
-      [`matmul of ${maxRows} rows, F32`, matmulKernel({ type: "F32", maxRows, parts: 3, bias: true })],
-      [
-        `matmul of ${maxRows} rows, gated BF16`,
-        matmulKernel({ type: "BF16", maxRows, parts: 2, gated: true }),
-      ],
-    ]),
-  ),
-  "embed_rows of BF16": embedRowsKernel("BF16"),
-  "rms_norm of F16": rmsNormKernel({ type: "F16" }),
-  "rms_norm_rows of F32": rmsNormKernel({ type: "F32", indexed: true }),
-  "rope_cache of F16": ropeCacheKernel({ cacheType: "F16" }),
-  mark_seen: markSeenKernel,
-  "pool_rows by mean": poolRowsKernel("mean"),
-  "pool_finish by mean": poolFinishKernel({ pooling: "mean", normalize: true }),
-  sample: sampleKernel(),
-};
-
-/** Names that are types or address spaces to Metal, and would be good names for a variable to the other compilers. */
-const METAL_WORDS = [
-  "half",
-  "bfloat",
-  "uint",
-  "ushort",
-  "uchar",
-  "ulong",
-  "device",
-  "constant",
-  "thread",
-  "threadgroup",
-];
-
-test.each(Object.entries(KERNELS))("%s has no name that Metal takes for itself", (_, { text = "" }) => {
-  const words = new Set(withoutComments(text).match(/\b\w+\b/g));
-  expect(METAL_WORDS.filter((word) => words.has(word))).toEqual([]);
-});
 
 /** A busy machine compiles slowly. */
 const SLOW = 60_000;
