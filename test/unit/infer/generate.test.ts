@@ -211,6 +211,19 @@ describe("measures", () => {
     expect(held.metrics.dataWaitShare).toBeLessThan(0.1);
   });
 
+  test("take a wait for a row's next try for none of these", async () => {
+    const engine = new FakeEngine({
+      failure: (_row, tokens, attempt) =>
+        tokens === 1 && attempt < 3 ? { message: "busy", retry: true, retryAfterMs: 20 } : undefined,
+    });
+    const retried = generate(sourceOf(rows(2)), engine);
+    await Array.fromAsync(retried);
+    expect(retried.metrics.retries).toBe(4);
+    expect(retried.metrics.seconds).toBeGreaterThan(0.035);
+    expect(retried.metrics.dataWaitShare).toBeLessThan(0.5);
+    expect(retried.metrics.outputWaitShare).toBe(0);
+  });
+
   test("are traced, step by step and wait by wait", async () => {
     const tracer = new TraceRecorder();
     const engine = new FakeEngine();

@@ -53,6 +53,22 @@ const CASES: readonly AttentionCase[] = [
       [0, 601],
     ],
   },
+  // The largest scores of chunks lie so far apart that no exponential of a difference upwards is finite.
+  {
+    ...{
+      cacheType: "F32",
+      numHeads: 4,
+      numKvHeads: 2,
+      headSize: 16,
+      blockTokens: 64,
+      maxRows: 2,
+      scale: 2000,
+    },
+    rows: [
+      [0, 600],
+      [1, 70],
+    ],
+  },
   {
     ...{ cacheType: "BF16", numHeads: 4, numKvHeads: 1, headSize: 128, blockTokens: 16, maxRows: 2 },
     rows: [
