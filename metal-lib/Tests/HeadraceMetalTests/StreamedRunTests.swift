@@ -122,7 +122,10 @@
     }
 
     func testManyOrLargeLoadsAndAnOptionLeaveTheOrderToTheCPU() throws {
+      // On disks so slow that none of it is over before the last of it is on its way.
+      disk(bytesPerSecond: 256 << 10)
       let many = try Scene(folder, 68 << 10) { $0.piece_bytes = 4 << 10 }
+      disk(bytesPerSecond: 64 << 20)
       let large = try Scene(folder, 40 << 20)
       let behind = try Scene(folder, 4096) { $0.flags = UInt32(HR_OPTION_GPU_BEHIND) }
       setFaults([])
