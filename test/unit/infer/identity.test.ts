@@ -3,9 +3,9 @@ import { afterAll, describe, expect, test } from "bun:test";
 import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { Device } from "../../../src/device/device.ts";
+import { openDevice } from "../../../src/device/open.ts";
 import { modelFingerprint } from "../../../src/infer/fingerprint.ts";
-import { identityOf, type JobModel } from "../../../src/infer/identity.ts";
+import { identityOf, type JobModel, settleOptions } from "../../../src/infer/identity.ts";
 import { type InferOptions, resolveInferOptions } from "../../../src/infer/options.ts";
 import type { PromptDataset } from "../../../src/infer/prompts.ts";
 import { byteTokenizer } from "../../../src/infer/tokenizer.ts";
@@ -15,12 +15,16 @@ import { FILES } from "./llama-rig.ts";
 const scratch = mkdtempSync(join(tmpdir(), "headrace-identity-"));
 afterAll(() => rmSync(scratch, { recursive: true, force: true }));
 
-const BASE: InferOptions = { source: "data", out: "out", device: {} as Device, model: "model" };
+const device = openDevice("host");
+afterAll(() => device.close());
+
+const BASE: InferOptions = { source: "data", out: "out", device, model: "model" };
 const MODEL: JobModel = {
   fingerprint: "ab",
   tokenizer: byteTokenizer(256),
   stopIds: [2],
   vocabSize: 300,
+  maxPositions: 2048,
   hiddenSize: 8,
 };
 
@@ -32,10 +36,11 @@ interface Job {
 }
 
 function identity({ options, model, dataset = "fp", column = "tokens" }: Job): string {
-  const prompts = { dataset: { fingerprint: dataset }, column, kind: "tokens" } as unknown as PromptDataset;
-  return JSON.stringify(
-    identityOf(resolveInferOptions({ ...BASE, ...options }), { ...MODEL, ...model }, prompts),
-  );
+  const found = { fingerprint: dataset, numSamples: 1000 };
+  const prompts = { dataset: found, column, kind: "tokens" } as unknown as PromptDataset;
+  const its = { ...MODEL, ...model };
+  const settled = settleOptions(resolveInferOptions({ ...BASE, ...options }), its);
+  return JSON.stringify(identityOf(settled, its, prompts));
 }
 
 const own = (name: string) => ({ engine: { engine: new FakeEngine(), name } });
@@ -90,7 +95,12 @@ describe("the same job may have another", () => {
     [
       "way to say a default",
       {},
-      { options: { temperature: 0, repetitionPenalty: 1, stop: [], fast: false } },
+      {
+        options: {
+          ...{ temperature: 0, repetitionPenalty: 1, stop: [], fast: false },
+          ...{ contextLength: 2048, kvType: "F32", limit: 1000 },
+        },
+      },
     ],
     ["server, where the model is named", { options: named }, { options: { ...named, url: "http://b/v1" } }],
     ["key", { options: named }, { options: { ...named, apiKey: "k" } }],
