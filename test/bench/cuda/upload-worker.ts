@@ -1,13 +1,14 @@
 /** One thread of the sweep of reads and uploads at once: takes the next piece, reads it into pinned memory, has it
  * copied to the device, and reads the next meanwhile. */
-import { dlopen } from "bun:ffi";
 import { OutCell } from "../../../src/device/cuda/cells.ts";
 import { openDriver } from "../../../src/device/cuda/driver.ts";
 import { checkResult } from "../../../src/device/cuda/errors.ts";
+import { EVENT_BLOCKING } from "../../../src/device/cuda/flags.ts";
+import { type BareFile, readPieces } from "../pieces.ts";
 
 /** After a first message with the context. */
 export interface UploadJob {
-  readonly files: readonly { readonly fd: number; readonly byteLength: number }[];
+  readonly files: readonly BareFile[];
   readonly pieceBytes: number;
   /** Pinned, of this thread alone: room for two pieces. */
   readonly address: number;
@@ -21,14 +22,9 @@ export interface UploadJob {
 declare const self: Worker;
 
 const SLICES = 2;
-const EVENT_BLOCKING = 1 | 2;
 
 const driver = openDriver();
 const { symbols } = driver;
-const { pread } = dlopen("libc.so.6", {
-  // ssize_t pread(int, void *, size_t, off_t);
-  pread: { args: ["i32", "ptr", "usize", "i64"], returns: "i64" },
-}).symbols;
 const events: number[] = [];
 
 self.onmessage = ({ data }: MessageEvent<UploadJob | { readonly context: number }>) => {
@@ -51,27 +47,19 @@ function start(context: number): void {
 }
 
 function run({ files, pieceBytes, address, target, stream, next }: UploadJob): void {
-  const pieces = files.flatMap(({ fd, byteLength }) =>
-    Array.from({ length: Math.ceil(byteLength / pieceBytes) }, (_, i) => {
-      const offset = i * pieceBytes;
-      return { fd, offset, length: Math.min(pieceBytes, byteLength - offset) };
-    }),
-  );
   let taken = 0;
-  for (let i = Atomics.add(next, 0, 1); i < pieces.length; i = Atomics.add(next, 0, 1)) {
-    const { fd, offset, length } = pieces[i]!;
-    const slice = taken++ % SLICES;
-    const place = slice * pieceBytes;
+  let slice = 0;
+  const place = () => {
+    slice = taken++ % SLICES;
     if (taken > SLICES) check("cuEventSynchronize", symbols.cuEventSynchronize(events[slice]!));
-    for (let done = 0; done < length; ) {
-      const count = Number(pread(fd, (address + place + done) as never, length - done, offset + done));
-      if (count <= 0) throw new Error(`pread gave ${count}`);
-      done += count;
-    }
-    const copied = symbols.cuMemcpyHtoDAsync_v2(target + place, address + place, length, stream);
+    return address + slice * pieceBytes;
+  };
+  readPieces(files, pieceBytes, next, place, (length) => {
+    const at = slice * pieceBytes;
+    const copied = symbols.cuMemcpyHtoDAsync_v2(target + at, address + at, length, stream);
     check("cuMemcpyHtoDAsync", copied);
     check("cuEventRecord", symbols.cuEventRecord(events[slice]!, stream));
-  }
+  });
 }
 
 function check(what: string, status: number): void {
