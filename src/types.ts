@@ -134,9 +134,39 @@ export interface TensorLayout {
 
 export type ShardFormat = "safetensors" | "arrow-file" | "arrow-stream";
 
+/**
+ * The logical bytes `[0, byteLength)` of a shard, cut into chunks without gaps. Descriptions of compressed shards
+ * count in logical bytes; only readers of chunks know of offsets in the file.
+ *
+ * Chunk `i` holds logical bytes `[starts[i], starts[i + 1])`, stored as `fileLength[i]` bytes at `fileOffset[i]` of the
+ * file. Chunks do not overlap in the file, and all lie inside it: whoever makes a table has checked that.
+ */
+export interface ChunkTable {
+  /** Logical bytes. */
+  readonly byteLength: number;
+  readonly numChunks: number;
+  /** `numChunks + 1` entries, ascending; no chunk is empty. */
+  readonly starts: Float64Array;
+  readonly fileOffset: Float64Array;
+  readonly fileLength: Float64Array;
+  /** Of `ChunkCodec`. */
+  readonly codec: Uint8Array;
+  /** Bytes of an element whose bytes were split into planes before the chunk was compressed; 1 where they were not.
+   * Absent where no chunk has any. */
+  readonly planes?: Uint8Array | undefined;
+  /** Low 32 bits of the XXH64 (seed 0) of each chunk's decoded bytes, where the file has them besides those inside its
+   * frames. */
+  readonly checksums?: Uint32Array | undefined;
+  /** Logical bytes of the longest chunk, and file bytes of the longest one. */
+  readonly maxLength: number;
+  readonly maxFileLength: number;
+}
+
 /** All that is known of a shard without touching its data. */
 export interface ShardDescription {
   readonly format: ShardFormat;
+  /** Present where the shard, or some of it, is compressed: then all ranges here count in the table's logical bytes. */
+  readonly chunks?: ChunkTable | undefined;
   /** Of the file when it was described; a file that shrinks later gives `FILE_CHANGED`. */
   readonly byteLength: number;
   /** File-level key and value pairs (`__metadata__`, or the Arrow schema's). */

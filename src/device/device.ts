@@ -10,6 +10,7 @@
  * for {@link DeviceFile.readSync}, which is for headers and other small metadata.
  */
 import type { HeadraceError } from "../errors.ts";
+import type { ChunkDecoders } from "./decode.ts";
 import type { DispatchCall, RequestList } from "./requests.ts";
 
 /** `shared` memory is seen by host and device; `private` by the device alone. */
@@ -295,6 +296,9 @@ export interface Device extends Disposable {
   /** Makes the compressed form of a file that mode `stream` then reads, unless a valid one is there. Absent where
    * {@link Capabilities.canStream} is false. */
   prepareStream?(path: string, options?: PrepareStreamOptions): Promise<PreparedStream>;
+  /** What decodes compressed shards into memory of this device; the same object each time, made at the first call and
+   * closed with the device. Absent where the device moves no bytes. */
+  decoders?(): ChunkDecoders;
   /** Buffers, mappings, files and queues that are open: back to zero when all are closed. */
   readonly openResources: number;
   close(): Promise<void>;

@@ -12,6 +12,7 @@ type Layer =
   | "base"
   | "format"
   | "plan"
+  | "codec"
   | "kernels"
   | "device"
   | "concrete"
@@ -19,7 +20,9 @@ type Layer =
   | "loader"
   | "loader/open"
   | "infer"
+  | "pack"
   | "index"
+  | "bench"
   | "cli";
 
 /** What each layer may see. Arrows point down alone; `format` and `plan` do not see each other. */
@@ -27,15 +30,41 @@ const SEES: Readonly<Record<Layer, readonly Layer[]>> = {
   base: ["base"],
   format: ["base", "format"],
   plan: ["base", "plan"],
+  codec: ["base", "format", "codec"],
   kernels: ["base", "kernels", "device"],
   device: ["base", "format", "plan", "device"],
-  concrete: ["base", "format", "plan", "kernels", "device", "concrete"],
+  concrete: ["base", "format", "plan", "codec", "kernels", "device", "concrete"],
   "device/open": ["base", "device", "concrete"],
-  loader: ["base", "format", "plan", "device", "loader"],
+  loader: ["base", "format", "plan", "codec", "device", "loader"],
   "loader/open": ["base", "format", "plan", "device", "loader", "device/open"],
   infer: ["base", "format", "plan", "kernels", "device", "loader", "loader/open", "infer"],
-  index: ["base", "format", "plan", "kernels", "device", "device/open", "loader", "loader/open", "infer"],
-  cli: ["index", "cli"],
+  pack: [
+    "base",
+    "format",
+    "plan",
+    "codec",
+    "device",
+    "device/open",
+    "loader",
+    "loader/open",
+    "infer",
+    "pack",
+  ],
+  index: [
+    "base",
+    "format",
+    "plan",
+    "codec",
+    "kernels",
+    "device",
+    "device/open",
+    "loader",
+    "loader/open",
+    "infer",
+    "pack",
+  ],
+  bench: ["index", "bench"],
+  cli: ["index", "bench", "cli"],
 };
 
 const PURE: readonly Layer[] = ["base", "format", "plan"];
@@ -58,7 +87,8 @@ export function layerOf(path: string): Layer | undefined {
   }
   if (folder === "loader") return rest.join("/") === "open.ts" ? "loader/open" : "loader";
   const named = folder as Layer;
-  return ["format", "plan", "kernels", "infer", "cli"].includes(folder) ? named : undefined;
+  const folders = ["format", "plan", "codec", "kernels", "infer", "pack", "bench", "cli"];
+  return folders.includes(folder) ? named : undefined;
 }
 
 /** The file that a relative import means. */

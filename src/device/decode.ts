@@ -1,0 +1,60 @@
+/** Chunks of compressed files into memory: what a device offers besides its queues, on Workers of its own. */
+import type { HeadraceError } from "../errors.ts";
+import type { ChunkTable } from "../types.ts";
+import type { DeviceBuffer } from "./device.ts";
+
+/** A compressed file that is open to be decoded from. Owned by its opener. */
+export interface ChunkFile extends Disposable {
+  readonly path: string;
+  readonly table: ChunkTable;
+  /** Decodes a small range of logical bytes on this thread, into fresh memory of the caller's. Throws `BAD_CHUNK`,
+   * `SHORT_READ`, `IO_ERROR`, `FILE_CHANGED`. */
+  readSync(byteOffset: number, byteLength: number): Uint8Array;
+  close(): void;
+}
+
+/** Which logical bytes go where. Filling it checks nothing. */
+export interface DecodeRequest {
+  readonly file: ChunkFile;
+  readonly byteOffset: number;
+  readonly byteLength: number;
+  /** Memory that the host sees. */
+  readonly target: DeviceBuffer;
+  readonly targetOffset: number;
+}
+
+/** The end of a decoding, good or bad. */
+export interface DecodeEnd {
+  /** Absent on success; else the first failure. What was to be written is undefined then. */
+  readonly error?: HeadraceError | undefined;
+  /** Logical bytes that were decoded, those of whole chunks that only a part of was wanted included. */
+  readonly decodedBytes: number;
+  /** Bytes of the file that were decoded from. */
+  readonly fileBytes: number;
+}
+
+/** A decoding under way. */
+export interface Decoding {
+  /** Resolves once no memory of the requests is in use any more; never rejects. */
+  readonly ended: Promise<DecodeEnd>;
+  /** Asks for an early end, with `CANCELLED`. */
+  cancel(): void;
+}
+
+export interface OpenChunksOptions {
+  /** Whether checksums are verified; default true. */
+  readonly checksums?: boolean | undefined;
+}
+
+/** Decodes on Workers, side by side. Borrowed from its device, which closes it. */
+export interface ChunkDecoders {
+  /** For people: which library decodes each codec, and what was missing. */
+  readonly facts: Readonly<Record<string, string>>;
+  /** Throws what opening a file throws, `FILE_CHANGED` where it is shorter than the table says, and `UNSUPPORTED` where
+   * nothing here decodes its codec. */
+  open(path: string, table: ChunkTable, options?: OpenChunksOptions): ChunkFile;
+  /** Whole chunks are decoded where they are wanted, in place; of others the part that is wanted is copied. No chunk is
+   * decoded twice for one call, and chunks that were wanted in part are kept for later calls as far as memory is set
+   * aside for that. Throws `OUT_OF_RANGE`, `CLOSED`, `UNSUPPORTED` for memory that the host does not see. */
+  start(requests: readonly DecodeRequest[], timeoutMs?: number): Decoding;
+}
