@@ -51,6 +51,9 @@ export const ERROR_CODES = [
   // Values that lie
   "BAD_OFFSETS",
   "BAD_DICTIONARY",
+  // Packing and verifying
+  "BAD_INPUT",
+  "DIGEST_MISMATCH",
   // Writing outputs
   "OTHER_JOB",
   "BUSY",
