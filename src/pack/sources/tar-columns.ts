@@ -168,7 +168,13 @@ function jsonOf(ending: string, samples: readonly TarSample[]): readonly TarColu
     .map(([key, type]) => scalarColumn(ending, key, type, keys, texts));
 }
 
-function scalarColumn(ending: string, key: string, type: Scalar, keys: ReadonlySet<string>): TarColumn {
+function scalarColumn(
+  ending: string,
+  key: string,
+  type: Scalar,
+  keys: ReadonlySet<string>,
+  texts: ParsedTexts,
+): TarColumn {
   const kind = type === "utf8" ? "utf8" : "fixed";
   const dtype: DType = type === "utf8" ? "U8" : type;
   const field: PackField = { name: `${ending}.${key}`, kind, dtype, shape: [], nullable: true };
