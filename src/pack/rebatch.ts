@@ -43,7 +43,10 @@ class Gathered {
   take(numRows: number): PackColumn {
     const column: PackColumn = {
       values: this.#values.subarray(0, this.#valuesLength),
-      offsets: this.#rowBytes > 0 || this.field.kind === "fixed" ? undefined : this.#offsets.subarray(0, numRows + 1),
+      offsets:
+        this.#rowBytes > 0 || this.field.kind === "fixed"
+          ? undefined
+          : this.#offsets.subarray(0, numRows + 1),
       validity: this.#nullCount > 0 ? this.#validity.subarray(0, numRows) : undefined,
       nullCount: this.#nullCount,
     };
@@ -64,7 +67,9 @@ class Gathered {
 
   #reserve(byteLength: number): void {
     if (byteLength <= this.#values.length) return;
-    const grown = new Uint8Array(Math.max(byteLength, Math.min(2 * this.#values.length, byteLength + 2 ** 26)));
+    const grown = new Uint8Array(
+      Math.max(byteLength, Math.min(2 * this.#values.length, byteLength + 2 ** 26)),
+    );
     grown.set(this.#values.subarray(0, this.#valuesLength));
     this.#values = grown;
   }

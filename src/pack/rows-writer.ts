@@ -64,7 +64,8 @@ export class RowsWriter {
    * this has resolved. */
   async add(batch: PackBatch): Promise<void> {
     const bytes = batchBytes(this.#fields, batch);
-    if (this.#current !== undefined && this.#current.bytes + bytes > this.#target.shardBytes) await this.#finish();
+    if (this.#current !== undefined && this.#current.bytes + bytes > this.#target.shardBytes)
+      await this.#finish();
     const current = this.#current ?? (await this.#open());
     current.stats.add(batch);
     await current.file.add(batch);

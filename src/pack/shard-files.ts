@@ -1,4 +1,6 @@
 /** Rows as files: Arrow batch by batch, safetensors column by column. */
+
+import { HeadraceError } from "../errors.ts";
 import {
   type BatchPlace,
   type BodyCodec,
@@ -10,7 +12,6 @@ import {
 import { byteLengthOf } from "../format/dtype.ts";
 import { encodeHeader } from "../format/safetensors-header.ts";
 import { OFFSETS_SUFFIX } from "../format/safetensors-rows.ts";
-import { HeadraceError } from "../errors.ts";
 import type { FileOps, OpenedFile } from "../loader/writeback/files.ts";
 import type { DType } from "../types.ts";
 import { valueBytes } from "./columns.ts";
@@ -29,9 +30,17 @@ export interface RowsFile {
 
 /** Throws `UNSUPPORTED_TYPE` and `BAD_OPTION` for fields that files of `format` cannot hold. */
 export function checkFields(fields: readonly PackField[], format: PackFormat): void {
-  if (fields.length === 0) throw new HeadraceError("BAD_OPTION", "no column is left to pack; name others by columns");
+  if (fields.length === 0)
+    throw new HeadraceError("BAD_OPTION", "no column is left to pack; name others by columns");
   if (format === "arrow") for (const field of fields) checkWriteField(field);
-  else encodeHeader(tensorsOf(fields, 1, fields.map(() => 0)));
+  else
+    encodeHeader(
+      tensorsOf(
+        fields,
+        1,
+        fields.map(() => 0),
+      ),
+    );
 }
 
 /** The next batch follows the last in the file. */
@@ -57,7 +66,12 @@ export class ArrowRows implements RowsFile {
   }
 
   async add({ numRows, columns }: PackBatch): Promise<void> {
-    const { pieces, metadataLength, bodyLength } = encodeBatch(this.#fields, numRows, columns, this.#compression);
+    const { pieces, metadataLength, bodyLength } = encodeBatch(
+      this.#fields,
+      numRows,
+      columns,
+      this.#compression,
+    );
     this.#places.push({ offset: this.#sink.byteLength, metadataLength, bodyLength });
     for (const piece of pieces) await this.#sink.write(piece);
   }
@@ -179,7 +193,8 @@ export class SafetensorsRows implements RowsFile {
   }
 
   async abort(): Promise<void> {
-    for (const spill of [...this.#values, ...this.#offsets]) if (spill !== undefined) await drop(this.#ops, spill);
+    for (const spill of [...this.#values, ...this.#offsets])
+      if (spill !== undefined) await drop(this.#ops, spill);
     await this.#sink?.abort();
   }
 }
@@ -194,7 +209,10 @@ async function copy(spill: Spill, sink: Sink, buffer: Uint8Array): Promise<void>
     const wanted = buffer.subarray(0, Math.min(buffer.length, spill.byteLength - at));
     const bytes = await spill.file.read(wanted, at);
     if (bytes < wanted.length)
-      throw new HeadraceError("SHORT_READ", `${spill.path}: ends at ${at + bytes} of ${spill.byteLength} bytes`);
+      throw new HeadraceError(
+        "SHORT_READ",
+        `${spill.path}: ends at ${at + bytes} of ${spill.byteLength} bytes`,
+      );
     await sink.write(wanted);
     at += bytes;
   }

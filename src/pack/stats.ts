@@ -46,13 +46,17 @@ export class ShardStats {
     batch.columns.forEach(({ nullCount }, i) => {
       this.#nulls[i]! += nullCount;
     });
-    for (const { field, index, range } of this.#columns) addColumn(range, field, batch.columns[index]!, batch.numRows);
+    for (const { field, index, range } of this.#columns)
+      addColumn(range, field, batch.columns[index]!, batch.numRows);
   }
 
   /** By column name, numeric ones alone. */
   result(): Record<string, ColumnStats> {
     return Object.fromEntries(
-      this.#columns.map(({ field, index, range }) => [field.name, { ...range.result(), nulls: this.#nulls[index]! }]),
+      this.#columns.map(({ field, index, range }) => [
+        field.name,
+        { ...range.result(), nulls: this.#nulls[index]! },
+      ]),
     );
   }
 }
@@ -104,7 +108,8 @@ export class Range {
     const at = own === undefined ? start : own.byteOffset;
     const count = to - from;
     if (this.#dtype === "I64" || this.#dtype === "U64") this.#addWords(buffer, at, count);
-    else if (this.#dtype === "F16" || this.#dtype === "BF16") this.#addHalves(new Uint16Array(buffer, at, count));
+    else if (this.#dtype === "F16" || this.#dtype === "BF16")
+      this.#addHalves(new Uint16Array(buffer, at, count));
     else this.#addNumbers(viewOf(this.#dtype, buffer, at, count));
   }
 
