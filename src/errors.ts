@@ -48,6 +48,8 @@ export const ERROR_CODES = [
   "BAD_INPUT",
   // Models
   "BAD_MODEL",
+  // Compressed shards
+  "BAD_CHUNK",
   // Values that lie
   "BAD_OFFSETS",
   "BAD_DICTIONARY",
