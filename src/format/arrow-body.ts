@@ -47,6 +47,9 @@ const CODEC_NAMES: Readonly<Record<number, string>> = {
   [ChunkCodec.zstd]: "zstd",
 };
 
+const JAVASCRIPT_HINT =
+  " by its prefix, which is the length of its frame: a mistake of apache-arrow for JavaScript; write the file with another library";
+
 /** The chunks of a shard as they are met. */
 export class ChunkList {
   readonly #starts: number[] = [0];
@@ -208,8 +211,12 @@ export class BodyBuffers {
   #stored(what: string, range: ByteRange, needed: number | undefined, fail: Fail): StoredBuffer {
     const stored =
       this.#parts.codec === ChunkCodec.stored ? plain(range) : this.#compressed(what, range, fail);
-    if (needed !== undefined && stored.byteLength < needed)
-      fail("ARROW_BUFFER", `its ${what} need ${needed} bytes, the buffer has ${stored.byteLength}`);
+    const { byteLength, codec, fileLength } = stored;
+    if (needed !== undefined && byteLength < needed) {
+      // apache-arrow for JavaScript put the wrong length there up to 21.2, which its own reader does not look at.
+      const hint = codec !== ChunkCodec.stored && byteLength === fileLength ? JAVASCRIPT_HINT : "";
+      fail("ARROW_BUFFER", `its ${what} need ${needed} bytes, the buffer has ${byteLength}${hint}`);
+    }
     return stored;
   }
 
