@@ -13,8 +13,9 @@ import { CompressionType } from "apache-arrow/fb/compression-type";
 import type { Message } from "apache-arrow/fb/message";
 import type { RecordBatch } from "apache-arrow/fb/record-batch";
 import { type ErrorCode, HeadraceError } from "../errors.ts";
-import type { ByteRange, ByteReader, ChunkTable } from "../types.ts";
+import type { ByteRange, ByteReader } from "../types.ts";
 import type { BitmapPlace } from "./arrow-nulls.ts";
+import { type ChunkList, type ListedChunk, MAX_CHUNK_BYTES, MAX_EXPANSION } from "./chunk-list.ts";
 import { ChunkCodec } from "./chunks.ts";
 
 /** Decodes the chunk of kind `codec` that lies at `[fileOffset, fileOffset + fileLength)` to its `byteLength` bytes.
@@ -26,21 +27,13 @@ export type DecodeChunk = (
   byteLength: number,
 ) => Uint8Array;
 
-/** Bytes that one buffer may decompress to: whoever wants a part of it has to decode it all. */
-export const MAX_BUFFER_BYTES = 2 ** 30;
-
 const PREFIX_BYTES = 8;
 /** Read at once from where a prefix is: those of small buffers come together. */
 const WINDOW_BYTES = 4096;
 const STORED = -1n;
+/** Of bitmaps that are decompressed while a shard is described, each. */
+const MAX_BITMAP_BYTES = 64 * 2 ** 20;
 const EXPERIMENTAL_KEY = "ARROW:experimental_compression";
-
-/** Most bytes that `length` bytes can decompress to. A byte of LZ4 stands for 255 at most; four bytes of zstd are the
- * shortest block, and no block holds more than 128 KiB. */
-const MOST_BYTES: Readonly<Record<number, (length: number) => number>> = {
-  [ChunkCodec.lz4Frame]: (length) => length * 255,
-  [ChunkCodec.zstd]: (length) => (length / 4) * 2 ** 17,
-};
 
 const CODEC_NAMES: Readonly<Record<number, string>> = {
   [ChunkCodec.lz4Frame]: "LZ4",
@@ -49,47 +42,6 @@ const CODEC_NAMES: Readonly<Record<number, string>> = {
 
 const JAVASCRIPT_HINT =
   " by its prefix, which is the length of its frame: a mistake of apache-arrow for JavaScript; write the file with another library";
-
-/** The chunks of a shard as they are met. */
-export class ChunkList {
-  readonly #starts: number[] = [0];
-  readonly #fileOffset: number[] = [];
-  readonly #fileLength: number[] = [];
-  readonly #codec: number[] = [];
-  #byteLength = 0;
-  #maxLength = 0;
-  #maxFileLength = 0;
-
-  /** Appends a chunk, or nothing where it is empty, and gives its logical bytes. */
-  add(codec: number, fileOffset: number, fileLength: number, byteLength: number): ByteRange {
-    const start = this.#byteLength;
-    const end = start + byteLength;
-    if (byteLength === 0) return { start, end };
-    this.#starts.push(end);
-    this.#fileOffset.push(fileOffset);
-    this.#fileLength.push(fileLength);
-    this.#codec.push(codec);
-    this.#byteLength = end;
-    this.#maxLength = Math.max(this.#maxLength, byteLength);
-    this.#maxFileLength = Math.max(this.#maxFileLength, fileLength);
-    return { start, end };
-  }
-
-  /** Absent where there is no byte. */
-  table(): ChunkTable | undefined {
-    if (this.#byteLength === 0) return undefined;
-    return {
-      byteLength: this.#byteLength,
-      numChunks: this.#codec.length,
-      starts: Float64Array.from(this.#starts),
-      fileOffset: Float64Array.from(this.#fileOffset),
-      fileLength: Float64Array.from(this.#fileLength),
-      codec: Uint8Array.from(this.#codec),
-      maxLength: this.#maxLength,
-      maxFileLength: this.#maxFileLength,
-    };
-  }
-}
 
 /** How the buffers of `batch`, which `message` holds, are compressed: of `ChunkCodec`. Throws
  * `UNSUPPORTED_COMPRESSION`. */
@@ -133,14 +85,6 @@ export interface BodyParts {
   readonly decode: DecodeChunk | undefined;
 }
 
-/** How a buffer lies in the file. */
-interface StoredBuffer {
-  readonly codec: number;
-  readonly fileOffset: number;
-  readonly fileLength: number;
-  readonly byteLength: number;
-}
-
 type Fail = (code: ErrorCode, text: string) => never;
 
 export class BodyBuffers {
@@ -163,19 +107,19 @@ export class BodyBuffers {
    * Fails with `ARROW_BUFFER` or `UNSUPPORTED_COMPRESSION`. */
   place(what: string, range: ByteRange, needed: number | undefined, fail: Fail): ByteRange {
     const { chunks } = this.#parts;
-    if (chunks !== undefined && needed === 0) return chunks.add(ChunkCodec.stored, 0, 0, 0);
-    const { codec, fileOffset, fileLength, byteLength } = this.#stored(what, range, needed, fail);
-    let { start, end } = { start: fileOffset, end: fileOffset + byteLength };
-    if (chunks !== undefined) {
-      if (byteLength > 0) this.#keep(range);
-      ({ start, end } = chunks.add(codec, fileOffset, fileLength, byteLength));
+    if (chunks !== undefined && needed === 0) return { start: chunks.byteLength, end: chunks.byteLength };
+    const { codec, fileOffset, fileLength, length } = this.#stored(what, range, needed, fail);
+    const start = chunks?.byteLength ?? fileOffset;
+    if (chunks !== undefined && length > 0) {
+      this.#keep(range);
+      chunks.add({ codec, fileOffset, fileLength, length });
     }
-    return { start, end: needed === undefined ? end : start + needed };
+    return { start, end: start + (needed ?? length) };
   }
 
   /** A bitmap of `needed` bytes, to be read now. Fails as {@link BodyBuffers.place}, also where nothing decodes. */
   bitmap(what: string, range: ByteRange, needed: number, fail: Fail): BitmapPlace {
-    const { codec, fileOffset, fileLength, byteLength } = this.#stored(what, range, needed, fail);
+    const { codec, fileOffset, fileLength, length } = this.#stored(what, range, needed, fail);
     if (codec === ChunkCodec.stored)
       return { read: this.#parts.read, range: { start: fileOffset, end: fileOffset + needed } };
     const { decode } = this.#parts;
@@ -184,8 +128,14 @@ export class BodyBuffers {
         "UNSUPPORTED_COMPRESSION",
         "it has null rows of fixed-size lists with null elements, which cannot be told apart without decompressing",
       );
-    const bytes = decode(codec, fileOffset, fileLength, byteLength);
-    return { read: (at, length) => bytes.subarray(at, at + length), range: { start: 0, end: needed } };
+    if (length > MAX_BITMAP_BYTES)
+      return fail(
+        "UNSUPPORTED_TYPE",
+        `it has null rows of fixed-size lists with null elements, and a compressed bitmap of ${length} bytes; ` +
+          `at most ${MAX_BITMAP_BYTES} are decompressed to tell them apart: write the file with fewer rows a batch`,
+      );
+    const bytes = decode(codec, fileOffset, fileLength, length);
+    return { read: (at, count) => bytes.subarray(at, at + count), range: { start: 0, end: needed } };
   }
 
   /** To be called after the last buffer: chunks do not overlap. */
@@ -208,19 +158,19 @@ export class BodyBuffers {
     this.#ranges.push(range);
   }
 
-  #stored(what: string, range: ByteRange, needed: number | undefined, fail: Fail): StoredBuffer {
+  #stored(what: string, range: ByteRange, needed: number | undefined, fail: Fail): ListedChunk {
     const stored =
       this.#parts.codec === ChunkCodec.stored ? plain(range) : this.#compressed(what, range, fail);
-    const { byteLength, codec, fileLength } = stored;
-    if (needed !== undefined && byteLength < needed) {
+    const { length, codec, fileLength } = stored;
+    if (needed !== undefined && length < needed) {
       // apache-arrow for JavaScript put the wrong length there up to 21.2, which its own reader does not look at.
-      const hint = codec !== ChunkCodec.stored && byteLength === fileLength ? JAVASCRIPT_HINT : "";
-      fail("ARROW_BUFFER", `its ${what} need ${needed} bytes, the buffer has ${byteLength}${hint}`);
+      const hint = codec !== ChunkCodec.stored && length === fileLength ? JAVASCRIPT_HINT : "";
+      fail("ARROW_BUFFER", `its ${what} need ${needed} bytes, the buffer has ${length}${hint}`);
     }
     return stored;
   }
 
-  #compressed(what: string, range: ByteRange, fail: Fail): StoredBuffer {
+  #compressed(what: string, range: ByteRange, fail: Fail): ListedChunk {
     const length = range.end - range.start;
     if (length === 0) return plain(range);
     if (length < PREFIX_BYTES)
@@ -230,18 +180,18 @@ export class BodyBuffers {
     const fileLength = length - PREFIX_BYTES;
     if (declared === STORED) return plain({ start: fileOffset, end: range.end });
     const { codec } = this.#parts;
-    if (declared < 0n || declared > MOST_BYTES[codec]!(fileLength))
+    if (declared < 0n || declared > fileLength * MAX_EXPANSION[codec]!)
       fail(
         "ARROW_BUFFER",
         `its ${what}: a buffer of ${declared} bytes by its prefix cannot come from ${fileLength} bytes of ${CODEC_NAMES[codec]}`,
       );
-    if (declared > MAX_BUFFER_BYTES)
+    if (declared > MAX_CHUNK_BYTES)
       fail(
         "UNSUPPORTED_COMPRESSION",
-        `its ${what}: one buffer of ${declared} bytes, compressed as a whole; at most ${MAX_BUFFER_BYTES} can be ` +
+        `its ${what}: one buffer of ${declared} bytes, compressed as a whole; at most ${MAX_CHUNK_BYTES} can be ` +
           "decoded: write the file with fewer rows a batch",
       );
-    return { codec, fileOffset, fileLength, byteLength: Number(declared) };
+    return { codec, fileOffset, fileLength, length: Number(declared) };
   }
 
   #prefix(at: number): bigint {
@@ -256,6 +206,6 @@ export class BodyBuffers {
   }
 }
 
-function plain({ start, end }: ByteRange): StoredBuffer {
-  return { codec: ChunkCodec.stored, fileOffset: start, fileLength: end - start, byteLength: end - start };
+function plain({ start, end }: ByteRange): ListedChunk {
+  return { codec: ChunkCodec.stored, fileOffset: start, fileLength: end - start, length: end - start };
 }

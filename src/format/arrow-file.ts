@@ -4,11 +4,11 @@ import { Footer } from "apache-arrow/fb/footer";
 import { MessageHeader } from "apache-arrow/fb/message-header";
 import { HeadraceError } from "../errors.ts";
 import type { ByteReader, ShardDescription } from "../types.ts";
-import { ChunkList } from "./arrow-body.ts";
 import { type ArrowMessage, parseMessage, parsePrefix } from "./arrow-message.ts";
 import { MAX_METADATA_LENGTH, MetadataBuffer } from "./arrow-metadata.ts";
-import { type ArrowSource, RowsBuilder } from "./arrow-rows.ts";
+import { type ArrowSource, RowsBuilder, tableOf } from "./arrow-rows.ts";
 import { parseSchema } from "./arrow-schema.ts";
+import { ChunkList } from "./chunk-list.ts";
 
 /** `ARROW1`, at both ends; padded with two zeros at the start. */
 export const MAGIC: Uint8Array = new TextEncoder().encode("ARROW1");
@@ -51,7 +51,7 @@ export function describeArrowFile(source: ArrowSource): ShardDescription {
   if (rows.needsChunks) return describeArrowFile({ ...source, chunks: new ChunkList() });
   return {
     format: "arrow-file",
-    chunks: source.chunks?.table(),
+    chunks: tableOf(source),
     byteLength: fileLength,
     metadata: schema.metadata,
     rows: rows.finish(),

@@ -6,18 +6,20 @@ import { HeadraceError } from "../errors.ts";
 import type {
   ByteRange,
   ByteReader,
+  ChunkTable,
   ColumnLayout,
   DictionaryLayout,
   RowGroup,
   RowsLayout,
 } from "../types.ts";
 import { BatchWalk } from "./arrow-batch.ts";
-import { BodyBuffers, bodyCodecOf, type ChunkList, type DecodeChunk } from "./arrow-body.ts";
+import { BodyBuffers, bodyCodecOf, type DecodeChunk } from "./arrow-body.ts";
 import { type ArrayForm, type ColumnForm, columnForm } from "./arrow-columns.ts";
 import type { ArrowMessage } from "./arrow-message.ts";
 import { oneLine, quoted } from "./arrow-metadata.ts";
 import type { ArrowSchema } from "./arrow-schema.ts";
 import { type ArrowField, typeName } from "./arrow-types.ts";
+import type { ChunkList } from "./chunk-list.ts";
 import { ChunkCodec } from "./chunks.ts";
 
 /** What is described, and how. */
@@ -30,6 +32,11 @@ export interface ArrowSource {
   readonly decode?: DecodeChunk | undefined;
   /** Given once a compressed body was met: buffers become chunks of it. */
   readonly chunks?: ChunkList | undefined;
+}
+
+/** The table of chunks; absent where nothing is compressed, or nothing of what is has any bytes. */
+export function tableOf({ chunks }: ArrowSource): ChunkTable | undefined {
+  return chunks === undefined || chunks.numChunks === 0 ? undefined : chunks.finish();
 }
 
 /** A field of the schema; `form` is absent where nobody asked for its column. */

@@ -3,10 +3,10 @@ import { MessageHeader } from "apache-arrow/fb/message-header";
 import { Schema } from "apache-arrow/fb/schema";
 import { HeadraceError } from "../errors.ts";
 import type { ByteReader, ShardDescription } from "../types.ts";
-import { ChunkList } from "./arrow-body.ts";
 import { type ArrowMessage, type MessagePrefix, parsePrefix, readMessage } from "./arrow-message.ts";
-import { type ArrowSource, RowsBuilder } from "./arrow-rows.ts";
+import { type ArrowSource, RowsBuilder, tableOf } from "./arrow-rows.ts";
 import { type ArrowSchema, parseSchema } from "./arrow-schema.ts";
+import { ChunkList } from "./chunk-list.ts";
 
 /** Describes a file that holds one stream. See `describeArrow`. */
 export function describeArrowStream(source: ArrowSource): ShardDescription {
@@ -33,7 +33,7 @@ export function describeArrowStream(source: ArrowSource): ShardDescription {
   if (rows.needsChunks) return describeArrowStream({ ...source, chunks: new ChunkList() });
   return {
     format: "arrow-stream",
-    chunks: source.chunks?.table(),
+    chunks: tableOf(source),
     byteLength: fileLength,
     metadata: schema.metadata,
     rows: rows.finish(),
