@@ -44,8 +44,6 @@ export const ERROR_CODES = [
   "ARROW_TRUNCATED",
   "UNSUPPORTED_TYPE",
   "UNSUPPORTED_COMPRESSION",
-  // Sources of a pack
-  "BAD_INPUT",
   // Models
   "BAD_MODEL",
   // Compressed shards

@@ -58,5 +58,9 @@ export interface TensorSource {
     read(): AsyncIterable<Uint8Array>;
   }[];
   readonly byteLength: number;
+  /** File-level key and value pairs, which every shard gets. */
+  readonly metadata?: Readonly<Record<string, string>> | undefined;
+  /** Paths of files that go beside the shards as they are: a model's configuration and tokenizer. */
+  readonly files?: readonly string[] | undefined;
   close(): Promise<void>;
 }

@@ -2,6 +2,7 @@
 import { HeadraceError } from "../errors.ts";
 import { didYouMean } from "../format/suggest.ts";
 import { chooseNames } from "../loader/schema.ts";
+import type { DType } from "../types.ts";
 import { CAST_TYPES, Caster, type CastType, castBytes, isCastType } from "./cast.ts";
 import type { PackBatch, PackColumn, PackField } from "./rows.ts";
 import { badInput } from "./sources/source.ts";
@@ -61,7 +62,7 @@ export interface CastOptions {
  * or bytes and for types that are not cast.
  */
 export function castColumns(
-  casts: Readonly<Record<string, CastType>>,
+  casts: Readonly<Record<string, DType>>,
   { overflow = "error" }: CastOptions = {},
 ): Transform {
   return (fields) => {
@@ -110,7 +111,7 @@ export function checkNames(fields: readonly PackField[]): void {
 
 function targetsOf(
   fields: readonly PackField[],
-  casts: Readonly<Record<string, CastType>>,
+  casts: Readonly<Record<string, DType>>,
 ): (CastType | undefined)[] {
   const names = fields.map(({ name }) => name);
   const targets: (CastType | undefined)[] = fields.map(() => undefined);
@@ -125,7 +126,7 @@ function targetsOf(
   return targets;
 }
 
-function checkCast({ name, kind, dtype }: PackField, to: string): void {
+function checkCast({ name, kind, dtype }: PackField, to: DType): asserts to is CastType {
   const isText = kind === "utf8" || kind === "binary";
   if (!isText && isCastType(dtype) && isCastType(to)) return;
   const what = isText ? (kind === "utf8" ? "text" : "bytes") : dtype;
