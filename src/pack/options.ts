@@ -1,6 +1,7 @@
 /** What packing is asked to do. */
 import { HeadraceError } from "../errors.ts";
-import type { DType } from "../types.ts";
+import type { CastType } from "./cast.ts";
+import type { SourceOptions } from "./sources/source.ts";
 
 /** How packed shards are compressed: not at all; as a whole (`zstd`, `lz4`: containers); the buffers inside an Arrow file
  * (`zstd-body`, `lz4-body`); or by Metal's own compression, beside shards that are not. */
@@ -22,13 +23,11 @@ export type PackCodec = (typeof PACK_CODECS)[number];
 /** Formats that are written. */
 export type PackFormat = "arrow" | "safetensors";
 
-/** What sources of every kind are opened with; each takes what concerns it. */
-export interface SourceOptions {
-  /** Names or patterns (`*`, `?`) of the columns to read; all where absent. */
-  readonly columns?: readonly string[] | undefined;
-  /** JSONL, CSV: types of columns that are not left to be found out: `i64`, `f32[768]`, `i32[]`, `bool`, `utf8`. */
+/** What sources of rows of text are opened with. */
+export interface TextOptions extends SourceOptions {
+  /** Types of columns that are not left to be found out: `i64`, `f32[768]`, `i32[]`, `bool`, `utf8`. */
   readonly schema?: Readonly<Record<string, string>> | undefined;
-  /** JSONL, CSV: what becomes of rows that cannot be read; default `fail`. */
+  /** What becomes of rows that cannot be read; default `fail`. */
   readonly badRows?: "fail" | "skip" | undefined;
   /** CSV: between fields; default a comma, and a tab in `.tsv`. */
   readonly delimiter?: string | undefined;
@@ -36,7 +35,7 @@ export interface SourceOptions {
   readonly threads?: number | undefined;
 }
 
-export interface PackOptions extends SourceOptions {
+export interface PackOptions extends TextOptions {
   /** The folder that shards and `dataset.json` go to; made where it is not there. */
   readonly out: string;
   /** Default `arrow` for rows, `safetensors` for tensors. */
@@ -57,8 +56,8 @@ export interface PackOptions extends SourceOptions {
   readonly planes?: boolean | undefined;
   /** New names of columns, by their old ones. */
   readonly rename?: Readonly<Record<string, string>> | undefined;
-  /** Element types to convert columns to, by their old names; of tensors, by dtype (`F32`). */
-  readonly casts?: Readonly<Record<string, DType>> | undefined;
+  /** Element types to convert columns to, by their old names or patterns; of tensors, by dtype (`F32`). */
+  readonly casts?: Readonly<Record<string, CastType>> | undefined;
   /** A `tokenizer.json` or the folder that holds one, or `bytes`: its ids are added as a column. */
   readonly tokenizer?: string | undefined;
   /** The column that is tokenised; default `text`. */
@@ -127,8 +126,8 @@ export function checkPackOptions(options: PackOptions): void {
     throw bad("name", name, "the beginning of a file name");
   if (badRows !== undefined && badRows !== "fail" && badRows !== "skip")
     throw bad("badRows", badRows, "fail or skip");
-  if (delimiter !== undefined && !/^[^\r\n"]$/.test(delimiter))
-    throw bad("delimiter", JSON.stringify(delimiter), "one character, and neither a quote nor a line's end");
+  if (delimiter !== undefined && !/^[\t !#$%&'*,/:;<=>?@\\^`|~]$/.test(delimiter))
+    throw bad("delimiter", JSON.stringify(delimiter), "one ASCII character that no number or quote has");
   checkWhole("shardBytes", options.shardBytes, LEAST_SHARD_BYTES);
   checkWhole("rowsPerBatch", options.rowsPerBatch, 1, 2 ** 31 - 1);
   checkWhole("chunkBytes", options.chunkBytes, 4096, 2 ** 30);
