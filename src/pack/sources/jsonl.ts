@@ -3,7 +3,7 @@ import type { TextOptions } from "../options.ts";
 import type { RowSource } from "../rows.ts";
 import { threadsOf } from "../threads.ts";
 import { JsonInference } from "./json-infer.ts";
-import { cutLines, type Piece, PieceReader } from "./pieces.ts";
+import { cutLines, type Piece, PieceReader } from "./text-pieces.ts";
 import { noRows, TextRows } from "./text-rows.ts";
 
 /** Bytes that columns and their types are found out from, about. */
