@@ -62,6 +62,11 @@ export function wayText({ format, path, peer }: CellKey): string {
   return `${format} by ${peer ?? path}`;
 }
 
+/** The same without a peer's version: `arrow by pyarrow`. */
+export function shortWayText({ format, path, peer }: CellKey): string {
+  return `${format} by ${peer?.replace(/ v?\d.*$/, "") ?? path}`;
+}
+
 /** `8 lanes, 4 MiB a request`. */
 export function settingsText({ lanes, requestBytes }: CellKey): string {
   const request = requestBytes === undefined ? [] : [`${requestText(requestBytes)} a request`];
