@@ -7,7 +7,7 @@ const NAMES = ["chromium", "chromium-browser", "google-chrome", "google-chrome-s
 
 /** The browser of this machine; `HEADRACE_CHROMIUM` names another. */
 export function findBrowser(): string | undefined {
-  const named = process.env["HEADRACE_CHROMIUM"];
+  const named = process.env.HEADRACE_CHROMIUM;
   if (named !== undefined && named !== "") return named;
   return NAMES.map((name) => Bun.which(name)).find((path) => path !== null) ?? undefined;
 }
@@ -112,7 +112,10 @@ export class Browser implements AsyncDisposable {
     result?: Record<string, unknown>;
     error?: unknown;
   }): void {
-    if (message.id === undefined) return this.#events.get(message.method ?? "")?.();
+    if (message.id === undefined) {
+      this.#events.get(message.method ?? "")?.();
+      return;
+    }
     const waiting = this.#waiting.get(message.id);
     this.#waiting.delete(message.id);
     if (message.error === undefined) waiting?.resolve(message.result ?? {});
