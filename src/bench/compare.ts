@@ -1,8 +1,8 @@
 /** Two runs side by side: two machines, or two versions on one. */
 
-import { type Ratio, ratioOf } from "./ratio.ts";
 import type { BenchRecord, CellKey, Quantiles, RunRecord } from "./record.ts";
 import { type CellResult, type Results, resultsOf } from "./results.ts";
+import { ratioOf } from "./stats.ts";
 
 /** Trials of a cell from which a median's interval means something. */
 const LEAST_TRIALS = 3;
@@ -19,7 +19,7 @@ export interface ComparedCell {
   /** Trials that counted. */
   readonly trials: { readonly a: number; readonly b: number };
   /** Of `b` to `a`: above 1 where `b` was faster. Absent where there are too few trials. */
-  readonly ratio?: Ratio | undefined;
+  readonly ratio?: Quantiles | undefined;
   readonly verdict: Verdict;
   /** Why it is unclear, or what makes the two less than comparable; empty where nothing does. */
   readonly note: string;

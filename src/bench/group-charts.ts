@@ -242,7 +242,7 @@ export function ratioChart(
   return cellChart(
     {
       title: `Against others: ${groupText(group)} (ratio of the rates, more is better)`,
-      note: `Above 1 the one named first was faster. The interval of ${amountText(rows.length - clear, "row")} holds 1: no clear difference.`,
+      note: `Above 1 the one named first was faster. Clear are ${clear} of ${rows.length}: the intervals of the others hold 1.`,
       summary: firstText(rows),
       options: {
         axis: "rate divided by the other's (logarithmic)",
@@ -262,7 +262,7 @@ export function residencyChart(groups: readonly Group[], context: ChartContext):
   const kinds = Map.groupBy(cells, ({ key }) => JSON.stringify([key.temperature, key.format]));
   const found = [...kinds.values()].flatMap((members) => {
     const { temperature, format } = members[0]!.key;
-    const parts = members.flatMap(({ trials }) => trials.flatMap(({ residency }) => residency ?? []));
+    const parts = members.flatMap(({ done }) => done.flatMap(({ residency }) => residency ?? []));
     if (parts.length === 0) return [];
     const least = Math.min(...parts);
     const most = Math.max(...parts);

@@ -4,9 +4,6 @@ import type { RunRecord } from "./record.ts";
 import { type CellResult, clearlyFaster, fastestFirst, medianOf } from "./results.ts";
 import { amountText } from "./text.ts";
 
-/** Most lanes that a device takes. */
-const MAX_LANES = 64;
-
 /** Figures of a device, and why some of them are not there. */
 export interface Measured {
   readonly recommended: Recommended;
@@ -23,9 +20,6 @@ export function measuredOf(run: RunRecord, device: string, cells: readonly CellR
     return "choice" in found ? found.choice : undefined;
   };
   const [cold, warm] = [choose("cold"), choose("warm")];
-  const lanes = lanesOf(raw.filter(({ key }) => key.path === "read" && key.temperature === "cold"));
-  if (lanes === undefined)
-    notes.push("lanes: no one count was clearly faster; the device's own default stays");
   const { cpu, cores, memoryBytes, arch, gpu } = run.machine;
   const recommended: Recommended = {
     version: RECOMMENDED_VERSION,
@@ -35,7 +29,6 @@ export function measuredOf(run: RunRecord, device: string, cells: readonly CellR
     machine: { cpu, cores, memoryBytes, arch, ...(gpu === undefined ? {} : { gpu }) },
     ...(cold === undefined ? {} : { cold }),
     ...(warm === undefined ? {} : { warm }),
-    ...(lanes === undefined ? {} : { lanes }),
   };
   return { recommended, notes };
 }
@@ -76,20 +69,4 @@ function choiceOf(cells: readonly CellResult[]): { choice: MeasuredChoice } | { 
 
 function choice(strategy: "map" | "read", one: CellResult, other: CellResult): MeasuredChoice {
   return { strategy, gigabytesPerSecond: medianOf(one), otherGigabytesPerSecond: medianOf(other) };
-}
-
-/** The one count of lanes that was among the best wherever several were tried. */
-function lanesOf(cells: readonly CellResult[]): number | undefined {
-  let among: Set<number> | undefined;
-  for (const members of likes(cells)) {
-    const counts = new Set(members.map(({ key }) => key.lanes));
-    if (counts.size < 2) continue;
-    const sorted = fastestFirst(members);
-    const best = new Set(
-      sorted.filter((cell) => !clearlyFaster(sorted[0]!, cell)).map(({ key }) => key.lanes),
-    );
-    among = among === undefined ? best : among.intersection(best);
-  }
-  const lanes = among?.size === 1 ? [...among][0] : undefined;
-  return lanes !== undefined && lanes >= 1 && lanes <= MAX_LANES ? lanes : undefined;
 }

@@ -2,8 +2,8 @@
 import { HeadraceError } from "../index.ts";
 import type { BenchRecord, CeilingRecord, CellKey, CellRecord, RunRecord, TrialRecord } from "./record.ts";
 
-/** Ways of this project itself; the others are there to be compared with. */
-const OWN_PATHS = ["map", "read", "stream", "mtlio-raw", "mtlio-compressed"];
+/** Ways of this project itself, beside those of MTLIO; the others are there to be compared with. */
+const OWN_PATHS = ["map", "read", "stream"];
 
 /** One cell of a run. */
 export interface CellResult {
@@ -14,6 +14,8 @@ export interface CellResult {
   /** Of those, in 10^9 bytes a second. */
   readonly rates: readonly number[];
   readonly failed: readonly TrialRecord[];
+  /** All rounds that ended well, also those with the wrong temperature. */
+  readonly done: readonly TrialRecord[];
   /** Rounds that were to be cold and of which that could not be shown. */
   readonly unproven: number;
   /** Whether this project did the work. */
@@ -72,10 +74,16 @@ function cellOf(record: CellRecord, all: readonly TrialRecord[]): CellResult {
     record,
     trials,
     rates: trials.map(({ bytes, seconds }) => bytes / seconds / 1e9),
+    done,
     failed: rounds.filter((trial) => trial.error !== undefined),
     unproven: key.temperature === "cold" ? done.filter((trial) => trial.temperature === "warm").length : 0,
-    own: key.peer === undefined && OWN_PATHS.includes(key.path),
+    own: key.peer === undefined && isOwnPath(key.path),
   };
+}
+
+/** Whether a way is this project's. */
+function isOwnPath(path: string): boolean {
+  return OWN_PATHS.includes(path) || path.startsWith("mtlio-");
 }
 
 function reasonWithout({ record, trials, failed, unproven }: CellResult): string | undefined {

@@ -31,7 +31,6 @@ const recommendedSchema = v.object({
   }),
   cold: v.optional(choiceSchema),
   warm: v.optional(choiceSchema),
-  lanes: v.optional(whole(1, 64)),
 });
 
 /** The faster of mapping and reading, where the figures tell them apart: medians in 10^9 bytes a second. */
@@ -66,8 +65,6 @@ export interface Recommended {
   readonly cold?: MeasuredChoice | undefined;
   /** For files that are. */
   readonly warm?: MeasuredChoice | undefined;
-  /** Reads at the same time, 1 to 64; absent where no count was clearly faster. */
-  readonly lanes?: number | undefined;
 }
 
 /** Parses a file of figures. Throws `BAD_RESULTS` naming the field. */
