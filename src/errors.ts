@@ -44,6 +44,8 @@ export const ERROR_CODES = [
   "ARROW_TRUNCATED",
   "UNSUPPORTED_TYPE",
   "UNSUPPORTED_COMPRESSION",
+  // Sources of a pack
+  "BAD_INPUT",
   // Models
   "BAD_MODEL",
   // Compressed shards
@@ -53,6 +55,9 @@ export const ERROR_CODES = [
   // Values that lie
   "BAD_OFFSETS",
   "BAD_DICTIONARY",
+  // Packing and verifying
+  "BAD_INPUT",
+  "DIGEST_MISMATCH",
   // Writing outputs
   "OTHER_JOB",
   "BUSY",
