@@ -46,6 +46,8 @@ export const ERROR_CODES = [
   "UNSUPPORTED_COMPRESSION",
   // Models
   "BAD_MODEL",
+  // Compressed shards
+  "BAD_CHUNK",
   // Values that lie
   "BAD_OFFSETS",
   "BAD_DICTIONARY",
