@@ -8,7 +8,7 @@ export const MAX_CHUNK_BYTES = 2 ** 30;
 
 /** Bytes that one byte of a chunk can become, at most. LZ4: a byte of a length counts 255. zstd: a block of four bytes
  * repeats one of them 128 Ki times. */
-const MAX_EXPANSION: Readonly<Record<number, number>> = {
+export const MAX_EXPANSION: Readonly<Record<number, number>> = {
   [ChunkCodec.stored]: 1,
   [ChunkCodec.zstd]: 2 ** 15,
   [ChunkCodec.lz4Frame]: 255,
