@@ -8,7 +8,7 @@ export type CodecName = "zstd" | "lz4";
 export interface ChunkExtras {
   /** Bytes of an element whose bytes were split into planes (2 or 4); 1 or absent: none were. */
   readonly planes?: number | undefined;
-  /** Low 32 bits of the XXH64 of what the chunk decompresses to (before its planes are joined). */
+  /** Of what the chunk decompresses to (before its planes are joined), as `ChunkTable.checksums` has it. */
   readonly checksum?: number | undefined;
 }
 

@@ -90,8 +90,8 @@ class ThreadDecoder implements Decoder {
       checksum !== undefined,
     );
     if (reason !== undefined || checksum === undefined) return reason;
-    const hash = Bun.hash.xxHash64(this.#windows.view(target, targetLength), 0n);
-    return Number(hash & 0xffffffffn) === checksum ? undefined : "its checksum in the table is wrong";
+    const hash = checksumOf(codec, this.#windows.view(target, targetLength));
+    return hash === checksum ? undefined : "its checksum in the table is wrong";
   }
 
   /** `covered`: the content's checksum is verified after this, so that a frame's own need not be where it costs. */
@@ -124,6 +124,13 @@ class ThreadDecoder implements Decoder {
         return `no codec has the number ${codec}`;
     }
   }
+}
+
+/** The checksum of a table for a chunk of that kind. */
+function checksumOf(codec: number, bytes: Uint8Array): number {
+  return codec === ChunkCodec.zstd
+    ? Number(Bun.hash.xxHash64(bytes, 0n) & 0xffffffffn)
+    : Bun.hash.crc32(bytes);
 }
 
 const MAX_FRAME = 2 ** 30;

@@ -25,7 +25,8 @@ export interface SeekTable {
   /** Bytes in the file, and of what they decompress to (0 for skippable frames). */
   readonly fileLength: Uint32Array;
   readonly length: Uint32Array;
-  /** Low 32 bits of XXH64 of what each decompresses to. */
+  /** Of what each decompresses to: the low 32 bits of its XXH64 as the format has it; in LZ4 files the CRC-32, which is
+   * several times faster. */
   readonly checksums: Uint32Array | undefined;
   /** Where the table's own frame starts. */
   readonly tableOffset: number;
