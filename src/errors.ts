@@ -48,6 +48,8 @@ export const ERROR_CODES = [
   "BAD_MODEL",
   // Compressed shards
   "BAD_CHUNK",
+  // Results of a benchmark
+  "BAD_RESULTS",
   // Values that lie
   "BAD_OFFSETS",
   "BAD_DICTIONARY",

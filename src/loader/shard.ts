@@ -1,10 +1,11 @@
 /** One shard while it is open: its description, its mapping, and small reads of its metadata columns. */
+import type { ChunkFile } from "../device/decode.ts";
 import { type Device, type DeviceBuffer, type DeviceFile, isDeclined } from "../device/device.ts";
 import { HeadraceError } from "../errors.ts";
 import type { ColumnSchema, RowGroup, ShardDescription, Strategy } from "../types.ts";
-import type { BlockCache } from "./blocks.ts";
-import { describeShard } from "./describe.ts";
-import { COLD, choosePath, type ShardPath } from "./path.ts";
+import type { BlockCache, BlockSource } from "./blocks.ts";
+import { codecsOf, describeShard } from "./describe.ts";
+import { choosePath, compressedPath, type MeasuredPaths, mayPass, type ShardPath } from "./path.ts";
 
 /** Longest typed view that is quick to index: past 2 GiB byte indices leave the engine's fast path. */
 const MAX_VIEW = 2 ** 31;
@@ -30,6 +31,8 @@ export interface OpenShardOptions {
   readonly columns?: readonly string[] | undefined;
   /** `auto` is decided by {@link choosePath}. */
   readonly strategy: Strategy | "auto";
+  /** For {@link choosePath}. */
+  readonly measured?: MeasuredPaths | undefined;
   readonly blocks: BlockCache;
   /** Length in bytes that a manifest gives. */
   readonly byteLength?: number | undefined;
@@ -41,6 +44,9 @@ export class OpenShard {
   readonly file: DeviceFile;
   /** What batches are read from: {@link OpenShard.file}, or the same path as a stream. */
   readonly source: DeviceFile;
+  /** What batches are decoded through instead, where the shard is compressed: then all offsets but those of
+   * {@link OpenShard.file} itself count in the bytes that it decodes to. */
+  readonly chunkFile: ChunkFile | undefined;
   readonly description: ShardDescription;
   readonly index: number;
   /** First row of each group, and the number of rows at the end. */
@@ -60,6 +66,7 @@ export class OpenShard {
 
   readonly #device: Device;
   readonly #asked: Strategy | "auto";
+  readonly #measured: MeasuredPaths | undefined;
   readonly #blocks: BlockCache;
   readonly #windows = new Map<number, DeviceBuffer>();
   readonly #windowLength: number;
@@ -68,6 +75,7 @@ export class OpenShard {
   /** What {@link OpenShard.window} gave last: it most often is what is asked for next. */
   #shown: DeviceBuffer | undefined;
   readonly #ahead = new Map<number, AskedRange>();
+  readonly #metaSource: BlockSource;
   #metaView: Uint8Array | undefined;
   #checkedFor: object | undefined;
 
@@ -75,6 +83,7 @@ export class OpenShard {
     this.index = options.index;
     this.#device = options.device;
     this.#asked = options.strategy;
+    this.#measured = options.measured;
     this.#blocks = options.blocks;
     this.#windowLength = options.device.capabilities.maxMapLength;
     this.file = options.device.openFile(options.path);
@@ -83,14 +92,23 @@ export class OpenShard {
     this.source = this.file;
     try {
       this.#checkListed(options.byteLength);
-      this.description = describeShard(this.file, options.columns);
+      const { description, chunkFile } = describeShard(options.device, this.file, options.columns);
+      this.description = description;
+      this.chunkFile = chunkFile;
+      this.#metaSource =
+        chunkFile === undefined
+          ? this.file
+          : {
+              byteLength: chunkFile.table.byteLength,
+              readSync: (byteOffset, length) => chunkFile.readSync(byteOffset, length),
+            };
       const groups = this.description.rows?.groups ?? [];
       this.groupStarts = Float64Array.from([
         ...groups.map((g) => g.rowStart),
         this.description.rows?.numRows ?? 0,
       ]);
       this.path = this.#choosePath();
-      if (this.path.strategy === "stream") this.source = options.device.openFile(options.path, "stream");
+      if (this.path.strategy === "stream" && chunkFile === undefined) this.source = options.device.openFile(options.path, "stream");
     } catch (error) {
       this.close();
       throw error;
@@ -104,7 +122,7 @@ export class OpenShard {
 
   /** Looks again where the choice depends on what is in memory, which reading has changed. */
   chooseAgain(): void {
-    if (this.#asked === "auto" && this.path.reason === COLD) this.path = this.#choosePath();
+    if (this.#asked === "auto" && mayPass(this.path)) this.path = this.#choosePath();
   }
 
   /** Fixes which of the file's columns the dataset's columns are. */
@@ -180,7 +198,7 @@ export class OpenShard {
       this.#metaView ??= this.#mapMeta();
       if (this.#metaView !== undefined) return this.#metaView.subarray(byteOffset, byteOffset + byteLength);
     }
-    return this.#blocks.read(this.file, this.index, byteOffset, byteLength);
+    return this.#blocks.read(this.#metaSource, this.index, byteOffset, byteLength);
   }
 
   /**
@@ -213,6 +231,7 @@ export class OpenShard {
     this.#metaView = undefined;
     // The path may lead to another file when it is opened again.
     this.#blocks.drop(this.index);
+    this.chunkFile?.close();
     if (this.source !== this.file) this.source.close();
     this.file.close();
   }
@@ -233,7 +252,9 @@ export class OpenShard {
   }
 
   #choosePath(): ShardPath {
-    const path = choosePath(this.#asked, this.#device.capabilities, this.file);
+    const { chunks } = this.description;
+    if (chunks !== undefined) return compressedPath(this.#asked, this.file.path, codecsOf(chunks));
+    const path = choosePath(this.#asked, this.#device.capabilities, this.file, this.#measured);
     if (path.strategy !== "map" || this.#windows.has(0)) return path;
     const answer = this.#device.map(this.file, 0, Math.min(this.file.byteLength, this.#windowLength));
     if (isDeclined(answer)) return { strategy: "read", reason: answer.declined };
