@@ -1,6 +1,16 @@
 /** Files without random access, decoded once: linked frames, frames of unknown length, and what must not be. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  closeSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createZstdCompress } from "node:zlib";
@@ -8,6 +18,7 @@ import type { CodecName } from "../../../src/codec/codec.ts";
 import { compressFrame } from "../../../src/codec/compress.ts";
 import { encodeLz4Block, lz4Bound } from "../../../src/codec/lz4-block.ts";
 import { decodeWhole, type WholeOptions } from "../../../src/codec/whole.ts";
+import { decodeFile, type WholeWork } from "../../../src/codec/whole-file.ts";
 import { HeadraceError } from "../../../src/errors.ts";
 import { describeContainer } from "../../../src/format/container.ts";
 import { XxHash32 } from "../../../src/format/xxhash.ts";
@@ -67,11 +78,44 @@ function put(name: string, bytes: Uint8Array): string {
   return path;
 }
 
-const decode = (path: string, codec: CodecName, more: Partial<WholeOptions> = {}) =>
+const decodeByWorker = (path: string, codec: CodecName, more: Partial<WholeOptions> = {}) =>
   decodeWhole(path, { codec, folder: join(folder, "spill"), ...more });
 
-async function failure(path: string, codec: CodecName, more: Partial<WholeOptions> = {}) {
-  const error = await decode(path, codec, more).then(
+/** The same without a Worker and without libraries. */
+async function decodeHere(
+  path: string,
+  codec: CodecName,
+  { maxBytes = 2 ** 30, checksums = true }: Partial<WholeOptions>,
+) {
+  const result = join(folder, "decoded");
+  const [source, target] = [openSync(path, "r"), openSync(result, "w")];
+  try {
+    const work = { codec, source, sourceLength: statSync(path).size, target, checksums, limit: maxBytes };
+    const byteLength = await decodeFileWithout(work);
+    return { path: result, byteLength, [Symbol.dispose]() {} };
+  } catch (error) {
+    throw error instanceof HeadraceError ? error.within(path) : error;
+  } finally {
+    closeSync(source);
+    closeSync(target);
+  }
+}
+
+async function decodeFileWithout(work: WholeWork): Promise<number> {
+  const before = { ...process.env };
+  Object.assign(process.env, NO_LIBRARIES);
+  try {
+    return await decodeFile(work);
+  } finally {
+    for (const name of Object.keys(NO_LIBRARIES)) {
+      if (before[name] === undefined) delete process.env[name];
+      else process.env[name] = before[name];
+    }
+  }
+}
+
+async function failureOf(work: Promise<unknown>, path: string) {
+  const error = await work.then(
     () => undefined,
     (reason: unknown) => reason,
   );
@@ -81,23 +125,15 @@ async function failure(path: string, codec: CodecName, more: Partial<WholeOption
   return error as HeadraceError;
 }
 
-/** Workers take the environment of their start. */
-function useVariables(variables: Record<string, string>): void {
-  const before = { ...process.env };
-  beforeAll(() => void Object.assign(process.env, variables));
-  afterAll(() => {
-    for (const name of Object.keys(variables)) {
-      if (before[name] === undefined) delete process.env[name];
-      else process.env[name] = before[name];
-    }
-  });
-}
-
 describe.each([
   ["the system's libraries", {}],
   ["what stands in for them", NO_LIBRARIES],
 ] as [string, Record<string, string>][])("by %s", (_, variables) => {
-  useVariables(variables);
+  /** On this thread where variables are to count: Workers have the environment that the process started with. */
+  const decode = (path: string, codec: CodecName, more: Partial<WholeOptions> = {}) =>
+    variables === NO_LIBRARIES ? decodeHere(path, codec, more) : decodeByWorker(path, codec, more);
+  const failure = (path: string, codec: CodecName, more: Partial<WholeOptions> = {}) =>
+    failureOf(decode(path, codec, more), path);
 
   test("zstd of unknown length, of several frames", async () => {
     const [a, b] = [texture(3_000_000), texture(70_000, 2)];
@@ -146,14 +182,17 @@ describe.each([
   });
 });
 
+const failure = (path: string, more: Partial<WholeOptions> = {}) =>
+  failureOf(decodeByWorker(path, "zstd", more), path);
+
 test("files that are not there, folders that are not, and signals", async () => {
-  expect((await failure(join(folder, "none.arrow.zst"), "zstd")).code).toBe("SOURCE_NOT_FOUND");
+  expect((await failure(join(folder, "none.arrow.zst"))).code).toBe("SOURCE_NOT_FOUND");
   const path = put("b.arrow.zst", await streamed(texture(5_000_000)));
   const nowhere = decodeWhole(path, { codec: "zstd", folder: join(folder, "no") });
   expect(nowhere).rejects.toMatchObject({ code: "IO_ERROR" });
-  expect((await failure(path, "zstd", { signal: AbortSignal.abort() })).code).toBe("CANCELLED");
+  expect((await failure(path, { signal: AbortSignal.abort() })).code).toBe("CANCELLED");
   const controller = new AbortController();
-  const late = failure(path, "zstd", { signal: controller.signal });
+  const late = failure(path, { signal: controller.signal });
   controller.abort();
   expect((await late).code).toBe("CANCELLED");
 });
@@ -161,7 +200,7 @@ test("files that are not there, folders that are not, and signals", async () => 
 test("a window past 128 MiB is refused", async () => {
   // A window of 256 MiB, no length.
   const frame = Uint8Array.of(0x28, 0xb5, 0x2f, 0xfd, 0, 18 << 3, 1, 0, 0);
-  const error = await failure(put("long.arrow.zst", frame), "zstd");
+  const error = await failure(put("long.arrow.zst", frame));
   expect(error.code).toBe("UNSUPPORTED_COMPRESSION");
   expect(error.message).toContain("268435456");
 });

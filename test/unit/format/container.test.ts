@@ -120,25 +120,29 @@ describe.each(["zstd", "lz4"] as const)("%s", (codec) => {
   test.each([
     [
       "a frame that is longer in the table",
-      (e: Entry[]) => e[0]!.fileLength++,
+      (e: Entry[]): unknown => e[0]!.fileLength++,
       /frames end at \d+, and the table itself/,
     ],
-    ["one that is shorter", (e: Entry[]) => e[1]!.fileLength--, /frames end at \d+, and the table itself/],
-    ["one past the file", (e: Entry[]) => (e[1]!.fileLength = 0xffffffff), /frames end at \d+/],
-    ["one without bytes", (e: Entry[]) => (e[0]!.fileLength = 0), /frame 0 of 2 has no bytes/],
+    [
+      "one that is shorter",
+      (e: Entry[]): unknown => e[1]!.fileLength--,
+      /frames end at \d+, and the table itself/,
+    ],
+    ["one past the file", (e: Entry[]): unknown => (e[1]!.fileLength = 0xffffffff), /frames end at \d+/],
+    ["one without bytes", (e: Entry[]): unknown => (e[0]!.fileLength = 0), /frame 0 of 2 has no bytes/],
     [
       "a chunk of over a gibibyte",
-      (e: Entry[]) => (e[1]!.length = 2 ** 30 + 1),
+      (e: Entry[]): unknown => (e[1]!.length = 2 ** 30 + 1),
       /chunk 1 claims 1073741825 bytes of at most/,
     ],
     [
       "no content at all",
-      (e: Entry[]) => e.splice(0, 2, { ...e[0]!, length: 0 }, { ...e[1]!, length: 0 }),
+      (e: Entry[]): unknown => e.splice(0, 2, { ...e[0]!, length: 0 }, { ...e[1]!, length: 0 }),
       /decompresses to nothing/,
     ],
     [
       "chunks that take far more than they give",
-      (e: Entry[]) => (e[1]!.length = 1),
+      (e: Entry[]): unknown => (e[1]!.length = 1),
       /chunk 1 takes \d+ bytes at \d+ for only 1/,
     ],
   ] as const)("a table with %s is BAD_CHUNK", (_, change, message) => {
