@@ -33,6 +33,7 @@ export {
   type SlotOffset,
 } from "./device/requests.ts";
 export { ERROR_CODES, type ErrorCode, HeadraceError } from "./errors.ts";
+export { codecNames } from "./format/chunks.ts";
 export { encodeManifest, type Manifest, type ManifestShard, parseManifest } from "./format/manifest.ts";
 export { EmbedEngine, type EmbedOptions, openEmbedder } from "./infer/embed.ts";
 export type {
