@@ -113,6 +113,15 @@ export { type OpenOptions, openDataset, openLoader } from "./loader/open.ts";
 export type { LoaderOptions } from "./loader/options.ts";
 export type { ShardPath } from "./loader/path.ts";
 export { HostReader, type HostReaderOptions } from "./loader/reader.ts";
+export {
+  foreignReason,
+  type MeasuredChoice,
+  type MeasuredMachine,
+  machineHere,
+  parseRecommended,
+  RECOMMENDED_VERSION,
+  type Recommended,
+} from "./loader/recommended.ts";
 export { type SaveOptions, saveSafetensors, saveText, type TensorData } from "./loader/save.ts";
 export { columnText } from "./loader/schema.ts";
 export type { LoaderState } from "./loader/state.ts";
@@ -124,5 +133,15 @@ export type { WriterOptions } from "./loader/writeback/options.ts";
 export type { InputShard } from "./loader/writeback/output.ts";
 export type { DeviceValues } from "./loader/writeback/placing.ts";
 export { type OutputRow, Writer, type WriterSummary } from "./loader/writeback/writer.ts";
+export {
+  PACK_CODECS,
+  type PackCodec,
+  type PackedShard,
+  type PackFormat,
+  type PackOptions,
+  type PackProgress,
+  type PackReport,
+} from "./pack/options.ts";
+export { pack } from "./pack/pack.ts";
 export type { SampleRange } from "./plan/select.ts";
 export type * from "./types.ts";

@@ -5,7 +5,7 @@ import { HeadraceError } from "../errors.ts";
 import type { ColumnSchema, RowGroup, ShardDescription, Strategy } from "../types.ts";
 import type { BlockCache, BlockSource } from "./blocks.ts";
 import { codecsOf, describeShard } from "./describe.ts";
-import { COLD, choosePath, compressedPath, type ShardPath } from "./path.ts";
+import { choosePath, compressedPath, type MeasuredPaths, mayPass, type ShardPath } from "./path.ts";
 
 /** Longest typed view that is quick to index: past 2 GiB byte indices leave the engine's fast path. */
 const MAX_VIEW = 2 ** 31;
@@ -31,6 +31,8 @@ export interface OpenShardOptions {
   readonly columns?: readonly string[] | undefined;
   /** `auto` is decided by {@link choosePath}. */
   readonly strategy: Strategy | "auto";
+  /** For {@link choosePath}. */
+  readonly measured?: MeasuredPaths | undefined;
   readonly blocks: BlockCache;
   /** Length in bytes that a manifest gives. */
   readonly byteLength?: number | undefined;
@@ -64,6 +66,7 @@ export class OpenShard {
 
   readonly #device: Device;
   readonly #asked: Strategy | "auto";
+  readonly #measured: MeasuredPaths | undefined;
   readonly #blocks: BlockCache;
   readonly #windows = new Map<number, DeviceBuffer>();
   readonly #windowLength: number;
@@ -80,6 +83,7 @@ export class OpenShard {
     this.index = options.index;
     this.#device = options.device;
     this.#asked = options.strategy;
+    this.#measured = options.measured;
     this.#blocks = options.blocks;
     this.#windowLength = options.device.capabilities.maxMapLength;
     this.file = options.device.openFile(options.path);
@@ -118,7 +122,7 @@ export class OpenShard {
 
   /** Looks again where the choice depends on what is in memory, which reading has changed. */
   chooseAgain(): void {
-    if (this.#asked === "auto" && this.path.reason === COLD) this.path = this.#choosePath();
+    if (this.#asked === "auto" && mayPass(this.path)) this.path = this.#choosePath();
   }
 
   /** Fixes which of the file's columns the dataset's columns are. */
@@ -250,7 +254,7 @@ export class OpenShard {
   #choosePath(): ShardPath {
     const { chunks } = this.description;
     if (chunks !== undefined) return compressedPath(this.#asked, this.file.path, codecsOf(chunks));
-    const path = choosePath(this.#asked, this.#device.capabilities, this.file);
+    const path = choosePath(this.#asked, this.#device.capabilities, this.file, this.#measured);
     if (path.strategy !== "map" || this.#windows.has(0)) return path;
     const answer = this.#device.map(this.file, 0, Math.min(this.file.byteLength, this.#windowLength));
     if (isDeclined(answer)) return { strategy: "read", reason: answer.declined };
