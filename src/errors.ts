@@ -46,6 +46,8 @@ export const ERROR_CODES = [
   "UNSUPPORTED_COMPRESSION",
   // Models
   "BAD_MODEL",
+  // Results of a benchmark
+  "BAD_RESULTS",
   // Values that lie
   "BAD_OFFSETS",
   "BAD_DICTIONARY",

@@ -113,6 +113,15 @@ export { type OpenOptions, openDataset, openLoader } from "./loader/open.ts";
 export type { LoaderOptions } from "./loader/options.ts";
 export type { ShardPath } from "./loader/path.ts";
 export { HostReader, type HostReaderOptions } from "./loader/reader.ts";
+export {
+  foreignReason,
+  type MeasuredChoice,
+  type MeasuredMachine,
+  machineHere,
+  parseRecommended,
+  RECOMMENDED_VERSION,
+  type Recommended,
+} from "./loader/recommended.ts";
 export { type SaveOptions, saveSafetensors, saveText, type TensorData } from "./loader/save.ts";
 export { columnText } from "./loader/schema.ts";
 export type { LoaderState } from "./loader/state.ts";

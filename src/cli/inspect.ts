@@ -17,14 +17,16 @@ import {
 } from "../index.ts";
 import { dtypeMix, factsOf, type ShardFacts } from "./facts.ts";
 import { amountText, bytesText, isTerminal, nameList, wholeNumber } from "./output.ts";
+import { RECOMMENDED_HELP, type RecommendedFlags, readRecommended, warnUnused } from "./recommended.ts";
 import { jsonRows } from "./rows.ts";
+import { pathCounts } from "./run.ts";
 import { printReport } from "./tables.ts";
 
 /** Sources and folders are known by this name alone. */
 const MANIFEST_NAME = "dataset.json";
 
 /** What was asked for on the command line. */
-export interface InspectFlags {
+export interface InspectFlags extends RecommendedFlags {
   readonly view: View | "auto";
   readonly columns?: string[];
   readonly rows: number;
@@ -59,6 +61,8 @@ export function inspectCommand(): Command {
       "--manifest <file>",
       `write a ${MANIFEST_NAME} with each shard's sha256, with which the source opens at once`,
     )
+    .option("--recommended <file>", RECOMMENDED_HELP)
+    .option("--no-recommended", "let the choice between map and read go by its own rule")
     .option("--json", "one JSON object on stdout instead of tables: all shards, all tensors")
     .addHelpText("after", EXAMPLES)
     .action(inspect);
@@ -66,9 +70,12 @@ export function inspectCommand(): Command {
 
 async function inspect(source: string, flags: InspectFlags): Promise<void> {
   const manifestPath = flags.manifest === undefined ? undefined : manifestPathOf(flags.manifest, flags);
+  const kept = readRecommended(flags);
   const device = await openDevice("host");
   try {
-    using dataset = openDataset(source, device, { view: flags.view, columns: flags.columns });
+    const { view, columns } = flags;
+    using dataset = openDataset(source, device, { view, columns, recommended: kept?.recommended });
+    warnUnused(dataset, kept);
     const shards = factsOf(dataset);
     if (manifestPath !== undefined) await writeManifest(dataset, shards, manifestPath);
     if (flags.json) console.log(JSON.stringify(await jsonReport(dataset, device, shards, flags)));
@@ -130,6 +137,7 @@ async function jsonReport(
       [...dataset.dictionaries].map(([name, dictionary]) => [name, dictionary.length]),
     ),
     dtypes: dtypeMix(dataset, shards),
+    paths: Object.fromEntries(pathCounts(dataset.paths.values())),
     shards: shards.map(({ tensors, ...shard }) => ({ ...shard, numTensors: tensors?.length })),
     tensors: dataset.view === "tensors" ? shards.flatMap((shard) => shard.tensors ?? []) : undefined,
     ...(await jsonRows(dataset, device, flags.rows)),

@@ -26,6 +26,7 @@ import {
   wholeNumber,
 } from "./output.ts";
 import { prepareStreams } from "./prepare.ts";
+import { RECOMMENDED_HELP, type RecommendedFlags, readRecommended, warnUnused } from "./recommended.ts";
 import { Run } from "./run.ts";
 import { exitCodeOf, OnSignal } from "./signals.ts";
 import { atEndText, readState } from "./state.ts";
@@ -38,7 +39,7 @@ const DEFAULT_SOURCE = "datasets/prose";
 type StreamCodec = NonNullable<NonNullable<OpenDeviceOptions["stream"]>["codec"]>;
 
 /** What was asked for on the command line. */
-export interface LoadFlags {
+export interface LoadFlags extends RecommendedFlags {
   readonly device: string;
   readonly strategy: Strategy | "auto";
   readonly ordinal?: number;
@@ -108,6 +109,8 @@ export function loadCommand(): Command {
     .option("--device <name>", "auto, host, metal or cuda; see below", "auto")
     .option("--ordinal <number>", ORDINAL_HELP, wholeNumber(0, MAX_ORDINAL))
     .addOption(choice("--strategy <way>", "how bytes get in", ["auto", "map", "read", "stream"], "auto"))
+    .option("--recommended <file>", RECOMMENDED_HELP)
+    .option("--no-recommended", "let --strategy auto go by its own rule")
     .option("--lanes <count>", "reads at the same time, 1 to 64 (default: the device's)", wholeNumber(1, 64))
     .addOption(
       new Option(
@@ -175,6 +178,7 @@ async function load(source: string | undefined, flags: LoadFlags): Promise<void>
     () => run?.abandon(),
   );
   const from = source ?? defaultSource();
+  const kept = flags.strategy === "auto" ? readRecommended(flags) : undefined;
   let device: Device | undefined;
   try {
     device = await openDevice(flags.device, deviceOptionsOf(flags));
@@ -183,6 +187,7 @@ async function load(source: string | undefined, flags: LoadFlags): Promise<void>
       streamCodec === undefined ? undefined : await prepareStreams(device, from, streamCodec, abort.signal);
     await using loader = await openLoader(from, {
       ...optionsOf(flags),
+      recommended: kept?.recommended,
       device,
       signal: abort.signal,
       tracer,
@@ -190,6 +195,7 @@ async function load(source: string | undefined, flags: LoadFlags): Promise<void>
       const ofState = error instanceof HeadraceError && error.code === "STATE_MISMATCH";
       throw ofState && flags.resume !== undefined ? error.within(flags.resume) : error;
     });
+    warnUnused(loader.dataset, kept);
     if (flags.resume !== undefined) {
       const atEnd = atEndText(loader, flags.resume, flags.epochs);
       if (atEnd !== undefined) console.error(`headrace: ${atEnd}`);
@@ -259,6 +265,8 @@ function checkTogether(flags: LoadFlags): void {
     if (value === undefined || otherValue !== undefined) return;
     throw new HeadraceError("BAD_OPTION", `${flag} means nothing without ${other}`);
   };
+  const named = typeof flags.recommended === "string" ? flags.recommended : undefined;
+  needs("--recommended", named, "--strategy auto", flags.strategy === "auto" || undefined);
   needs("--ordinal", flags.ordinal, "--device cuda", flags.device === "cuda" || undefined);
   needs("--block", flags.block, "--shuffle", flags.shuffle);
   needs("--window", flags.window, "--block", flags.block);

@@ -2,8 +2,9 @@
 import { type ColumnSchema, columnText, type Dataset, type Device } from "../index.ts";
 import { dtypeMix, type ShardFacts } from "./facts.ts";
 import type { InspectFlags } from "./inspect.ts";
-import { bytesText, countText, printPairs, printTable } from "./output.ts";
+import { amountText, bytesText, countText, printPairs, printTable } from "./output.ts";
 import { tableRows } from "./rows.ts";
+import { pathCounts } from "./run.ts";
 
 /** Characters of a value of a file's metadata. */
 const METADATA = 60;
@@ -37,6 +38,10 @@ function printSummary(dataset: Dataset, shards: readonly ShardFacts[]): void {
     ["shards", countText(shards.length)],
     ["bytes", bytesText(shards.reduce((total, shard) => total + shard.bytes, 0))],
     ["dtypes", mix.join(", ") || "none"],
+    ...[...pathCounts(dataset.paths.values())].map(([path, count]): [string, string] => [
+      "path",
+      `${path}, ${amountText(count, "shard")}`,
+    ]),
     ["fingerprint", dataset.fingerprint],
     ...metadata.map(([key, value]): [string, string] => [
       `metadata ${key}`,

@@ -6,6 +6,7 @@ import type { Schema, ShardDescription, Strategy, TensorLayout, View } from "../
 import { BlockCache } from "./blocks.ts";
 import { type DatasetDictionary, openDictionaries } from "./dictionary.ts";
 import { checkStrategy, type ShardPath } from "./path.ts";
+import { foreignReason, machineHere, type Recommended } from "./recommended.ts";
 import { checkAgreement } from "./schema.ts";
 import { OpenShard } from "./shard.ts";
 import { ShardCache } from "./shards.ts";
@@ -23,6 +24,9 @@ export interface DatasetOptions {
   /** `auto` (the default) maps shards that are in memory already and fit the device, and reads the others;
    * `stream` throws `UNSUPPORTED` where the device has none. */
   readonly strategy?: Strategy | "auto" | undefined;
+  /** What was measured on this machine, for `auto` to choose by: see {@link parseRecommended}. Figures of another machine or
+   * device are not used; {@link Dataset.measured} says so. */
+  readonly recommended?: Recommended | undefined;
   /** Shards kept open at once, at least 1; default 128. */
   readonly maxOpenShards?: number | undefined;
 }
@@ -58,7 +62,10 @@ export class Dataset implements Disposable {
 
   /** Bytes of all shards. */
   readonly byteLength: number;
+  /** Whether `recommended` is used, and why not; undefined where none was given, or the strategy is not `auto`. */
+  readonly measured: { readonly used: boolean; readonly reason: string } | undefined;
   readonly #strategy: Strategy | "auto";
+  readonly #recommended: Recommended | undefined;
   readonly #source: Source;
   readonly #shards: ShardCache;
   readonly #wantedTensors: ReadonlySet<string> | undefined;
@@ -74,6 +81,8 @@ export class Dataset implements Disposable {
     this.title = source.title;
     this.device = device;
     this.#strategy = options.strategy ?? "auto";
+    this.measured = this.#measuredOf(options.recommended);
+    this.#recommended = this.measured?.used === true ? options.recommended : undefined;
     const blocks = new BlockCache();
     let checked: { schema: Schema; names: readonly string[] } | undefined;
     this.#shards = new ShardCache(maxOpen, (i) => {
@@ -194,11 +203,19 @@ export class Dataset implements Disposable {
       index,
       columns: exact,
       strategy: this.#strategy,
+      measured: this.#recommended,
       blocks,
       byteLength: this.#source.manifest?.shards[index]?.bytes,
     });
     this.#applyPath(shard);
     return shard;
+  }
+
+  #measuredOf(recommended: Recommended | undefined): Dataset["measured"] {
+    if (recommended === undefined || this.#strategy !== "auto") return undefined;
+    const foreign = foreignReason(recommended, machineHere(), this.device.capabilities.name);
+    if (foreign !== undefined) return { used: false, reason: foreign };
+    return { used: true, reason: `measured on ${recommended.date} on ${recommended.disk}` };
   }
 
   #applyPath(shard: OpenShard): void {

@@ -2,6 +2,7 @@
 import type { Capabilities, DeviceFile } from "../device/device.ts";
 import { HeadraceError } from "../errors.ts";
 import type { Strategy } from "../types.ts";
+import type { MeasuredChoice } from "./recommended.ts";
 
 /** How the bytes of a shard will be reached, and why. */
 export interface ShardPath {
@@ -13,8 +14,20 @@ export interface ShardPath {
 /** A file of which less than this part is in memory counts as cold. */
 const WARM_PART = 0.5;
 
-/** The reason that may pass: reading brings a file into memory. */
-export const COLD = "most of it is not in memory: lanes read faster than pages are faulted in";
+const COLD = "most of it is not in memory";
+const WARM = "it is in memory already";
+const COLD_RULE = `${COLD}: lanes read faster than pages are faulted in`;
+
+/** What was measured of this machine and device, for files that are in memory and those that are not. */
+export interface MeasuredPaths {
+  readonly cold?: MeasuredChoice | undefined;
+  readonly warm?: MeasuredChoice | undefined;
+}
+
+/** Whether the reason for a path may pass: reading brings a file into memory. */
+export function mayPass({ strategy, reason }: ShardPath): boolean {
+  return strategy === "read" && reason.startsWith(COLD);
+}
 
 const ASKED = "asked for";
 
@@ -36,9 +49,15 @@ export function checkStrategy(strategy: string, capabilities: Capabilities): voi
  * is mapped, since that costs nothing; one that is not is read by lanes, which keep more requests on their way
  * than page faults do, and leave no fault to the GPU; one beyond what the device can keep resident is read, since
  * a device may make the whole of a mapping resident when it first uses it. A device with memory of its own does not:
- * there a mapping stays in the host's. Nothing streams unasked: nobody has shown that to be faster.
+ * there a mapping stays in the host's. Nothing streams unasked: nobody has shown that to be faster. What was `measured`
+ * stands above the rule of what is in memory, not above what the device can do.
  */
-export function choosePath(asked: Strategy | "auto", device: Capabilities, file: DeviceFile): ShardPath {
+export function choosePath(
+  asked: Strategy | "auto",
+  device: Capabilities,
+  file: DeviceFile,
+  measured: MeasuredPaths = {},
+): ShardPath {
   if (asked === "read" || asked === "stream") return { strategy: asked, reason: ASKED };
   if (!device.canMap) return { strategy: "read", reason: "the device does not map files" };
   if (file.byteLength === 0) return { strategy: "read", reason: "the file is empty" };
@@ -48,6 +67,14 @@ export function choosePath(asked: Strategy | "auto", device: Capabilities, file:
   }
   const resident = file.residentPart?.();
   if (resident === undefined) return { strategy: "map", reason: "the device maps it" };
-  if (resident < WARM_PART) return { strategy: "read", reason: COLD };
-  return { strategy: "map", reason: "it is in memory already" };
+  if (resident >= WARM_PART) return measuredPath(WARM, measured.warm) ?? { strategy: "map", reason: WARM };
+  return measuredPath(COLD, measured.cold) ?? { strategy: "read", reason: COLD_RULE };
+}
+
+function measuredPath(state: string, choice: MeasuredChoice | undefined): ShardPath | undefined {
+  if (choice === undefined) return undefined;
+  const { strategy, gigabytesPerSecond, otherGigabytesPerSecond } = choice;
+  const rates = [gigabytesPerSecond, otherGigabytesPerSecond].map((rate) => rate.toPrecision(3));
+  const other = strategy === "map" ? "read" : "map";
+  return { strategy, reason: `${state}: measured here, ${strategy} ${rates[0]} GB/s, ${other} ${rates[1]}` };
 }

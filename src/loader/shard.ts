@@ -4,7 +4,7 @@ import { HeadraceError } from "../errors.ts";
 import type { ColumnSchema, RowGroup, ShardDescription, Strategy } from "../types.ts";
 import type { BlockCache } from "./blocks.ts";
 import { describeShard } from "./describe.ts";
-import { COLD, choosePath, type ShardPath } from "./path.ts";
+import { choosePath, type MeasuredPaths, mayPass, type ShardPath } from "./path.ts";
 
 /** Longest typed view that is quick to index: past 2 GiB byte indices leave the engine's fast path. */
 const MAX_VIEW = 2 ** 31;
@@ -30,6 +30,8 @@ export interface OpenShardOptions {
   readonly columns?: readonly string[] | undefined;
   /** `auto` is decided by {@link choosePath}. */
   readonly strategy: Strategy | "auto";
+  /** For {@link choosePath}. */
+  readonly measured?: MeasuredPaths | undefined;
   readonly blocks: BlockCache;
   /** Length in bytes that a manifest gives. */
   readonly byteLength?: number | undefined;
@@ -60,6 +62,7 @@ export class OpenShard {
 
   readonly #device: Device;
   readonly #asked: Strategy | "auto";
+  readonly #measured: MeasuredPaths | undefined;
   readonly #blocks: BlockCache;
   readonly #windows = new Map<number, DeviceBuffer>();
   readonly #windowLength: number;
@@ -75,6 +78,7 @@ export class OpenShard {
     this.index = options.index;
     this.#device = options.device;
     this.#asked = options.strategy;
+    this.#measured = options.measured;
     this.#blocks = options.blocks;
     this.#windowLength = options.device.capabilities.maxMapLength;
     this.file = options.device.openFile(options.path);
@@ -104,7 +108,7 @@ export class OpenShard {
 
   /** Looks again where the choice depends on what is in memory, which reading has changed. */
   chooseAgain(): void {
-    if (this.#asked === "auto" && this.path.reason === COLD) this.path = this.#choosePath();
+    if (this.#asked === "auto" && mayPass(this.path)) this.path = this.#choosePath();
   }
 
   /** Fixes which of the file's columns the dataset's columns are. */
@@ -233,7 +237,7 @@ export class OpenShard {
   }
 
   #choosePath(): ShardPath {
-    const path = choosePath(this.#asked, this.#device.capabilities, this.file);
+    const path = choosePath(this.#asked, this.#device.capabilities, this.file, this.#measured);
     if (path.strategy !== "map" || this.#windows.has(0)) return path;
     const answer = this.#device.map(this.file, 0, Math.min(this.file.byteLength, this.#windowLength));
     if (isDeclined(answer)) return { strategy: "read", reason: answer.declined };

@@ -1,0 +1,97 @@
+/** What a run says, in sentences. */
+import type { Results } from "./results.ts";
+import {
+  bestSettings,
+  type CellResult,
+  clearlyFaster,
+  fastestFirst,
+  type Group,
+  groupsOf,
+} from "./results.ts";
+import {
+  amountText,
+  digits,
+  groupText,
+  intervalText,
+  percentText,
+  rateText,
+  settingsText,
+  wayText,
+} from "./text.ts";
+
+/** Names that a sentence lists before it counts. */
+const LISTED = 3;
+
+/** A sentence for each group of cells: what was fastest, how sure that is, and what stands beside it. */
+export function headlines({ cells }: Results): { readonly title: string; readonly text: string }[] {
+  return groupsOf(cells).map((group) => ({ title: groupText(group), text: headlineOf(group) }));
+}
+
+function headlineOf(group: Group): string {
+  const best = bestSettings(group.cells);
+  const own = best.filter((cell) => cell.own);
+  const first = own[0];
+  if (first === undefined) return `Only others were measured; the fastest is ${rankText(best[0]!)}.`;
+  const parts = [`Fastest: ${rankText(first)}`];
+  const tied = own.slice(1).filter((cell) => !clearlyFaster(first, cell));
+  if (tied.length > 0) parts.push(`no clear difference to ${listText(tied)}`);
+  else if (own[1] !== undefined) parts.push(`next: ${wayText(own[1].key)}, ${rateText(medianRate(own[1]))}`);
+  const other = fastestFirst(best.filter((cell) => !cell.own))[0];
+  if (other !== undefined) parts.push(againstText(first, other));
+  return `${parts.join("; ")}.`;
+}
+
+function rankText({ key, record }: CellResult): string {
+  const settings = settingsText(key);
+  const { ceiling } = record;
+  const part = ceiling === undefined ? "" : `, ${percentText(ceiling.part)} of ${ceiling.name}`;
+  const rate = intervalText(record.gigabytesPerSecond);
+  return `${wayText(key)}${settings === "" ? "" : ` (${settings})`}, ${rate}${part}`;
+}
+
+function listText(cells: readonly CellResult[]): string {
+  const names = cells.slice(0, LISTED).map(({ key }) => wayText(key));
+  return cells.length > LISTED ? `${names.join(", ")} and ${cells.length - LISTED} more` : names.join(", ");
+}
+
+function againstText(first: CellResult, other: CellResult): string {
+  const name = `${wayText(other.key)}, ${rateText(medianRate(other))}`;
+  if (!clearlyFaster(first, other) && !clearlyFaster(other, first)) return `no clear difference to ${name}`;
+  const times = digits(medianRate(first) / medianRate(other));
+  return `${times} times as fast as ${name}`;
+}
+
+function medianRate({ record }: CellResult): number {
+  return record.gigabytesPerSecond.median;
+}
+
+/** What takes from the figures' worth: rounds that were not cold, failures, few rounds, an interruption. */
+export function warnings({ cells, skipped, unfinished }: Results): string[] {
+  const notes: string[] = [];
+  if (unfinished.length > 0) {
+    notes.push(
+      `The run was interrupted: ${amountText(unfinished.length, "cell")} had begun and have no figures here.`,
+    );
+  }
+  const unproven = cells.filter((cell) => cell.unproven > 0);
+  if (unproven.length > 0) {
+    const rounds = unproven.reduce((total, cell) => total + cell.unproven, 0);
+    notes.push(
+      `Not shown to be cold: ${amountText(rounds, "trial")} of ${amountText(unproven.length, "cell")}; they count as warm and are in no cold figure.`,
+    );
+  }
+  const failed = cells.filter((cell) => cell.failed.length > 0);
+  for (const cell of failed) {
+    const { length } = cell.failed;
+    notes.push(
+      `${wayText(cell.key)}, ${groupText(cell.key)}: ${amountText(length, "trial")} failed: ${cell.failed[0]!.error}`,
+    );
+  }
+  const few = cells.filter((cell) => cell.rates.length < 5);
+  if (few.length > 0) {
+    notes.push(`Fewer than 5 trials: ${amountText(few.length, "cell")}. Their intervals say little.`);
+  }
+  if (skipped.length > 0)
+    notes.push(`${amountText(skipped.length, "cell")} without figures; the reasons are at the end.`);
+  return notes;
+}

@@ -1,0 +1,73 @@
+/** Charts as SVG by Observable Plot, drawn without a browser. Slow to load: only reports import this. */
+import * as Plot from "@observablehq/plot";
+import { parseHTML } from "linkedom";
+import { Html, html, type Piece } from "./html.ts";
+
+/** Widths that charts are drawn for, in CSS pixels: a phone's, and half of a desk's. The page shows the one that fits. */
+export const WIDTHS = [340, 540] as const;
+/** Of text in charts, px; and what a character of it takes at most on average. */
+export const FONT_SIZE = 12;
+const CHARACTER = 6.6;
+
+/** One chart. */
+export interface Chart {
+  /** With what is shown, its unit, and whether more is better. */
+  readonly title: string;
+  /** What to know in order to read it. */
+  readonly note?: string | undefined;
+  /** For those who do not see it: what it shows, in a sentence. */
+  readonly summary: string;
+  readonly legend?: Html | undefined;
+  /** The figures themselves. */
+  readonly figures: Html;
+  /** The chart at a width. */
+  readonly options: (width: number) => Plot.PlotOptions;
+}
+
+/** The chart at each width, with its title, legend and figures. */
+export function figure(chart: Chart): Html {
+  const drawings = WIDTHS.map((width, i) => draw(chart, width, i === 0 ? "narrow" : "wide"));
+  const note: Piece = chart.note === undefined ? undefined : html`<p class="note">${chart.note}</p>`;
+  return html`<figure><figcaption><h4>${chart.title}</h4>${note}${chart.legend}</figcaption>
+${drawings}
+<details><summary>Figures</summary>${chart.figures}</details></figure>`;
+}
+
+function draw(chart: Chart, width: number, className: string): Html {
+  const { document } = parseHTML("<html></html>");
+  const svg = Plot.plot({
+    document: document as unknown as Document,
+    width,
+    style: { fontSize: `${FONT_SIZE}px` },
+    color: { type: "identity" },
+    ...chart.options(width),
+  }) as unknown as SVGElement;
+  // Each drawing would carry rules for its own class; the page has them once.
+  for (const style of svg.querySelectorAll("style")) style.remove();
+  // Nobody reads a drawing out mark by mark: it is one image with a title and a summary.
+  for (const part of svg.querySelectorAll("[aria-label]")) {
+    part.setAttribute("data-part", part.getAttribute("aria-label")!);
+    part.removeAttribute("aria-label");
+  }
+  svg.setAttribute("class", className);
+  svg.setAttribute("role", "img");
+  svg.setAttribute("aria-label", `${chart.title}. ${chart.summary}`);
+  svg.setAttribute("font-size", String(FONT_SIZE));
+  svg.removeAttribute("style");
+  const title = document.createElementNS("http://www.w3.org/2000/svg", "title");
+  title.textContent = chart.title;
+  svg.insertBefore(title, svg.firstChild);
+  return new Html(svg.outerHTML);
+}
+
+/** `text` cut so that it takes `pixels` at most. */
+export function fitText(text: string, pixels: number): string {
+  const most = Math.max(1, Math.floor(pixels / CHARACTER));
+  const characters = [...text];
+  return characters.length <= most ? text : `${characters.slice(0, most - 1).join("")}…`;
+}
+
+/** Pixels that `text` takes at most on average. */
+export function textWidth(text: string): number {
+  return [...text].length * CHARACTER;
+}

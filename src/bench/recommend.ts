@@ -1,0 +1,136 @@
+/** Which settings the figures of a run support, and no more than that. */
+
+import { type Measured, measuredOf } from "./measured.ts";
+import type { BenchRecord, CellKey, RunRecord } from "./record.ts";
+import { type CellResult, clearlyFaster, fastestFirst, type Group, groupsOf, resultsOf } from "./results.ts";
+
+/** Trials below which a cell is not recommended. */
+const LEAST_TRIALS = 3;
+/** MLPerf Storage asks this share of an accelerator's time. */
+const BUSY = 0.9;
+
+/** What to look at. */
+export interface RecommendOptions {
+  /** Only cells of the device of this name. */
+  readonly device?: string | undefined;
+  /** Only cells whose processes never held more bytes of memory. */
+  readonly memoryBytes?: number | undefined;
+}
+
+/** A setting: all values that no figure speaks against, the best one's first. */
+export interface Supported<T> {
+  readonly values: readonly T[];
+  /** Whether the run had more than one to choose from. */
+  readonly varied: boolean;
+}
+
+/** The advice for one use: a kind of data, in memory or not, in an order, on a device. */
+export interface Advice extends Pick<CellKey, "data" | "temperature" | "order" | "device"> {
+  /** The fastest. */
+  readonly best: CellResult;
+  /** Cells whose intervals reach into that of the best, which is one of them. */
+  readonly tied: readonly CellResult[];
+  /** The fastest of those that are clearly slower. */
+  readonly next?: CellResult | undefined;
+  readonly format: Supported<string>;
+  readonly path: Supported<string>;
+  readonly lanes: Supported<number>;
+  readonly requestBytes: Supported<number>;
+  /** Batches ahead, where the run kept its device busy with them. */
+  readonly prefetch?: number | undefined;
+  /** Why there is no advice on something. */
+  readonly notes: readonly string[];
+}
+
+/** All that a run supports. */
+export interface Recommendation {
+  readonly run: RunRecord;
+  readonly advice: readonly Advice[];
+  /** For `strategy: "auto"`, of each device. */
+  readonly measured: readonly Measured[];
+  /** What was left out, and why. */
+  readonly notes: readonly string[];
+}
+
+/** Finds the settings that `records` support. Throws `BAD_RESULTS` as `resultsOf` does. */
+export function recommend(records: readonly BenchRecord[], options: RecommendOptions = {}): Recommendation {
+  const results = resultsOf(records);
+  const notes: string[] = [];
+  const leave = (cells: readonly CellResult[], keeps: (cell: CellResult) => boolean, why: string) => {
+    const kept = cells.filter(keeps);
+    if (kept.length < cells.length)
+      notes.push(`${cells.length - kept.length} of ${cells.length} cells ${why}`);
+    return kept;
+  };
+  const { device, memoryBytes } = options;
+  let cells = results.cells.filter(
+    (cell) => cell.own && (device === undefined || cell.key.device === device),
+  );
+  if (memoryBytes !== undefined) {
+    cells = leave(cells, ({ record }) => record.peakRssBytes <= memoryBytes, "took more memory than that");
+  }
+  cells = leave(
+    cells,
+    ({ rates }) => rates.length >= LEAST_TRIALS,
+    `have under ${LEAST_TRIALS} trials that count`,
+  );
+  if (cells.length === 0) notes.push("no cell is left to recommend");
+  const devices = [...new Set(cells.map(({ key }) => key.device))];
+  const advice = groupsOf(cells).flatMap((group) =>
+    devices.flatMap((name) => {
+      const members = group.cells.filter(({ key }) => key.device === name);
+      return members.length === 0 ? [] : [adviceOf(group, name, members, results.run)];
+    }),
+  );
+  return {
+    run: results.run,
+    advice,
+    measured: devices.map((name) => measuredOf(results.run, name, cells)),
+    notes,
+  };
+}
+
+function adviceOf(group: Group, device: string, members: readonly CellResult[], run: RunRecord): Advice {
+  const sorted = fastestFirst(members);
+  const best = sorted[0]!;
+  const tied = sorted.filter((cell) => !clearlyFaster(best, cell));
+  const supported = <T>(pick: (key: CellKey) => T | undefined): Supported<T> => {
+    const values = (cells: readonly CellResult[]) =>
+      [...new Set(cells.map(({ key }) => pick(key)))].filter((value) => value !== undefined) as T[];
+    return { values: values(tied), varied: values(members).length > 1 };
+  };
+  const { data, temperature, order } = group;
+  const prefetch = prefetchOf(best, run);
+  return {
+    data,
+    temperature,
+    order,
+    device,
+    best,
+    tied,
+    next: sorted.find((cell) => !tied.includes(cell)),
+    format: supported((key) => key.format),
+    path: supported((key) => key.path),
+    lanes: supported((key) => (key.lanes > 0 ? key.lanes : undefined)),
+    requestBytes: supported((key) => key.requestBytes),
+    prefetch: prefetch.batches,
+    notes: prefetch.note === undefined ? [] : [prefetch.note],
+  };
+}
+
+function prefetchOf({ record }: CellResult, run: RunRecord): { batches?: number; note?: string } {
+  const { prefetch } = run.settings;
+  const busy = record.busyShare;
+  if (busy === undefined) return {};
+  const share = `${(busy.median * 100).toFixed(0)} %`;
+  if (typeof prefetch !== "number") return {};
+  if (busy.low >= BUSY) return { batches: prefetch };
+  return {
+    note: `with prefetch ${prefetch} the device was busy ${share} of the time: not enough to advise it`,
+  };
+}
+
+/** A setting's one value; undefined where there are several, or none. */
+export function onlyOf<T>({ values }: Supported<T>): T | undefined {
+  return values.length === 1 ? values[0] : undefined;
+}

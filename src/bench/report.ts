@@ -1,0 +1,226 @@
+/** A run as one page that needs nothing else: no network, no script. */
+import {
+  busyChart,
+  type ChartContext,
+  cpuChart,
+  latencyChart,
+  rateChart,
+  ratioChart,
+  residencyChart,
+} from "./group-charts.ts";
+import { headlines, warnings } from "./headline.ts";
+import { Html, html, type Piece, table } from "./html.ts";
+import { sizeChart, sweepCharts } from "./line-charts.ts";
+import { Palette } from "./palette.ts";
+import { type Chart, figure } from "./plot.ts";
+import type { BenchRecord, CellKey, RunRecord } from "./record.ts";
+import { type CellResult, type Group, groupsOf, type Results, resultsOf } from "./results.ts";
+import { STYLE } from "./style.ts";
+import {
+  amountText,
+  bytesText,
+  digits,
+  groupText,
+  intervalText,
+  percentText,
+  requestText,
+  timeText,
+  wayText,
+} from "./text.ts";
+
+/** A part of the page; without charts it is left out. */
+interface Section {
+  readonly id: string;
+  readonly title: string;
+  readonly body: Piece;
+}
+
+/**
+ * One run as an HTML page: sentences, charts with their figures, the machine, the settings and every cell. All that comes
+ * from the records is escaped. The same records give the same page. Throws `BAD_RESULTS` as `resultsOf` does.
+ */
+export function renderReport(records: readonly BenchRecord[]): string {
+  const results = resultsOf(records);
+  const sections = [...chartSections(results), ...factSections(results)];
+  const { run } = results;
+  const title = `Headrace benchmark: ${run.machine.gpu ?? run.machine.cpu}`;
+  const contents = sections.map(({ id, title: name }) => html`<li><a href="#${id}">${name}</a></li>`);
+  return html`<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<title>${title}</title>
+${new Html(`<style>${STYLE}</style>`)}
+</head>
+<body>
+<header>
+<h1>${title}</h1>
+<p class="muted">${run.date} · ${amountText(results.cells.length, "cell")} · ${run.machine.os} · ${run.machine.disk}</p>
+</header>
+<main>
+${headlinePart(results)}
+${warningPart(results)}
+<nav aria-label="Contents"><ul>${contents}</ul></nav>
+${sections.map(({ id, title: name, body }) => html`<section id="${id}"><h2>${name}</h2>${body}</section>\n`)}
+</main>
+</body>
+</html>
+`.text;
+}
+
+function headlinePart(results: Results): Html {
+  const found = headlines(results);
+  if (found.length === 0) return html`<p>No cell has figures.</p>`;
+  return html`<dl class="head">${found.map(({ title, text }) => html`<dt>${title}</dt><dd>${text}</dd>\n`)}</dl>
+<p class="note">Medians, with the interval that holds the median with 95 %; GB are 10⁹ bytes as they are delivered.
+"No clear difference" means that the intervals overlap.</p>`;
+}
+
+function warningPart(results: Results): Piece {
+  const notes = warnings(results);
+  if (notes.length === 0) return undefined;
+  return html`<aside class="warn" aria-label="Warnings"><ul>${notes.map((note) => html`<li>${note}</li>`)}</ul></aside>`;
+}
+
+function chartSections(results: Results): Section[] {
+  const groups = groupsOf(results.cells);
+  const context: ChartContext = {
+    palette: new Palette(results.cells.map(({ key }) => key.format)),
+    ceilings: results.ceilings,
+    devices: new Set(results.cells.map(({ key }) => key.device)).size > 1,
+  };
+  const names = new Map(results.cells.map(({ key }) => [key.id, wayText(key)]));
+  const each = (draw: (group: Group) => Chart | readonly Chart[] | undefined) =>
+    groups.flatMap((group) => draw(group) ?? []);
+  const kinds: readonly [id: string, title: string, charts: readonly Chart[]][] = [
+    ["rate", "Rate", each((group) => rateChart(group, context))],
+    ["others", "Against others", each((group) => ratioChart(group, names, context))],
+    ["sweeps", "Lanes and request sizes", each((group) => sweepCharts(group, context))],
+    ["size", "Size and rate", each((group) => sizeChart(group, context))],
+    ["busy", "Device busy", each((group) => busyChart(group, context))],
+    ["latency", "Wait for a batch", each((group) => latencyChart(group, context))],
+    ["cpu", "Processor time", each((group) => cpuChart(group, context))],
+    ["residency", "Proof of cold and warm", [residencyChart(groups, context) ?? []].flat()],
+  ];
+  return kinds
+    .filter(([, , charts]) => charts.length > 0)
+    .map(([id, title, charts]) => ({
+      id,
+      title,
+      body: html`<div class="charts">${charts.map(figure)}</div>`,
+    }));
+}
+
+function factSections(results: Results): Section[] {
+  const { run, ceilings, cells, skipped } = results;
+  const sections: Section[] = [];
+  if (ceilings.length > 0) sections.push({ id: "ceilings", title: "Ceilings", body: ceilingTable(results) });
+  sections.push({ id: "machine", title: "Machine and versions", body: machinePart(run) });
+  sections.push({ id: "run", title: "Command and settings", body: settingsPart(run) });
+  if (skipped.length > 0) {
+    const rows = skipped.map(({ key, reason }) => [wayText(key), groupText(key), key.device, reason]);
+    const body = table(
+      "Cells without figures, and why",
+      ["format and way", "data", "device", "reason"],
+      rows,
+    );
+    sections.push({ id: "skipped", title: "Skipped", body });
+  }
+  if (cells.length > 0) {
+    const body = html`<details open><summary>${amountText(cells.length, "cell")}</summary>${cellTable(cells)}</details>`;
+    sections.push({ id: "cells", title: "All cells", body });
+  }
+  return sections;
+}
+
+function ceilingTable({ ceilings }: Results): Html {
+  return table(
+    "What the machine does at best, measured in the same run",
+    ["ceiling", "median and 95 % interval", "p5 to p95, GB/s", "how"],
+    ceilings.map(({ name, gigabytesPerSecond: rate, note }) => [
+      name,
+      intervalText(rate),
+      `${digits(rate.p5)} to ${digits(rate.p95)}`,
+      note,
+    ]),
+    [1, 2],
+  );
+}
+
+function machinePart({ machine, versions }: RunRecord): Html {
+  const rows: [string, string][] = [
+    ["processor", machine.cpu],
+    ["cores", String(machine.cores)],
+    ["memory", `${bytesText(machine.memoryBytes)}, ${bytesText(machine.memoryFreeBytes)} free at the start`],
+    ...(machine.gpu === undefined ? [] : [["GPU", machine.gpu] as [string, string]]),
+    ["system", `${machine.os}, kernel ${machine.kernel}, ${machine.arch}`],
+    ["disk", machine.disk],
+    ...(machine.power === undefined ? [] : [["power", machine.power] as [string, string]]),
+    ["load at the start", `${digits(machine.load)} over a minute`],
+  ];
+  return html`${table("Machine", ["what", "value"], rows)}
+${table("Versions", ["what", "version"], Object.entries(versions))}`;
+}
+
+function settingsPart({ command, settings }: RunRecord): Html {
+  const text = (value: RunRecord["settings"][string]) =>
+    typeof value === "object" ? value.join(", ") : String(value);
+  const rows = Object.entries(settings).map(([name, value]) => [name, text(value)]);
+  return html`<p>The exact command:</p><pre tabindex="0"><code>${command}</code></pre>${table("Settings", ["setting", "value"], rows)}`;
+}
+
+const CELL_HEAD = [
+  "format and way",
+  "data",
+  "device",
+  "lanes",
+  "request",
+  "trials",
+  "rate and 95 % interval",
+  "p5 to p95, GB/s",
+  "of its ceiling",
+  "times smaller",
+  "wait, median",
+  "wait, p99",
+  "CPU s/GB",
+  "faults/GB, minor",
+  "major",
+  "peak memory",
+  "in memory before",
+  "busy",
+];
+
+function cellTable(cells: readonly CellResult[]): Html {
+  const numeric = CELL_HEAD.map((_, i) => i).filter((i) => i > 2);
+  return table("Every cell with figures", CELL_HEAD, cells.map(cellRow), numeric);
+}
+
+function cellRow({ key, record, rates }: CellResult): Piece[] {
+  const { gigabytesPerSecond: rate, batchMs, ceiling, busyShare, residency } = record;
+  return [
+    wayText(key),
+    groupText(key),
+    key.device,
+    key.lanes > 0 ? key.lanes : "-",
+    requestOf(key),
+    rates.length > 0 ? rates.length : record.rounds,
+    intervalText(rate),
+    `${digits(rate.p5)} to ${digits(rate.p95)}`,
+    ceiling === undefined ? "-" : `${percentText(ceiling.part)} of ${ceiling.name}`,
+    digits(record.compression),
+    batchMs[2] === undefined ? "-" : timeText(batchMs[2]),
+    batchMs[4] === undefined ? "-" : timeText(batchMs[4]),
+    digits(record.cpuSecondsPerGigabyte),
+    digits(record.minorFaultsPerGigabyte),
+    digits(record.majorFaultsPerGigabyte),
+    bytesText(record.peakRssBytes),
+    residency === undefined ? "-" : percentText(residency),
+    busyShare === undefined ? "-" : percentText(busyShare.median),
+  ];
+}
+
+function requestOf({ requestBytes }: CellKey): string {
+  return requestBytes === undefined ? "-" : requestText(requestBytes);
+}

@@ -1,0 +1,224 @@
+/** Charts of one row a cell: its name and value in a line, and below it a bar, dots or a range. */
+import * as Plot from "@observablehq/plot";
+import { fitText, textWidth } from "./plot.ts";
+
+/** Rows of the longest chart; the table of all cells has the others. */
+export const MAX_ROWS = 24;
+const LINE = 15;
+const BODY = 16;
+const GAP = 9;
+/** Between frame and edge, so that a tick's label at the end is whole. */
+const SIDE = 16;
+
+/** A row. All figures are in the unit of the axis. */
+export interface Row {
+  readonly label: string;
+  /** Stands for the label where that is too long. */
+  readonly short?: string | undefined;
+  /** A second line of the name, where there is one. */
+  readonly below?: string | undefined;
+  /** Said where there is room for it. */
+  readonly aside?: string | undefined;
+  /** What is shown, in words; stands at the right. */
+  readonly value: string;
+  readonly colour: string;
+  /** From the axis's start to here. */
+  readonly bar?: number | undefined;
+  /** A thin line with ends: an interval, or the extent of all. */
+  readonly interval?: readonly [low: number, high: number] | undefined;
+  /** A thick line: where most values lie. */
+  readonly range?: readonly [low: number, high: number] | undefined;
+  readonly dots?: readonly number[] | undefined;
+  /** Upright strokes. */
+  readonly ticks?: readonly number[] | undefined;
+}
+
+/** A line across all rows, with its name above. */
+export interface Guide {
+  readonly at: number;
+  readonly label: string;
+}
+
+export interface RowsOptions {
+  /** With the unit. */
+  readonly axis: string;
+  readonly scale?: "linear" | "log" | undefined;
+  readonly domain?: readonly [number, number] | undefined;
+  readonly guides?: readonly Guide[] | undefined;
+}
+
+interface Placed extends Row {
+  readonly id: number;
+}
+
+/** Plot's options for `rows` at `width` pixels. */
+export function rowsChart(rows: readonly Row[], options: RowsOptions, width: number): Plot.PlotOptions {
+  const data = rows.map((row, id): Placed => ({ ...row, id }));
+  const lines = rows.some((row) => row.below !== undefined) ? 2 : 1;
+  const height = lines * LINE + BODY + GAP;
+  const top = lines * LINE + 2;
+  const { guides = [], scale = "linear" } = options;
+  const marginTop = 4 + guides.length * LINE;
+  const marginBottom = 42;
+  return {
+    height: marginTop + rows.length * height + marginBottom,
+    marginTop,
+    marginBottom,
+    marginLeft: SIDE,
+    marginRight: SIDE,
+    x: {
+      type: scale,
+      label: options.axis,
+      labelArrow: "none",
+      labelAnchor: "center",
+      labelOffset: 38,
+      grid: true,
+      ...ticksOf(rows, options, width),
+    },
+    y: { type: "band", domain: data.map(({ id }) => id), axis: null, padding: 0 },
+    marks: [
+      ...guideMarks(guides, width),
+      ...bodyMarks(data, top, height),
+      ...labelMarks(data, height, width - 2 * SIDE),
+    ],
+  };
+}
+
+/** Ticks, and the domain that they lie in. */
+function ticksOf(
+  rows: readonly Row[],
+  { domain, scale, guides = [] }: RowsOptions,
+  width: number,
+): Plot.ScaleOptions {
+  if (domain !== undefined) return { domain: [...domain], ticks: width < 400 ? 5 : 10 };
+  if (scale !== "log") return { ticks: width < 400 ? 4 : 7, nice: true };
+  const values = rows.flatMap(({ interval = [], range = [], ticks = [], dots = [] }) => [
+    ...interval,
+    ...range,
+    ...ticks,
+    ...dots,
+  ]);
+  values.push(...guides.map(({ at }) => at));
+  const [low, high] = [Math.min(...values) / 1.05, Math.max(...values) * 1.05];
+  return { domain: [low, high], ticks: logTicks(low, high), tickFormat: plainNumber };
+}
+
+/** From 3 to about 9 round numbers from `low` to `high`, which are above 0: powers of ten where these are enough, else the
+ * steps between them. */
+export function logTicks(low: number, high: number): number[] {
+  const first = Math.floor(Math.log10(low));
+  const last = Math.ceil(Math.log10(high));
+  for (const steps of [[1], [1, 3], [1, 2, 5], [1, 1.5, 2, 3, 5, 7], TENTHS]) {
+    const ticks = [];
+    for (let power = first; power <= last; power++) {
+      for (const step of steps) ticks.push(Number((step * 10 ** power).toPrecision(3)));
+    }
+    const inside = ticks.filter((tick) => tick >= low && tick <= high);
+    if (inside.length >= 3) return thinned(inside);
+  }
+  return [Number(low.toPrecision(3)), Number(high.toPrecision(3))].filter(
+    (tick) => tick >= low && tick <= high,
+  );
+}
+
+const TENTHS = Array.from({ length: 90 }, (_, i) => 1 + i / 10);
+const MAX_TICKS = 9;
+
+function thinned(ticks: readonly number[]): number[] {
+  const every = Math.ceil(ticks.length / MAX_TICKS);
+  return ticks.filter((_, i) => i % every === 0);
+}
+
+function plainNumber(value: number): string {
+  return value.toLocaleString("en-US", { maximumSignificantDigits: 3 });
+}
+
+function guideMarks(guides: readonly Guide[], width: number): Plot.Markish[] {
+  return guides.flatMap(({ at, label }, i) => [
+    Plot.ruleX([at], { stroke: "currentColor", strokeDasharray: "4 3", strokeWidth: 1.5 }),
+    // At the frame's side and not at the line, where it might not fit; the line is told by its value.
+    Plot.text([fitText(label, width - 2 * SIDE)], {
+      frameAnchor: "top-right",
+      dy: -(guides.length - i) * LINE + 2,
+      textAnchor: "end",
+      lineAnchor: "top",
+    }),
+  ]);
+}
+
+function bodyMarks(data: readonly Placed[], top: number, height: number): Plot.Markish[] {
+  const shift = (top - GAP) / 2;
+  const inset = { insetTop: top, insetBottom: GAP };
+  const having = (field: keyof Row) => data.filter((row) => row[field] !== undefined);
+  const spread = (field: "dots" | "ticks") =>
+    data.flatMap((row) => (row[field] ?? []).map((at) => ({ id: row.id, at, colour: row.colour })));
+  const end = (side: 0 | 1) =>
+    Plot.tickX(having("interval"), {
+      x: (row: Row) => row.interval![side],
+      y: "id",
+      stroke: "currentColor",
+      insetTop: top + (height - top - GAP) / 4,
+      insetBottom: GAP + (height - top - GAP) / 4,
+    });
+  return [
+    Plot.barX(having("bar"), { x1: 0, x2: "bar", y: "id", fill: "colour", ...inset }),
+    Plot.ruleY(having("interval"), {
+      x1: (row: Row) => row.interval![0],
+      x2: (row: Row) => row.interval![1],
+      y: "id",
+      dy: shift,
+      stroke: "currentColor",
+      strokeWidth: 1.5,
+    }),
+    end(0),
+    end(1),
+    Plot.ruleY(having("range"), {
+      x1: (row: Row) => row.range![0],
+      x2: (row: Row) => row.range![1],
+      y: "id",
+      dy: shift,
+      stroke: "colour",
+      strokeWidth: 8,
+    }),
+    Plot.tickX(spread("ticks"), { x: "at", y: "id", stroke: "currentColor", strokeWidth: 2, ...inset }),
+    Plot.dot(spread("dots"), {
+      x: "at",
+      y: "id",
+      dy: shift,
+      r: 4,
+      fill: "colour",
+      fillOpacity: 0.6,
+      stroke: "var(--ground)",
+      strokeWidth: 0.5,
+    }),
+  ];
+}
+
+function labelMarks(data: readonly Placed[], height: number, width: number): Plot.Markish[] {
+  // Lines end around letters, so that both can be read.
+  const halo = { fill: "currentColor", stroke: "var(--ground)", strokeWidth: 4 };
+  const line = (dy: number) => ({ ...halo, y: "id", dy: -height / 2 + LINE / 2 + dy });
+  const texts = data.map((row) => {
+    const room = width - textWidth(row.value) - 8;
+    const name = textWidth(row.label) <= room ? row.label : (row.short ?? row.label);
+    const whole = row.aside === undefined ? name : `${name} · ${row.aside}`;
+    return {
+      id: row.id,
+      label: textWidth(whole) <= room ? whole : fitText(name, room),
+      below: row.below === undefined ? "" : fitText(row.below, width),
+      value: row.value,
+    };
+  });
+  return [
+    Plot.text(texts, { ...line(0), text: "label", frameAnchor: "left", textAnchor: "start" }),
+    Plot.text(texts, { ...line(LINE), text: "below", frameAnchor: "left", textAnchor: "start" }),
+    Plot.text(texts, {
+      ...line(0),
+      text: "value",
+      frameAnchor: "right",
+      textAnchor: "end",
+      fontWeight: "bold",
+      fontVariant: "tabular-nums",
+    }),
+  ];
+}
