@@ -105,10 +105,7 @@ function save({ measured }: Recommendation, path: string): void {
     );
   }
   const [one] = measured;
-  if (
-    one === undefined ||
-    (one.recommended.cold ?? one.recommended.warm ?? one.recommended.lanes) === undefined
-  ) {
+  if (one === undefined || (one.recommended.cold ?? one.recommended.warm) === undefined) {
     const why = one?.notes.join("; ") ?? "no cell is left to recommend";
     throw new HeadraceError("BAD_RESULTS", `there is nothing to save: ${why}`);
   }

@@ -4,6 +4,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { Command, CommanderError } from "commander";
 import { type ErrorCode, HeadraceError } from "../index.ts";
+import { benchCommand } from "./bench.ts";
 import { doctorCommand } from "./doctor.ts";
 import { asFlags } from "./flags.ts";
 import { inferCommand } from "./infer.ts";
@@ -38,10 +39,14 @@ for (const command of [
   inferCommand(),
   packCommand(),
   verifyCommand(),
+  benchCommand(),
   inspectCommand(),
   doctorCommand(),
 ]) {
-  program.addCommand(quiet(command).option("--debug", "print the stack of a failure"));
+  for (const one of [command, ...command.commands]) {
+    quiet(one).option("--debug", "print the stack of a failure");
+  }
+  program.addCommand(command);
 }
 
 process.exitCode = await run(process.argv.slice(2));
@@ -87,7 +92,7 @@ function quiet(command: Command): Command {
 }
 
 function helpOf(command: Command): string {
-  return command.parent === null ? "" : `${command.name()} `;
+  return command.parent === null ? "" : `${helpOf(command.parent)}${command.name()} `;
 }
 
 function version(): string {
