@@ -1,10 +1,10 @@
 /** Charts as SVG by Observable Plot, drawn without a browser. Slow to load: only reports import this. */
 import * as Plot from "@observablehq/plot";
 import { parseHTML } from "linkedom";
-import { Html, html, type Piece } from "./html.ts";
+import { cleanText, Html, html, type Piece } from "./html.ts";
 
 /** Widths that charts are drawn for, in CSS pixels: a phone's, and half of a desk's. The page shows the one that fits. */
-export const WIDTHS = [340, 540] as const;
+export const WIDTHS = [310, 540] as const;
 /** Of text in charts, px; and what a character of it takes at most on average. */
 export const FONT_SIZE = 12;
 const CHARACTER = 6.6;
@@ -49,15 +49,12 @@ function draw(chart: Chart, width: number, className: string): Html {
     part.setAttribute("data-part", part.getAttribute("aria-label")!);
     part.removeAttribute("aria-label");
   }
-  svg.setAttribute("class", className);
-  svg.setAttribute("role", "img");
-  svg.setAttribute("aria-label", `${chart.title}. ${chart.summary}`);
-  svg.setAttribute("font-size", String(FONT_SIZE));
-  svg.removeAttribute("style");
-  const title = document.createElementNS("http://www.w3.org/2000/svg", "title");
-  title.textContent = chart.title;
-  svg.insertBefore(title, svg.firstChild);
-  return new Html(svg.outerHTML);
+  // Attributes and title are written here, so that they are escaped as everything else on the page.
+  const inner = new Html(cleanText(svg.innerHTML));
+  const height = svg.getAttribute("height")!;
+  const label = `${chart.title}. ${chart.summary}`;
+  return html`<svg class="${className}" role="img" aria-label="${label}" viewBox="0 0 ${width} ${height}" width="${width}" height="${height}" font-size="${FONT_SIZE}" text-anchor="middle" fill="currentColor"><title>${chart.title}</title>${inner}</svg>
+`;
 }
 
 /** `text` cut so that it takes `pixels` at most. */

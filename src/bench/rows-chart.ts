@@ -103,25 +103,31 @@ function ticksOf(
   return { domain: [low, high], ticks: logTicks(low, high), tickFormat: plainNumber };
 }
 
-/** From 3 to about 9 round numbers from `low` to `high`, which are above 0: powers of ten where these are enough, else the
- * steps between them. */
+/** At most 9 round numbers from `low` to `high`, which are above 0: powers of ten where at least three lie there, else the
+ * steps between them, or where these are too wide as well, numbers at even distances. */
 export function logTicks(low: number, high: number): number[] {
   const first = Math.floor(Math.log10(low));
   const last = Math.ceil(Math.log10(high));
-  for (const steps of [[1], [1, 3], [1, 2, 5], [1, 1.5, 2, 3, 5, 7], TENTHS]) {
-    const ticks = [];
+  for (const steps of STEPS) {
+    const inside: number[] = [];
     for (let power = first; power <= last; power++) {
-      for (const step of steps) ticks.push(Number((step * 10 ** power).toPrecision(3)));
+      for (const step of steps) {
+        const tick = Number((step * 10 ** power).toPrecision(3));
+        if (tick >= low && tick <= high) inside.push(tick);
+      }
     }
-    const inside = ticks.filter((tick) => tick >= low && tick <= high);
     if (inside.length >= 3) return thinned(inside);
   }
-  return [Number(low.toPrecision(3)), Number(high.toPrecision(3))].filter(
-    (tick) => tick >= low && tick <= high,
-  );
+  const rough = (high - low) / 4;
+  const power = 10 ** Math.floor(Math.log10(rough));
+  const step = power * (rough < 2 * power ? 1 : rough < 5 * power ? 2 : 5);
+  const count = Math.floor((high - low) / step) + 1;
+  const start = Math.ceil(low / step);
+  const even = Array.from({ length: count }, (_, i) => Number(((start + i) * step).toPrecision(6)));
+  return even.filter((tick) => tick >= low && tick <= high);
 }
 
-const TENTHS = Array.from({ length: 90 }, (_, i) => 1 + i / 10);
+const STEPS = [[1], [1, 3], [1, 2, 5], [1, 1.5, 2, 3, 5, 7]];
 const MAX_TICKS = 9;
 
 function thinned(ticks: readonly number[]): number[] {
@@ -130,7 +136,7 @@ function thinned(ticks: readonly number[]): number[] {
 }
 
 function plainNumber(value: number): string {
-  return value.toLocaleString("en-US", { maximumSignificantDigits: 3 });
+  return value.toLocaleString("en-US", { maximumSignificantDigits: 4 });
 }
 
 function guideMarks(guides: readonly Guide[], width: number): Plot.Markish[] {
