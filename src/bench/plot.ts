@@ -5,9 +5,8 @@ import { cleanText, Html, html, type Piece } from "./html.ts";
 
 /** Widths that charts are drawn for, in CSS pixels: a phone's, and half of a desk's. The page shows the one that fits. */
 export const WIDTHS = [310, 540] as const;
-/** Of text in charts, px; and what a character of it takes at most on average. */
+/** Of text in charts, px. */
 export const FONT_SIZE = 12;
-const CHARACTER = 6.6;
 
 /** One chart. */
 export interface Chart {
@@ -59,12 +58,27 @@ function draw(chart: Chart, width: number, className: string): Html {
 
 /** `text` cut so that it takes `pixels` at most. */
 export function fitText(text: string, pixels: number): string {
-  const most = Math.max(1, Math.floor(pixels / CHARACTER));
+  if (textWidth(text) <= pixels) return text;
   const characters = [...text];
-  return characters.length <= most ? text : `${characters.slice(0, most - 1).join("")}…`;
+  let width = textWidth("…");
+  const end = characters.findIndex((character) => {
+    width += textWidth(character);
+    return width > pixels;
+  });
+  return `${characters.slice(0, end).join("")}…`;
 }
 
-/** Pixels that `text` takes at most on average. */
+/** Pixels that `text` takes at most, at {@link FONT_SIZE}, in the fonts that systems have for their own windows. */
 export function textWidth(text: string): number {
-  return [...text].length * CHARACTER;
+  let ems = 0;
+  for (const character of text) ems += emsOf(character);
+  return ems * FONT_SIZE;
+}
+
+/** By kinds of letters, from DejaVu Sans, which is among the widest. */
+function emsOf(character: string): number {
+  if (/[iljI.,:;|!'() ft[\]-]/.test(character)) return 0.4;
+  if (/[mwMW@%<>=+&~…—×]/.test(character)) return 1;
+  if (/[A-Z]/.test(character)) return 0.77;
+  return character.codePointAt(0)! < 0x250 ? 0.64 : 1.1;
 }

@@ -7,6 +7,8 @@ export const MAX_ROWS = 24;
 const LINE = 15;
 const BODY = 16;
 const GAP = 9;
+/** How much wider bold text is. */
+const BOLD = 1.1;
 /** Between frame and edge, so that a tick's label at the end is whole. */
 const SIDE = 16;
 
@@ -205,7 +207,7 @@ function labelMarks(data: readonly Placed[], height: number, width: number): Plo
   const halo = { fill: "currentColor", stroke: "var(--ground)", strokeWidth: 4 };
   const line = (dy: number) => ({ ...halo, y: "id", dy: -height / 2 + LINE / 2 + dy });
   const texts = data.map((row) => {
-    const room = width - textWidth(row.value) - 8;
+    const room = width - BOLD * textWidth(row.value) - 8;
     const name = textWidth(row.label) <= room ? row.label : (row.short ?? row.label);
     const whole = row.aside === undefined ? name : `${name} · ${row.aside}`;
     return {

@@ -214,7 +214,7 @@ export function manyCells(): MadeUp[] {
 }
 
 /** A name that would be markup, ends quotes, turns text round, and is long. */
-const HOSTILE = `<script>alert(1)</script>"'><img src=x onerror=alert(2)>&amp;\u202e${"x".repeat(300)}`;
+const HOSTILE = `<script>alert(1)</script>"'><img src=x onerror=alert(2)>&amp;\u202e${"mx".repeat(150)}`;
 
 /** Records with such names wherever there are any. */
 export function hostileRecords(): BenchRecord[] {
