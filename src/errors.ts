@@ -46,11 +46,16 @@ export const ERROR_CODES = [
   "UNSUPPORTED_COMPRESSION",
   // Models
   "BAD_MODEL",
+  // Compressed shards
+  "BAD_CHUNK",
   // Results of a benchmark
   "BAD_RESULTS",
   // Values that lie
   "BAD_OFFSETS",
   "BAD_DICTIONARY",
+  // Packing and verifying
+  "BAD_INPUT",
+  "DIGEST_MISMATCH",
   // Writing outputs
   "OTHER_JOB",
   "BUSY",

@@ -133,5 +133,15 @@ export type { WriterOptions } from "./loader/writeback/options.ts";
 export type { InputShard } from "./loader/writeback/output.ts";
 export type { DeviceValues } from "./loader/writeback/placing.ts";
 export { type OutputRow, Writer, type WriterSummary } from "./loader/writeback/writer.ts";
+export {
+  PACK_CODECS,
+  type PackCodec,
+  type PackedShard,
+  type PackFormat,
+  type PackOptions,
+  type PackProgress,
+  type PackReport,
+} from "./pack/options.ts";
+export { pack } from "./pack/pack.ts";
 export type { SampleRange } from "./plan/select.ts";
 export type * from "./types.ts";

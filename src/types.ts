@@ -154,8 +154,8 @@ export interface ChunkTable {
   /** Bytes of an element whose bytes were split into planes before the chunk was compressed; 1 where they were not.
    * Absent where no chunk has any. */
   readonly planes?: Uint8Array | undefined;
-  /** Low 32 bits of the XXH64 (seed 0) of each chunk's decoded bytes, where the file has them besides those inside its
-   * frames. */
+  /** Of each chunk's decoded bytes (before planes are joined), where the file has them besides those inside its frames:
+   * the low 32 bits of the XXH64 (seed 0) for zstd, the CRC-32 for LZ4. */
   readonly checksums?: Uint32Array | undefined;
   /** Logical bytes of the longest chunk, and file bytes of the longest one. */
   readonly maxLength: number;

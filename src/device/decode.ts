@@ -27,16 +27,18 @@ export interface DecodeRequest {
 export interface DecodeEnd {
   /** Absent on success; else the first failure. What was to be written is undefined then. */
   readonly error?: HeadraceError | undefined;
-  /** Logical bytes that were decoded, those of whole chunks that only a part of was wanted included. */
+  /** Logical bytes that were decoded, those of whole chunks that only a part of was wanted included; 0 where it ended
+   * early. */
   readonly decodedBytes: number;
-  /** Bytes of the file that were decoded from. */
-  readonly fileBytes: number;
 }
 
 /** A decoding under way. */
 export interface Decoding {
-  /** Resolves once no memory of the requests is in use any more; never rejects. */
+  /** Resolves when it has ended, also in failure; never rejects. */
   readonly ended: Promise<DecodeEnd>;
+  /** Resolves once no memory of the requests is in use any more: with {@link Decoding.ended}, or after an early end when
+   * lanes have finished the chunks that they were at. */
+  readonly quiet: Promise<void>;
   /** Asks for an early end, with `CANCELLED`. */
   cancel(): void;
 }
@@ -55,6 +57,7 @@ export interface ChunkDecoders {
   open(path: string, table: ChunkTable, options?: OpenChunksOptions): ChunkFile;
   /** Whole chunks are decoded where they are wanted, in place; of others the part that is wanted is copied. No chunk is
    * decoded twice for one call, and chunks that were wanted in part are kept for later calls as far as memory is set
-   * aside for that. Throws `OUT_OF_RANGE`, `CLOSED`, `UNSUPPORTED` for memory that the host does not see. */
+   * aside for that. What has not ended after `timeoutMs` fails with `TIMED_OUT`. Throws `OUT_OF_RANGE`, `CLOSED`,
+   * `BAD_OPTION`, and `UNSUPPORTED` for memory that the host does not see. */
   start(requests: readonly DecodeRequest[], timeoutMs?: number): Decoding;
 }

@@ -298,7 +298,7 @@ export interface Device extends Disposable {
   prepareStream?(path: string, options?: PrepareStreamOptions): Promise<PreparedStream>;
   /** What decodes compressed shards into memory of this device; the same object each time, made at the first call and
    * closed with the device. Absent where the device moves no bytes. */
-  decoders?(): ChunkDecoders;
+  readonly decoders?: (() => ChunkDecoders) | undefined;
   /** Buffers, mappings, files and queues that are open: back to zero when all are closed. */
   readonly openResources: number;
   close(): Promise<void>;

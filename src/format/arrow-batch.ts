@@ -5,10 +5,11 @@
  */
 import type { RecordBatch } from "apache-arrow/fb/record-batch";
 import { type ErrorCode, HeadraceError } from "../errors.ts";
-import type { ByteRange, ByteReader, ColumnLayout, DType } from "../types.ts";
+import type { ByteRange, ColumnLayout, DType } from "../types.ts";
+import type { BodyBuffers } from "./arrow-body.ts";
 import type { ArrayForm } from "./arrow-columns.ts";
 import { type MetadataBuffer, quoted } from "./arrow-metadata.ts";
-import { nullsUnderNullRows } from "./arrow-nulls.ts";
+import { type BitmapPlace, nullsUnderNullRows } from "./arrow-nulls.ts";
 import type { ArrowField } from "./arrow-types.ts";
 
 /** How far null elements are looked for under null rows, which means reading bitmaps. */
@@ -27,8 +28,7 @@ export class BatchWalk {
   readonly length: number;
   readonly #batch: RecordBatch;
   readonly #buffer: MetadataBuffer;
-  readonly #body: ByteRange;
-  readonly #read: ByteReader;
+  readonly #body: BodyBuffers;
   readonly #what: string;
   readonly #numNodes: number;
   readonly #numBuffers: number;
@@ -38,27 +38,14 @@ export class BatchWalk {
   #column = "";
 
   /** `what` names the batch in messages: `record batch 3`. Throws `ARROW_MESSAGE`. */
-  constructor(batch: RecordBatch, buffer: MetadataBuffer, body: ByteRange, read: ByteReader, what: string) {
+  constructor(batch: RecordBatch, buffer: MetadataBuffer, body: BodyBuffers, what: string) {
     this.#batch = batch;
     this.#buffer = buffer;
     this.#body = body;
-    this.#read = read;
     this.#what = what;
     this.length = buffer.size(batch.length(), "its number of rows");
     this.#numNodes = batch.nodesLength();
     this.#numBuffers = batch.buffersLength();
-  }
-
-  /** Throws `UNSUPPORTED_COMPRESSION` where the body's buffers are compressed. */
-  checkUncompressed(): void {
-    const compression = this.#batch.compression();
-    if (compression === null) return;
-    const codec = compression.codec();
-    const name = ["LZ4_FRAME", "ZSTD"][codec] ?? `unknown (number ${codec})`;
-    throw new HeadraceError(
-      "UNSUPPORTED_COMPRESSION",
-      `${this.#what}: its buffers are compressed, codec ${name}; write the file without compression`,
-    );
   }
 
   /** Passes over a column that nobody asked for. Throws `ARROW_MESSAGE`, `ARROW_BUFFER`. */
@@ -69,25 +56,27 @@ export class BatchWalk {
 
   /**
    * The layout of the next column. Throws `ARROW_MESSAGE` where nodes or buffers do not fit the schema,
-   * `ARROW_BUFFER` where a buffer is outside the body or too small for its rows, and `UNSUPPORTED_TYPE`
-   * where elements inside lists are null.
+   * `ARROW_BUFFER` where a buffer is outside the body or too small for its rows, `UNSUPPORTED_TYPE`
+   * where elements inside lists are null, and `UNSUPPORTED_COMPRESSION` for a buffer that is too long to decode.
    */
   column(name: string, form: ArrayForm): ColumnLayout {
     this.#column = name;
     const node = this.#node();
     this.#checkRows(node);
-    const validity = this.#validity(node);
-    const presence = validity === undefined ? {} : { validity };
+    const bits = this.#range();
+    // A bitmap without a null in it need not be there, and is not worth reading where it is.
+    const rowBits = node.nullCount === 0 ? undefined : bits;
+    const presence = rowBits === undefined ? {} : { validity: this.#validity(node, rowBits) };
     if (form.kind === "fixed") {
       const dtype = form.element.dtype;
-      const values = this.#fixedValues(node, form, validity?.range);
+      const values = this.#fixedValues(node, form, rowBits);
       return { dtype, values, bitPacked: dtype === "BOOL", ...presence };
     }
     const width = form.offsetWidth;
     const offsetsBytes = this.#product(node.length + 1, width);
-    const offsets = { range: this.#exactly("offsets", this.#range(), offsetsBytes, node.length), width };
+    const offsets = { range: this.#place("offsets", this.#range(), offsetsBytes, node.length), width };
     if (form.kind === "bytes")
-      return { dtype: "U8" as DType, values: this.#range(), bitPacked: false, offsets, ...presence };
+      return { dtype: "U8" as DType, values: this.#bytes(), bitPacked: false, offsets, ...presence };
     const elements = this.#node();
     if (elements.nullCount > 0) this.#failNullElements(elements.nullCount);
     this.#range();
@@ -101,6 +90,9 @@ export class BatchWalk {
     const buffers = this.#numBuffers - this.#nextBuffer;
     if (nodes !== 0 || buffers !== 0)
       this.#buffer.fail(`${nodes} field nodes and ${buffers} buffers are left after the schema's last field`);
+    this.#body.finish((code, text) => {
+      throw new HeadraceError(code, `${this.#what}: ${text}`);
+    });
   }
 
   /** The values of `node`, which has been read with its validity, down through its fixed-size lists. */
@@ -125,7 +117,7 @@ export class BatchWalk {
         this.#checkNulls(child, bits, { numRows: node.length, perRow, validity: rowValidity });
     }
     const numBits = this.#product(count, form.element.bits);
-    return this.#exactly("values", this.#range(), Math.ceil(numBits / 8), node.length);
+    return this.#place("values", this.#range(), Math.ceil(numBits / 8), node.length);
   }
 
   /** A null row of fixed-size lists has elements all the same, and most writers mark them null too. Nulls
@@ -136,14 +128,19 @@ export class BatchWalk {
     rows: { numRows: number; perRow: number; validity: ByteRange | undefined },
   ): void {
     const rowBits = rows.validity ?? this.#failNullElements(child.nullCount);
-    const range = this.#exactly("validity", bits, Math.ceil(child.length / 8), child.length);
-    if (range.end - range.start > MAX_NULL_BYTES || rows.numRows > MAX_NULL_ROWS)
+    const bytes = Math.ceil(child.length / 8);
+    if (bytes > MAX_NULL_BYTES || rows.numRows > MAX_NULL_ROWS)
       this.#fail(
         "UNSUPPORTED_TYPE",
         `null rows of fixed-size lists in a batch of ${rows.numRows} rows and ${child.length} elements; ` +
           `at most ${MAX_NULL_ROWS} rows and ${8 * MAX_NULL_BYTES} elements can be told from null elements`,
       );
-    const hidden = nullsUnderNullRows(this.#read, rowBits, range, rows.numRows, rows.perRow);
+    const hidden = nullsUnderNullRows(
+      this.#bitmap(rowBits, Math.ceil(rows.numRows / 8), rows.numRows),
+      this.#bitmap(bits, bytes, child.length),
+      rows.numRows,
+      rows.perRow,
+    );
     if (hidden < child.nullCount) this.#failNullElements(child.nullCount - hidden);
   }
 
@@ -196,7 +193,8 @@ export class BatchWalk {
     const index = this.#nextBuffer++;
     const table = this.#batch.buffers(index);
     if (table === null) return this.#buffer.fail("it has no buffers");
-    const bodyLength = this.#body.end - this.#body.start;
+    const { body } = this.#body;
+    const bodyLength = body.end - body.start;
     const offset = Number(table.offset());
     const length = Number(table.length());
     if (!(offset >= 0 && length >= 0 && length <= bodyLength && offset <= bodyLength - length))
@@ -204,27 +202,28 @@ export class BatchWalk {
         "ARROW_BUFFER",
         `buffer ${index} is bytes [${offset}, ${offset + length}) of a body of ${bodyLength} bytes`,
       );
-    return { start: this.#body.start + offset, end: this.#body.start + offset + length };
+    return { start: body.start + offset, end: body.start + offset + length };
   }
 
-  #validity(node: Node): ColumnLayout["validity"] {
-    const range = this.#range();
-    // A bitmap without a null in it need not be there, and is not worth reading where it is.
-    if (node.nullCount === 0) return undefined;
-    const needed = Math.ceil(node.length / 8);
-    return { range: this.#exactly("validity", range, needed, node.length), nullCount: node.nullCount };
+  #validity({ length, nullCount }: Node, bits: ByteRange): NonNullable<ColumnLayout["validity"]> {
+    return { range: this.#place("validity", bits, Math.ceil(length / 8), length), nullCount };
   }
 
-  /** The first `needed` bytes of `range`. */
-  #exactly(what: string, range: ByteRange, needed: number, rows: number): ByteRange {
-    const length = range.end - range.start;
-    if (length < needed)
-      this.#fail(
-        "ARROW_BUFFER",
-        `its ${what} of ${rows} rows need ${needed} bytes, the buffer has ${length}`,
-      );
-    return { start: range.start, end: range.start + needed };
+  /** The first `needed` bytes of a buffer, where the description has them. */
+  #place(what: string, range: ByteRange, needed: number, rows: number): ByteRange {
+    return this.#body.place(`${what} of ${rows} rows`, range, needed, this.#failHere);
   }
+
+  /** All bytes of the next buffer. */
+  #bytes(): ByteRange {
+    return this.#body.place("values", this.#range(), undefined, this.#failHere);
+  }
+
+  #bitmap(range: ByteRange, needed: number, rows: number): BitmapPlace {
+    return this.#body.bitmap(`validity of ${rows} rows`, range, needed, this.#failHere);
+  }
+
+  readonly #failHere = (code: ErrorCode, text: string): never => this.#fail(code, text);
 
   #product(count: number, size: number): number {
     const product = count * size;

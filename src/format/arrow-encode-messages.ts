@@ -1,35 +1,26 @@
 /** The flatbuffers of Arrow IPC files as they stand in a file, built by the generated code that apache-arrow comes with. */
 import { Block } from "apache-arrow/fb/block";
+import { BodyCompression } from "apache-arrow/fb/body-compression";
+import { BodyCompressionMethod } from "apache-arrow/fb/body-compression-method";
 import { Buffer as BufferStruct } from "apache-arrow/fb/buffer";
+import type { CompressionType } from "apache-arrow/fb/compression-type";
 import { DictionaryBatch } from "apache-arrow/fb/dictionary-batch";
-import { DictionaryEncoding } from "apache-arrow/fb/dictionary-encoding";
-import { Field } from "apache-arrow/fb/field";
 import { FieldNode } from "apache-arrow/fb/field-node";
-import { FixedSizeList } from "apache-arrow/fb/fixed-size-list";
-import { FloatingPoint } from "apache-arrow/fb/floating-point";
 import { Footer } from "apache-arrow/fb/footer";
-import { Int } from "apache-arrow/fb/int";
-import { List } from "apache-arrow/fb/list";
 import { Message } from "apache-arrow/fb/message";
 import { MessageHeader } from "apache-arrow/fb/message-header";
 import { MetadataVersion } from "apache-arrow/fb/metadata-version";
 import { RecordBatch } from "apache-arrow/fb/record-batch";
-import { Schema } from "apache-arrow/fb/schema";
-import { Type } from "apache-arrow/fb/type";
-import { Utf8 } from "apache-arrow/fb/utf8";
 import { Builder } from "flatbuffers";
+import { type SchemaField, schemaTable } from "./arrow-encode-schema.ts";
 import { MAGIC } from "./arrow-file.ts";
-import { alignedTo, type OutputField } from "./output-layout.ts";
+import { alignedTo } from "./output-layout.ts";
 
 /** Bytes on whose multiples buffers start: what the format advises, and a cache line. */
 export const ALIGNMENT = 64;
 const MESSAGE_ALIGNMENT = 8;
 /** Continuation and length. */
 const PREFIX_BYTES = 8;
-/** Precisions by their number: half, single, double. */
-const FLOATS: Readonly<Record<string, number>> = { F16: 0, F32: 1, F64: 2 };
-const INTEGER = /^([IU])(8|16|32|64)$/;
-
 /** Bytes `[offset, offset + length)` of a body. */
 export interface BodyRange {
   readonly offset: number;
@@ -48,6 +39,8 @@ export interface BatchBody {
   readonly buffers: readonly BodyRange[];
   /** Of the body, in bytes. */
   readonly length: number;
+  /** By its number in the format, where the buffers are compressed. */
+  readonly codec?: CompressionType | undefined;
 }
 
 /** Where a message lies in the file. */
@@ -55,11 +48,6 @@ export interface MessagePlace {
   readonly offset: number;
   readonly metadataLength: number;
   readonly bodyLength: number;
-}
-
-/** Whether there is a type for elements of `dtype`. */
-export function hasArrowType(dtype: string): boolean {
-  return INTEGER.test(dtype) || dtype in FLOATS;
 }
 
 /** A flatbuffer as a message in a file: continuation, length, padding, `byteLength` bytes in all where that is given. */
@@ -85,28 +73,34 @@ function message(header: MessageHeader, bodyLength: number, build: (builder: Bui
   return builder.asUint8Array();
 }
 
-/** What a file's stream begins with. */
-export function schemaMessage(fields: readonly OutputField[]): Uint8Array {
-  return framed(message(MessageHeader.Schema, 0, (builder) => schemaTable(builder, fields)));
+/** What a file's stream begins with, padded to a multiple of `alignment` bytes past the `before` that stand before it. */
+export function schemaMessage(
+  fields: readonly SchemaField[],
+  alignment = MESSAGE_ALIGNMENT,
+  before = 0,
+): Uint8Array {
+  const flatbuffer = message(MessageHeader.Schema, 0, (builder) => schemaTable(builder, fields));
+  return framed(flatbuffer, alignedTo(before + PREFIX_BYTES + flatbuffer.length, alignment) - before);
 }
 
-/** The metadata of a record batch, padded to `byteLength` bytes where that is given. */
+/** The metadata of a record batch, padded to `byteLength` bytes where that is given, else to a multiple of
+ * `alignment`. */
 export function batchMessage(
   numRows: number,
-  { nodes, buffers, length }: BatchBody,
+  body: BatchBody,
   byteLength?: number,
+  alignment = MESSAGE_ALIGNMENT,
 ): Uint8Array {
-  const flatbuffer = message(MessageHeader.RecordBatch, length, (builder) =>
-    batchTable(builder, numRows, nodes, buffers),
+  const flatbuffer = message(MessageHeader.RecordBatch, body.length, (builder) =>
+    batchTable(builder, numRows, body),
   );
-  return framed(flatbuffer, byteLength);
+  return framed(flatbuffer, byteLength ?? alignedTo(PREFIX_BYTES + flatbuffer.length, alignment));
 }
 
 function batchTable(
   builder: Builder,
   numRows: number,
-  nodes: readonly NodeSize[],
-  buffers: readonly BodyRange[],
+  { nodes, buffers, codec }: Omit<BatchBody, "length">,
 ): number {
   RecordBatch.startNodesVector(builder, nodes.length);
   for (const { length, nullCount } of nodes.toReversed()) {
@@ -118,10 +112,15 @@ function batchTable(
     BufferStruct.createBuffer(builder, BigInt(offset), BigInt(length));
   }
   const buffersAt = builder.endVector();
+  const compressionAt =
+    codec === undefined
+      ? undefined
+      : BodyCompression.createBodyCompression(builder, codec, BodyCompressionMethod.BUFFER);
   RecordBatch.startRecordBatch(builder);
   RecordBatch.addLength(builder, BigInt(numRows));
   RecordBatch.addNodes(builder, nodesAt);
   RecordBatch.addBuffers(builder, buffersAt);
+  if (compressionAt !== undefined) RecordBatch.addCompression(builder, compressionAt);
   return RecordBatch.endRecordBatch(builder);
 }
 
@@ -137,7 +136,7 @@ export function dictionaryMessage(id: number, text: string): { metadata: Uint8Ar
     { offset: ALIGNMENT, length: entry.length },
   ];
   const flatbuffer = message(MessageHeader.DictionaryBatch, body.length, (builder) => {
-    const data = batchTable(builder, 1, [{ length: 1, nullCount: 0 }], buffers);
+    const data = batchTable(builder, 1, { nodes: [{ length: 1, nullCount: 0 }], buffers });
     DictionaryBatch.startDictionaryBatch(builder);
     DictionaryBatch.addId(builder, BigInt(id));
     DictionaryBatch.addData(builder, data);
@@ -146,68 +145,9 @@ export function dictionaryMessage(id: number, text: string): { metadata: Uint8Ar
   return { metadata: framed(flatbuffer), body };
 }
 
-function schemaTable(builder: Builder, fields: readonly OutputField[]): number {
-  const offsets = fields.map((field, id) => fieldTable(builder, field, id));
-  return Schema.createSchema(builder, 0, Schema.createFieldsVector(builder, offsets), 0, 0);
-}
-
-function fieldTable(builder: Builder, field: OutputField, id: number): number {
-  const { name, nullable, kind } = field;
-  const text = () => ({ type: Type.Utf8, at: Utf8.createUtf8(builder) });
-  if (kind === "utf8") return makeField(builder, name, nullable, text(), []);
-  if (kind === "name") {
-    const index = Int.createInt(builder, 32, true);
-    DictionaryEncoding.startDictionaryEncoding(builder);
-    DictionaryEncoding.addId(builder, BigInt(id));
-    DictionaryEncoding.addIndexType(builder, index);
-    const dictionary = DictionaryEncoding.endDictionaryEncoding(builder);
-    return makeField(builder, name, nullable, text(), [], dictionary);
-  }
-  const element = elementType(builder, field);
-  if (kind === "fixed" && field.length === undefined) return makeField(builder, name, nullable, element, []);
-  const item = makeField(builder, "item", false, element, []);
-  const list =
-    kind === "list"
-      ? { type: Type.List, at: List.createList(builder) }
-      : { type: Type.FixedSizeList, at: FixedSizeList.createFixedSizeList(builder, field.length!) };
-  return makeField(builder, name, nullable, list, [item]);
-}
-
-function elementType(builder: Builder, { dtype }: OutputField): { type: Type; at: number } {
-  const integer = INTEGER.exec(dtype);
-  if (integer !== null) {
-    return { type: Type.Int, at: Int.createInt(builder, Number(integer[2]), integer[1] === "I") };
-  }
-  return {
-    type: Type.FloatingPoint,
-    at: FloatingPoint.createFloatingPoint(builder, FLOATS[dtype]!),
-  };
-}
-
-function makeField(
-  builder: Builder,
-  name: string,
-  nullable: boolean,
-  { type, at }: { type: Type; at: number },
-  children: number[],
-  dictionary?: number,
-): number {
-  const nameAt = builder.createString(name);
-  // Readers of C++ want the vector of children also where it is empty.
-  const childrenAt = Field.createChildrenVector(builder, children);
-  Field.startField(builder);
-  Field.addName(builder, nameAt);
-  Field.addNullable(builder, nullable);
-  Field.addTypeType(builder, type);
-  Field.addType(builder, at);
-  if (dictionary !== undefined) Field.addDictionary(builder, dictionary);
-  Field.addChildren(builder, childrenAt);
-  return Field.endField(builder);
-}
-
 /** All that stands behind the last record batch: the end of the stream, the footer, its length and the magic. */
 export function footerOf(
-  fields: readonly OutputField[],
+  fields: readonly SchemaField[],
   dictionaries: readonly MessagePlace[],
   batches: readonly MessagePlace[],
 ): Uint8Array {

@@ -12,11 +12,11 @@ import {
   batchMessage,
   dictionaryMessage,
   footerOf,
-  hasArrowType,
   type MessagePlace,
   type NodeSize,
   schemaMessage,
 } from "./arrow-encode-messages.ts";
+import { hasArrowType } from "./arrow-encode-schema.ts";
 import { MAGIC } from "./arrow-file.ts";
 import { readArrowGroups } from "./arrow-groups.ts";
 import {
@@ -40,7 +40,7 @@ export const ARROW_OUTPUT: OutputFormat = {
   hasNulls: true,
   check(field) {
     if (field.kind === "fixed" || field.kind === "list") {
-      if (!hasArrowType(field.dtype))
+      if (field.dtype === "BOOL" || !hasArrowType(field.dtype))
         throw noType(field, "Arrow", "store it as another type, or as safetensors");
     }
   },

@@ -6,8 +6,9 @@ import { HeadraceError } from "../errors.ts";
 import type { ByteReader, ShardDescription } from "../types.ts";
 import { type ArrowMessage, parseMessage, parsePrefix } from "./arrow-message.ts";
 import { MAX_METADATA_LENGTH, MetadataBuffer } from "./arrow-metadata.ts";
-import { RowsBuilder } from "./arrow-rows.ts";
+import { type ArrowSource, RowsBuilder, tableOf } from "./arrow-rows.ts";
 import { parseSchema } from "./arrow-schema.ts";
+import { ChunkList } from "./chunk-list.ts";
 
 /** `ARROW1`, at both ends; padded with two zeros at the start. */
 export const MAGIC: Uint8Array = new TextEncoder().encode("ARROW1");
@@ -24,11 +25,8 @@ interface FileBlock {
 }
 
 /** Describes a file that begins with {@link MAGIC}. See `describeArrow`. */
-export function describeArrowFile(
-  read: ByteReader,
-  fileLength: number,
-  columns: readonly string[] | undefined,
-): ShardDescription {
+export function describeArrowFile(source: ArrowSource): ShardDescription {
+  const { read, fileLength } = source;
   const { bytes, start } = readFooter(read, fileLength);
   const buffer = new MetadataBuffer(bytes, "ARROW_FOOTER", "the footer");
   const footer = buffer.root(new Footer());
@@ -36,7 +34,7 @@ export function describeArrowFile(
   if (table === null) return buffer.fail("it has no schema");
   // The footer's schema, and not the message at the start of the file: not every writer puts one there.
   const schema = parseSchema(buffer, table, footer.version());
-  const rows = new RowsBuilder(read, schema, columns, false);
+  const rows = new RowsBuilder(source, schema, false);
   const dictionaryBlocks = parseBlocks(buffer, start, "dictionary batch", footer.dictionariesLength(), (i) =>
     footer.dictionaries(i),
   );
@@ -46,8 +44,18 @@ export function describeArrowFile(
   checkApart(buffer, [...dictionaryBlocks, ...batchBlocks]);
   for (const block of dictionaryBlocks)
     rows.addDictionaryBatch(readBlock(read, block, MessageHeader.DictionaryBatch));
-  for (const block of batchBlocks) rows.addRecordBatch(readBlock(read, block, MessageHeader.RecordBatch));
-  return { format: "arrow-file", byteLength: fileLength, metadata: schema.metadata, rows: rows.finish() };
+  for (const block of batchBlocks) {
+    if (rows.needsChunks) break;
+    rows.addRecordBatch(readBlock(read, block, MessageHeader.RecordBatch));
+  }
+  if (rows.needsChunks) return describeArrowFile({ ...source, chunks: new ChunkList() });
+  return {
+    format: "arrow-file",
+    chunks: tableOf(source),
+    byteLength: fileLength,
+    metadata: schema.metadata,
+    rows: rows.finish(),
+  };
 }
 
 function readFooter(read: ByteReader, fileLength: number): { bytes: Uint8Array; start: number } {

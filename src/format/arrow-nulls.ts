@@ -1,6 +1,12 @@
 /** Compares validity bitmaps: whether null elements lie in null rows alone. */
 import type { ByteRange, ByteReader } from "../types.ts";
 
+/** A bitmap, 1 = present, and what reads it. */
+export interface BitmapPlace {
+  readonly read: ByteReader;
+  readonly range: ByteRange;
+}
+
 /** Bytes read at a time. */
 const CHUNK_LENGTH = 256 * 1024;
 
@@ -11,7 +17,7 @@ class Bitmap {
   #chunk: Uint8Array = new Uint8Array();
   #chunkStart = 0;
 
-  constructor(read: ByteReader, range: ByteRange) {
+  constructor({ read, range }: BitmapPlace) {
     this.#read = read;
     this.#range = range;
   }
@@ -46,17 +52,16 @@ class Bitmap {
 
 /**
  * How many null elements lie in null rows, where each of `numRows` rows has `elementsPerRow` elements. Both
- * ranges are bitmaps that hold as many bits, 1 = present. Reads them in small pieces.
+ * bitmaps hold as many bits. Reads them in small pieces.
  */
 export function nullsUnderNullRows(
-  read: ByteReader,
-  rows: ByteRange,
-  elements: ByteRange,
+  rows: BitmapPlace,
+  elements: BitmapPlace,
   numRows: number,
   elementsPerRow: number,
 ): number {
-  const rowBits = new Bitmap(read, rows);
-  const elementBits = new Bitmap(read, elements);
+  const rowBits = new Bitmap(rows);
+  const elementBits = new Bitmap(elements);
   let count = 0;
   for (let row = 0; row < numRows; row++) {
     // Whole bytes of rows that are present, the most frequent case.

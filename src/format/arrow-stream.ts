@@ -4,15 +4,13 @@ import { Schema } from "apache-arrow/fb/schema";
 import { HeadraceError } from "../errors.ts";
 import type { ByteReader, ShardDescription } from "../types.ts";
 import { type ArrowMessage, type MessagePrefix, parsePrefix, readMessage } from "./arrow-message.ts";
-import { RowsBuilder } from "./arrow-rows.ts";
+import { type ArrowSource, RowsBuilder, tableOf } from "./arrow-rows.ts";
 import { type ArrowSchema, parseSchema } from "./arrow-schema.ts";
+import { ChunkList } from "./chunk-list.ts";
 
 /** Describes a file that holds one stream. See `describeArrow`. */
-export function describeArrowStream(
-  read: ByteReader,
-  fileLength: number,
-  columns: readonly string[] | undefined,
-): ShardDescription {
+export function describeArrowStream(source: ArrowSource): ShardDescription {
+  const { read, fileLength } = source;
   const first = readPrefix(read, 0, fileLength, "the schema message");
   if (first.prefixLength === 4 && !(first.metadataLength > 0 && first.metadataLength <= fileLength - 4))
     throw new HeadraceError(
@@ -21,10 +19,10 @@ export function describeArrowStream(
     );
   const schemaMessage = readMessage(read, 0, first, fileLength, "the schema message");
   const schema = parseSchemaMessage(schemaMessage);
-  const rows = new RowsBuilder(read, schema, columns, true);
+  const rows = new RowsBuilder(source, schema, true);
   let offset = schemaMessage.body.end;
   // A stream ends with a mark, or with the file where that is exactly the end of a message.
-  while (offset < fileLength) {
+  while (offset < fileLength && !rows.needsChunks) {
     const prefix = readPrefix(read, offset, fileLength, `the message at byte ${offset}`);
     if (prefix.metadataLength === 0) {
       checkEnd(offset + prefix.prefixLength, fileLength);
@@ -32,7 +30,14 @@ export function describeArrowStream(
     }
     offset = addMessage(rows, readMessage(read, offset, prefix, fileLength, `the message at byte ${offset}`));
   }
-  return { format: "arrow-stream", byteLength: fileLength, metadata: schema.metadata, rows: rows.finish() };
+  if (rows.needsChunks) return describeArrowStream({ ...source, chunks: new ChunkList() });
+  return {
+    format: "arrow-stream",
+    chunks: tableOf(source),
+    byteLength: fileLength,
+    metadata: schema.metadata,
+    rows: rows.finish(),
+  };
 }
 
 /** Returns where the next message starts. */

@@ -25,11 +25,14 @@ const columnSchema: v.GenericSchema<ColumnSchema> = v.object({
   dictionary: v.optional(v.lazy(() => columnSchema)),
 }) as v.GenericSchema<ColumnSchema>;
 
+const bound = v.optional(v.union([v.number(), text]));
+
 const shard = v.object({
   path: text,
   samples: count,
   bytes: count,
   sha256: v.optional(v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/, "not a sha256 in hex"))),
+  columns: v.optional(v.record(v.string(), v.object({ min: bound, max: bound, nulls: count }))),
 });
 
 const manifest = v.object({
@@ -40,6 +43,7 @@ const manifest = v.object({
   /** Entries of dictionary columns of utf8, in the order of their codes. */
   dictionaries: v.optional(v.record(v.string(), v.array(v.string()))),
   shards: v.pipe(v.array(shard), v.nonEmpty("a dataset has at least one shard")),
+  packed: v.optional(v.record(v.string(), v.unknown())),
 });
 
 /** One shard of a manifest. `path` is relative to the manifest, with `/` between its parts. */
@@ -48,6 +52,17 @@ export interface ManifestShard {
   readonly samples: number;
   readonly bytes: number;
   readonly sha256?: string | undefined;
+  /** Of numeric columns, by name. */
+  readonly columns?: Readonly<Record<string, ColumnStats>> | undefined;
+}
+
+/** What one column of a shard holds. NaN counts neither as the least nor as the largest value; without any other value
+ * there is no `min` and no `max`. Text where JSON has no number: `Infinity`, `-Infinity`, 64-bit integers past 2^53. */
+export interface ColumnStats {
+  readonly min?: number | string | undefined;
+  readonly max?: number | string | undefined;
+  /** Rows that are missing. */
+  readonly nulls: number;
 }
 
 /** The contents of a `dataset.json`. `schema.columns` is empty for the tensors view. */
@@ -58,6 +73,8 @@ export interface Manifest {
   readonly schema: Schema;
   readonly dictionaries?: Readonly<Record<string, readonly string[]>> | undefined;
   readonly shards: readonly ManifestShard[];
+  /** By which options `pack` made the dataset; for people, and read by nothing. */
+  readonly packed?: Readonly<Record<string, unknown>> | undefined;
 }
 
 /**

@@ -16,8 +16,11 @@ export interface Tokenizer {
   readonly kind: "bytes" | "tokenizer.json";
   /** Of all that decides what it gives, sha256 in hex. */
   readonly fingerprint: string;
-  /** Ids of `text`, with what the model's prompts begin or end with (BOS, most often). Any string is taken. */
-  encode(text: string): Int32Array;
+  /** All ids are below it. */
+  readonly vocabSize: number;
+  /** Ids of `text`, with what the model's prompts begin or end with (BOS, most often) unless `addSpecial` is false. Any
+   * string is taken. */
+  encode(text: string, addSpecial?: boolean): Int32Array;
   /** The text of `tokens`, special ones left out. Bytes that are no UTF-8, also a character that is not whole yet,
    * become U+FFFD. */
   decode(tokens: ArrayLike<number>): string;
@@ -47,14 +50,15 @@ export function openTokenizer(folder: string): Tokenizer | undefined {
 export function byteTokenizer(bos: number | undefined): Tokenizer {
   const encoder = new TextEncoder();
   const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
-  const start = bos === undefined ? 0 : 1;
   return {
     kind: "bytes",
     fingerprint: digestOf(["bytes", String(bos)]),
-    encode(text) {
+    vocabSize: Math.max(BYTES, (bos ?? 0) + 1),
+    encode(text, addSpecial = true) {
       const bytes = encoder.encode(text);
+      const start = bos === undefined || !addSpecial ? 0 : 1;
       const tokens = new Int32Array(start + bytes.length);
-      if (bos !== undefined) tokens[0] = bos;
+      if (start === 1) tokens[0] = bos!;
       tokens.set(bytes, start);
       return tokens;
     },
@@ -78,7 +82,14 @@ function fromTokenizerJson(folder: string, path: string, text: string): Tokenize
   return {
     kind: "tokenizer.json",
     fingerprint: digestOf(["tokenizer.json", text, configText]),
-    encode: (prompt) => Int32Array.from(tokenizer.encode(prompt).ids),
+    vocabSize:
+      1 +
+      tokenizer
+        .get_vocab(true)
+        .values()
+        .reduce((a, b) => Math.max(a, b), -1),
+    encode: (prompt, addSpecial = true) =>
+      Int32Array.from(tokenizer.encode(prompt, { add_special_tokens: addSpecial }).ids),
     // The library has no text for an empty list.
     decode: (tokens) =>
       tokens.length === 0 ? "" : tokenizer.decode(Array.from(tokens), { skip_special_tokens: true }),

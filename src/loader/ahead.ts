@@ -1,17 +1,21 @@
 /** Batches on their way: planned, asked for and waited for, in the order in which they are handed out. */
-import type { Completion, DeviceQueue, Ticket } from "../device/device.ts";
+import type { ChunkDecoders } from "../device/decode.ts";
+import type { DeviceQueue } from "../device/device.ts";
 import type { Step } from "../plan/sampler.ts";
 import type { Arena, Segment } from "./arena.ts";
 import type { Assembled, Assembler } from "./assemble.ts";
 import type { Dataset } from "./dataset.ts";
+import { Fetch, type FetchEnd } from "./fetch.ts";
 import type { ResolvedOptions } from "./options.ts";
 import { lateBatch, type Pending } from "./pending.ts";
-import { traceRead } from "./stages.ts";
+import { traceDecoding, traceRead } from "./stages.ts";
 import type { Cursor, Walk } from "./walk.ts";
 
 export interface AheadParts {
   readonly dataset: Dataset;
   readonly queue: DeviceQueue;
+  /** Throws `UNSUPPORTED` where the device has none. */
+  readonly decoders: () => ChunkDecoders;
   readonly arena: Arena;
   readonly assembler: Assembler;
   readonly walk: Walk;
@@ -25,6 +29,8 @@ export interface Arrived {
   readonly pending: Pending;
   readonly assembled: Assembled;
   readonly step: Step;
+  /** Logical bytes that were decoded for it. */
+  readonly decodedBytes: number;
 }
 
 /** Borrows all of its parts. */
@@ -56,6 +62,11 @@ export class Ahead {
     return this.#pending.length;
   }
 
+  /** Whether a batch that was planned has bytes on their way. */
+  get fetching(): boolean {
+    return this.#pending.some(({ fetch }) => fetch !== undefined);
+  }
+
   /** Plans from here on, up to the end of the epoch before `endEpoch`. */
   begin(endEpoch: number): void {
     this.#endEpoch = endEpoch;
@@ -84,64 +95,63 @@ export class Ahead {
   async take<T>(deliver: (arrived: Arrived) => T): Promise<T | undefined> {
     const pending = this.#pending.shift();
     if (pending === undefined) return undefined;
-    const { assembled, step, segment, ticket } = pending;
+    const { assembled, step, segment, fetch } = pending;
+    let decodedBytes = 0;
     if (assembled === undefined || step === undefined) {
       this.#parts.arena.release(segment);
       throw pending.error;
     }
     const { checkOpen } = this.#parts;
     try {
-      if (ticket !== undefined) await this.#wait(pending, assembled, ticket);
+      if (fetch !== undefined) decodedBytes = await this.#wait(pending, assembled, fetch);
       checkOpen();
       if (assembled.mapped) assembled.pins.checkLengths();
     } catch (error) {
       this.#discard(pending);
       throw error;
     }
-    return deliver({ pending, assembled, step });
+    return deliver({ pending, assembled, step, decodedBytes });
   }
 
   /** Ends what was asked for and not taken; planning goes on from what `back` gives once that is done. */
   async cancel(back: () => Cursor): Promise<void> {
-    const { queue, walk } = this.#parts;
+    const { walk } = this.#parts;
     // A batch that is released meanwhile must not start new ones.
     this.#exhausted = true;
     const pending = this.#pending.splice(0);
-    for (const { ticket } of pending) if (ticket !== undefined) queue.cancel(ticket);
+    for (const { fetch } of pending) fetch?.cancel();
     await Promise.all(
       pending.map(async (one) => {
-        if (one.ticket !== undefined) await queue.completion(one.ticket);
+        await one.fetch?.ended;
         this.#discard(one);
       }),
     );
     walk.at = back();
   }
 
-  /** Throws where the bytes did not come. */
-  async #wait(pending: Pending, assembled: Assembled, ticket: Ticket): Promise<void> {
+  /** Gives the bytes that were decoded. Throws where the bytes did not come. */
+  async #wait(pending: Pending, assembled: Assembled, fetch: Fetch): Promise<number> {
     const { options, checkOpen } = this.#parts;
-    const completion = await this.#completion(ticket);
-    traceRead(options.tracer, pending.title, completion);
-    const { error } = completion;
-    if (error === undefined) return;
+    const { error, completion, decoded } = await this.#ended(fetch);
+    if (completion !== undefined) traceRead(options.tracer, pending.title, completion);
+    if (decoded !== undefined) traceDecoding(options.tracer, pending.title, decoded);
+    if (error === undefined) return decoded?.decodedBytes ?? 0;
     checkOpen();
     if (error.code === "SHORT_READ") assembled.pins.checkLengths();
     throw error.code === "TIMED_OUT" ? lateBatch(pending, options.timeoutMs, error) : error;
   }
 
-  /** The completion of `ticket`, or an early one when the caller's signal fires. */
-  #completion(ticket: Ticket): Promise<Completion> {
-    const { queue, options } = this.#parts;
-    const { signal } = options;
-    return signal === undefined ? queue.completion(ticket) : this.#cancellable(ticket, signal);
+  /** The end of `fetch`, an early one when the caller's signal fires. */
+  #ended(fetch: Fetch): Promise<FetchEnd> {
+    const { signal } = this.#parts.options;
+    return signal === undefined ? fetch.ended : this.#cancellable(fetch, signal);
   }
 
-  async #cancellable(ticket: Ticket, signal: AbortSignal): Promise<Completion> {
-    const { queue } = this.#parts;
-    const cancel = () => queue.cancel(ticket);
+  async #cancellable(fetch: Fetch, signal: AbortSignal): Promise<FetchEnd> {
+    const cancel = () => fetch.cancel();
     signal.addEventListener("abort", cancel);
     try {
-      return await queue.completion(ticket);
+      return await fetch.ended;
     } finally {
       signal.removeEventListener("abort", cancel);
     }
@@ -163,14 +173,13 @@ export class Ahead {
         { order, start: step.start, count: step.count, size: step.size, title },
         segment,
       );
-      const numRequests = assembled.requests.length;
-      const ticket = this.#submit(assembled);
+      const fetch = this.#start(assembled);
       walk.at = after;
       options.tracer?.span("planning", title, started, performance.now(), { samples: step.count });
-      return { title, epoch, step, segment, assembled, ticket, numRequests, after, error: undefined };
+      return { title, epoch, step, segment, assembled, fetch, after, error: undefined };
     } catch (error) {
       const after = walk.at;
-      const nothing = { step: undefined, assembled: undefined, ticket: undefined, numRequests: 0 };
+      const nothing = { step: undefined, assembled: undefined, fetch: undefined };
       return { ...nothing, title: this.#title(), epoch: after.epoch, segment, after, error };
     }
   }
@@ -180,12 +189,10 @@ export class Ahead {
     return `batch ${epoch}:${position}`;
   }
 
-  #submit(assembled: Assembled): Ticket | undefined {
-    if (assembled.requests.length === 0) return undefined;
-    const { queue, options } = this.#parts;
-    const { timeoutMs } = options;
+  #start(assembled: Assembled): Fetch | undefined {
+    const { queue, decoders, options } = this.#parts;
     try {
-      return queue.submit(assembled.requests, timeoutMs === undefined ? {} : { timeoutMs });
+      return Fetch.start(assembled, { queue, decoders, timeoutMs: options.timeoutMs });
     } catch (error) {
       assembled.scope.close();
       assembled.pins.release();
@@ -195,9 +202,9 @@ export class Ahead {
 
   /** Gives back what a batch had; its segment only when no lane writes to it any more. */
   #discard(pending: Pending): void {
-    const { queue, arena } = this.#parts;
+    const { arena } = this.#parts;
     pending.assembled?.scope.close();
-    const quiet = pending.ticket === undefined ? undefined : queue.quiesced(pending.ticket);
+    const quiet = pending.fetch?.quiet();
     if (quiet === undefined) {
       pending.assembled?.pins.release();
       arena.release(pending.segment);

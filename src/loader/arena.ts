@@ -1,5 +1,5 @@
 /** The staging memory: a fixed number of segments that batches take turns in. */
-import type { Device, DeviceBuffer, Storage } from "../device/device.ts";
+import type { Device, DeviceBuffer, DeviceEvent, Storage } from "../device/device.ts";
 import { HeadraceError } from "../errors.ts";
 
 /** Segments grow by whole multiples of this, so that batches of nearly one size do not remake them. */
@@ -16,6 +16,9 @@ export class Segment {
   device: DeviceBuffer | undefined;
   /** Where coalesced reads land before their pieces are copied on. */
   staging: DeviceBuffer | undefined;
+  /** Signalled when the host has filled {@link Segment.staging}; each batch of the segment has the next value. */
+  filled: DeviceEvent | undefined;
+  fillings = 0;
   #view: ArrayBuffer | undefined;
   #viewed: DeviceBuffer | undefined;
 
@@ -150,8 +153,15 @@ export class Arena {
     return segment.staging!;
   }
 
+  /** The event and the value that say that the batch in `segment` is in its staging. */
+  nextFilling(segment: Segment): { readonly event: DeviceEvent; readonly value: number } {
+    segment.filled ??= this.#device.createEvent();
+    return { event: segment.filled, value: ++segment.fillings };
+  }
+
   close(): void {
     for (const segment of this.#all) {
+      segment.filled?.close();
       segment.host?.close();
       segment.device?.close();
       segment.staging?.close();

@@ -1,4 +1,5 @@
 /** Makes one batch: where each of its parts comes from and goes to. */
+import type { DecodeRequest } from "../device/decode.ts";
 import type { Device } from "../device/device.ts";
 import { RequestList } from "../device/requests.ts";
 import { itemAlignment } from "../format/dtype.ts";
@@ -11,7 +12,7 @@ import { assemblerOf } from "./assemblers.ts";
 import { Column, Part, ViewScope } from "./batch.ts";
 import type { ColumnAssembler } from "./columns.ts";
 import type { Dataset } from "./dataset.ts";
-import { Gather } from "./gather.ts";
+import { type Arrival, Gather } from "./gather.ts";
 import type { ResolvedOptions } from "./options.ts";
 import type { OpenShard } from "./shard.ts";
 import { type BatchRows, Pins, SpanSplitter } from "./spans.ts";
@@ -34,6 +35,10 @@ export interface Assembled {
   readonly pins: Pins;
   /** To submit now: borrowed until the next batch is assembled. */
   readonly requests: RequestList;
+  /** To decode beside them; the batch's own. */
+  readonly decodes: readonly DecodeRequest[];
+  /** To signal once all of it is decoded, where requests wait for that. */
+  readonly arrival: Arrival | undefined;
   /** Whether a column is a mapping, so that a shrunk file must be noticed when the batch is handed out. */
   readonly mapped: boolean;
   /** Bytes of mapped pages that the batch makes resident, about. */
@@ -102,7 +107,7 @@ export class Assembler {
           ? this.#tensors(ids, segment, scope, pins)
           : this.#rows(request, ids, segment, scope, pins);
       this.#gather.upload(0, 0, this.#layout.computedBytes);
-      const requests = this.#gather.finish(this.#arena, segment);
+      const { requests, decodes, arrival } = this.#gather.finish(this.#arena, segment);
       let mapped = false;
       let touchedBytes = requests.length * FAULT_BYTES;
       for (const column of parts.columns.values()) {
@@ -110,7 +115,7 @@ export class Assembler {
         touchedBytes += column.byteLength;
       }
       const sampleIds = ids === undefined ? fill : () => ids;
-      return { sampleIds, scope, pins, requests, mapped, touchedBytes, ...parts };
+      return { sampleIds, scope, pins, requests, decodes, arrival, mapped, touchedBytes, ...parts };
     } catch (error) {
       scope.close();
       pins.release();
@@ -238,6 +243,6 @@ export class Assembler {
   #prepare(segment: Segment): void {
     const { apart, byteLength, hostBytes } = this.#layout;
     this.#arena.ensure(segment, Math.max(byteLength, 1), hostBytes);
-    this.#gather.begin(segment.device, apart ? segment.host : undefined);
+    this.#gather.begin(segment.device, apart ? segment.host : undefined, apart);
   }
 }

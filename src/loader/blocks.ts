@@ -1,5 +1,10 @@
 /** A bounded cache of file blocks, for the small columns that must be seen before a batch can be planned. */
-import type { DeviceFile } from "../device/device.ts";
+
+/** A file, or what a compressed one decodes to. */
+export interface BlockSource {
+  readonly byteLength: number;
+  readSync(byteOffset: number, byteLength: number): Uint8Array;
+}
 
 const BLOCK_BYTES = 64 * 1024;
 const MAX_BLOCKS = 128;
@@ -9,7 +14,7 @@ export class BlockCache {
   readonly #blocks = new Map<number, Uint8Array>();
 
   /** Bytes `[byteOffset, byteOffset + byteLength)` of `file`; `key` tells files apart (below 2^21). */
-  read(file: DeviceFile, key: number, byteOffset: number, byteLength: number): Uint8Array {
+  read(file: BlockSource, key: number, byteOffset: number, byteLength: number): Uint8Array {
     const first = Math.floor(byteOffset / BLOCK_BYTES);
     const last = Math.floor((byteOffset + byteLength - 1) / BLOCK_BYTES);
     if (first === last) {
@@ -27,7 +32,7 @@ export class BlockCache {
     }
   }
 
-  #block(file: DeviceFile, key: number, index: number): Uint8Array {
+  #block(file: BlockSource, key: number, index: number): Uint8Array {
     const id = key * 2 ** 32 + index;
     let block = this.#blocks.get(id);
     if (block !== undefined) this.#blocks.delete(id);

@@ -22,7 +22,8 @@ export interface DatasetOptions {
   /** Names or patterns of the columns (tensors view: of the tensors) to deliver; all where absent. */
   readonly columns?: readonly string[] | undefined;
   /** `auto` (the default) maps shards that are in memory already and fit the device, and reads the others;
-   * `stream` throws `UNSUPPORTED` where the device has none. */
+   * `stream` throws `UNSUPPORTED` where the device has none. Compressed shards are streamed always: `auto` and `stream`
+   * mean that, the others throw `UNSUPPORTED`. */
   readonly strategy?: Strategy | "auto" | undefined;
   /** What was measured on this machine, for `auto` to choose by: see {@link parseRecommended}. Figures of another machine or
    * device are not used; {@link Dataset.measured} says so. */
@@ -76,7 +77,7 @@ export class Dataset implements Disposable {
   constructor(source: Source, device: Device, options: DatasetOptions = {}) {
     const maxOpen = options.maxOpenShards ?? DEFAULT_MAX_OPEN_SHARDS;
     checkOptions(options, maxOpen);
-    checkStrategy(options.strategy ?? "auto", device.capabilities);
+    checkStrategy(options.strategy ?? "auto");
     this.#source = source;
     this.title = source.title;
     this.device = device;
@@ -98,6 +99,8 @@ export class Dataset implements Disposable {
       this.index = new ShardIndex(survey.counts);
       this.byteLength = survey.lengths.reduce((total, length) => total + length, 0);
       this.fingerprint = fingerprintOf(source, survey);
+      // Only a look at a shard tells whether it is compressed, and streams on every device.
+      if (this.#strategy === "stream" && !device.capabilities.canStream) this.#shards.get(0);
       checked = { schema: survey.delivered, names: survey.delivered.columns.map((column) => column.name) };
       for (const shard of this.#shards.values()) this.#admit(shard, survey.delivered);
       this.dictionaries = openDictionaries(this.schema, source, (i) => this.#shards.get(i));

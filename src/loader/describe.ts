@@ -1,51 +1,173 @@
-/** Describes one shard of either format, told apart by its first bytes. */
+/** Describes one shard of either format, told apart by its first bytes; what is compressed, in the bytes it gives. */
 
-import type { DeviceFile } from "../device/device.ts";
+import { ptr } from "bun:ffi";
+import type { Decoder } from "../codec/codec.ts";
+import { openDecoder } from "../codec/open.ts";
+import type { ChunkDecoders, ChunkFile } from "../device/decode.ts";
+import type { Device, DeviceFile } from "../device/device.ts";
 import { HeadraceError, withContext } from "../errors.ts";
 import { describeArrow } from "../format/arrow.ts";
+import type { DecodeChunk } from "../format/arrow-body.ts";
+import { describeContainer } from "../format/container.ts";
+import { innerName, isContainerName } from "../format/container-names.ts";
 import { describeSafetensors } from "../format/safetensors.ts";
-import type { ByteReader, ShardDescription } from "../types.ts";
+import type { ByteReader, ChunkTable, ShardDescription } from "../types.ts";
 
 const ARROW_MAGIC = [0x41, 0x52, 0x52, 0x4f, 0x57, 0x31];
 const CONTINUATION = [0xff, 0xff, 0xff, 0xff];
 
+/** A shard's metadata. */
+export interface Described {
+  readonly description: ShardDescription;
+  /** What its data are decoded through; the caller's to close. Absent where nothing of it is compressed. */
+  readonly chunkFile?: ChunkFile | undefined;
+}
+
+/** The bytes to describe: a file, or what a compressed one decodes to. */
+interface Bytes {
+  /** Without the endings that say how it is compressed. */
+  readonly path: string;
+  readonly byteLength: number;
+  readonly read: ByteReader;
+  readonly decode?: DecodeChunk;
+}
+
+/** Why a container cannot be described as it is: it decodes from its start to its end alone. */
+export class NotSeekable extends Error {}
+
 /**
  * Reads the metadata of `file`, never its data. Of an Arrow file only `columns` need be of a supported type
- * where given. Throws the format's errors with the path in front.
+ * where given. Throws the format's errors with the path in front, `UNSUPPORTED` where `device` decodes nothing, and
+ * {@link NotSeekable}.
  */
-export function describeShard(file: DeviceFile, columns?: readonly string[]): ShardDescription {
-  return withContext(file.path, () => {
-    const read = (byteOffset: number, byteLength: number) => file.readSync(byteOffset, byteLength);
-    if (file.path.endsWith(".safetensors")) return describeSafetensors(read, file.byteLength);
-    const head = read(0, Math.min(8, file.byteLength));
-    const isArrow = startsWith(head, ARROW_MAGIC) || startsWith(head, CONTINUATION);
-    if (isArrow || /\.(arrows?|feather|ipc)$/.test(file.path))
-      return describeWanted(read, file.byteLength, columns);
-    if (looksLikeSafetensors(file, head)) return describeSafetensors(read, file.byteLength);
-    throw new HeadraceError(
-      "UNKNOWN_FORMAT",
-      `neither safetensors nor Arrow: its ${file.byteLength} bytes start with ${Buffer.from(head).toString("hex") || "nothing"}`,
-    );
-  });
+export function describeShard(device: Device, file: DeviceFile, columns?: readonly string[]): Described {
+  const { path, byteLength } = file;
+  const read = (byteOffset: number, length: number) => file.readSync(byteOffset, length);
+  if (isContainerName(path)) return describePacked(device, file, read, columns);
+  using decoding = new BodyDecoder(read);
+  const bytes = { path, byteLength, read, decode: decoding.decode };
+  const description = withContext(path, () => describeBytes(bytes, columns));
+  if (description.chunks === undefined) return { description };
+  return { description, chunkFile: decodersOf(device, path).open(path, description.chunks) };
+}
+
+function describePacked(
+  device: Device,
+  { path, byteLength }: DeviceFile,
+  read: ByteReader,
+  columns: readonly string[] | undefined,
+): Described {
+  const container = describeContainer(read, byteLength, path);
+  if (!container.seekable) throw new NotSeekable(container.wholeReason);
+  const { table } = container;
+  const chunkFile = decodersOf(device, path).open(path, table);
+  try {
+    const bytes: Bytes = {
+      path: innerName(path),
+      byteLength: table.byteLength,
+      read: (byteOffset, length) => chunkFile.readSync(byteOffset, length),
+    };
+    const description = describeInside(path, bytes, columns);
+    return { description: { ...description, chunks: table, byteLength }, chunkFile };
+  } catch (error) {
+    chunkFile.close();
+    throw error;
+  }
+}
+
+/** The errors of `chunkFile` name the file already, those of the formats do not. */
+function describeInside(
+  path: string,
+  bytes: Bytes,
+  columns: readonly string[] | undefined,
+): ShardDescription {
+  let reading: unknown;
+  const read: ByteReader = (byteOffset, length) => {
+    try {
+      return bytes.read(byteOffset, length);
+    } catch (error) {
+      reading = error;
+      throw error;
+    }
+  };
+  try {
+    const description = describeBytes({ ...bytes, read }, columns);
+    if (description.chunks === undefined) return description;
+    const text = "is compressed as a whole, and its Arrow bodies are compressed inside; decompress it, or pack it again";
+    throw new HeadraceError("UNSUPPORTED_COMPRESSION", text);
+  } catch (error) {
+    throw error instanceof HeadraceError && error !== reading ? error.within(path) : error;
+  }
+}
+
+function describeBytes(bytes: Bytes, columns: readonly string[] | undefined): ShardDescription {
+  const { path, byteLength, read } = bytes;
+  if (path.endsWith(".safetensors")) return describeSafetensors(read, byteLength);
+  const head = read(0, Math.min(8, byteLength));
+  const isArrow = startsWith(head, ARROW_MAGIC) || startsWith(head, CONTINUATION);
+  if (isArrow || /\.(arrows?|feather|ipc)$/.test(path)) return describeWanted(bytes, columns);
+  if (looksLikeSafetensors(bytes, head)) return describeSafetensors(read, byteLength);
+  throw new HeadraceError(
+    "UNKNOWN_FORMAT",
+    `neither safetensors nor Arrow: its ${byteLength} bytes start with ${Buffer.from(head).toString("hex") || "nothing"}`,
+  );
 }
 
 /** All columns where they are supported, so that errors can list them; else the wanted ones alone. */
-function describeWanted(read: ByteReader, byteLength: number, columns?: readonly string[]): ShardDescription {
+function describeWanted({ read, byteLength, decode }: Bytes, columns?: readonly string[]): ShardDescription {
   try {
-    return describeArrow(read, byteLength);
+    return describeArrow(read, byteLength, undefined, decode);
   } catch (error) {
     const unsupported = error instanceof HeadraceError && error.code === "UNSUPPORTED_TYPE";
     if (!unsupported || columns === undefined) throw error;
-    return describeArrow(read, byteLength, columns);
+    return describeArrow(read, byteLength, columns, decode);
   }
+}
+
+/** For the few bits of a shard that are decoded while it is described. */
+class BodyDecoder implements Disposable {
+  readonly #read: ByteReader;
+  #decoder: Decoder | undefined;
+
+  constructor(read: ByteReader) {
+    this.#read = read;
+  }
+
+  readonly decode: DecodeChunk = (codec, fileOffset, fileLength, byteLength) => {
+    this.#decoder ??= openDecoder();
+    const source = this.#read(fileOffset, fileLength);
+    const target = new Uint8Array(new ArrayBuffer(byteLength));
+    const error = this.#decoder.decode(codec, ptr(source), fileLength, ptr(target), byteLength);
+    if (error !== undefined) throw error;
+    return target;
+  };
+
+  [Symbol.dispose](): void {
+    this.#decoder?.close();
+  }
+}
+
+function decodersOf({ decoders, capabilities }: Device, path: string): ChunkDecoders {
+  if (decoders !== undefined) return decoders();
+  throw new HeadraceError("UNSUPPORTED", `${path}: is compressed, and device ${capabilities.name} decodes nothing`);
+}
+
+/** How the chunks of a table are compressed, for people: `zstd`, `lz4`, `zstd in byte planes`, … */
+export function codecsOf({ codec, planes }: ChunkTable): string {
+  const names = ["stored", "zstd", "lz4", "lz4"];
+  const used = new Set<string>();
+  codec.forEach((number, i) => {
+    if (number !== 0) used.add(`${names[number]}${(planes?.[i] ?? 1) > 1 ? " in byte planes" : ""}`);
+  });
+  return [...used].sort().join(" and ") || "stored";
 }
 
 function startsWith(bytes: Uint8Array, prefix: readonly number[]): boolean {
   return bytes.length >= prefix.length && prefix.every((byte, i) => bytes[i] === byte);
 }
 
-function looksLikeSafetensors(file: DeviceFile, head: Uint8Array): boolean {
-  if (head.length < 8 || file.byteLength < 10) return false;
-  const first = file.readSync(8, 1)[0];
+function looksLikeSafetensors({ byteLength, read }: Bytes, head: Uint8Array): boolean {
+  if (head.length < 8 || byteLength < 10) return false;
+  const first = read(8, 1)[0];
   return first === 0x7b || first === 0x20;
 }

@@ -1,23 +1,44 @@
-/** Collects the bytes that a batch needs copied, from mappings or by reads, and asks the queue for them. */
-import type { DeviceBuffer } from "../device/device.ts";
+/** Collects the bytes that a batch needs copied, from mappings, by reads or by decoding, and says what to ask for. */
+import type { DecodeRequest } from "../device/decode.ts";
+import type { DeviceBuffer, DeviceEvent } from "../device/device.ts";
 import type { RequestList } from "../device/requests.ts";
 import { PieceList, planReads } from "../plan/read.ts";
 import type { Arena, Segment } from "./arena.ts";
+import { Decodes } from "./decodes.ts";
 import type { OpenShard } from "./shard.ts";
 
 /** Bytes between two pieces that are read along rather than seeking: below it one request is cheaper. */
 const MAX_GAP = 16 * 1024;
 /** Bytes of the longest merged read; lanes cut it further. */
 const MAX_READ = 32 * 1024 * 1024;
+/** What is decoded begins at a multiple of this in staging. */
+const STAGING_ALIGNMENT = 64;
+
+/** What tells requests that bytes are decoded. */
+export interface Arrival {
+  readonly event: DeviceEvent;
+  readonly value: number;
+}
+
+/** What a batch asks for. */
+export interface Gathered {
+  /** Borrowed until the next batch. */
+  readonly requests: RequestList;
+  readonly decodes: readonly DecodeRequest[];
+  /** To signal after the decodes; absent where no request waits for them. */
+  readonly arrival: Arrival | undefined;
+}
 
 /** The copies of one batch. Reused from batch to batch. */
 export class Gather {
   readonly #requests: RequestList;
   readonly #pieces = new PieceList();
   readonly #files: OpenShard[] = [];
+  readonly #decodes = new Decodes();
   #target: DeviceBuffer | undefined;
   /** Where uploads come from, and the one that may still grow. */
   #host: DeviceBuffer | undefined;
+  #apart = false;
   #uploadFrom = 0;
   #uploadTo = 0;
   #uploadBytes = 0;
@@ -32,15 +53,17 @@ export class Gather {
     this.#requests = requests;
   }
 
-  /** Starts a batch whose bytes go to `target`, those that the host computes by way of `host` where that is other
-   * memory; what was asked before must have been submitted. */
-  begin(target: DeviceBuffer | undefined, host: DeviceBuffer | undefined): void {
+  /** Starts a batch whose bytes go to `target`; where that is memory `apart`, those that the host computes go by way of
+   * `host`, and those that are decoded by way of staging. What was asked before must have been submitted. */
+  begin(target: DeviceBuffer | undefined, host: DeviceBuffer | undefined, apart: boolean): void {
     this.#requests.clear();
     this.#pieces.clear();
     this.#files.length = 0;
+    this.#decodes.clear();
     this.#lastFile = -1;
     this.#target = target;
     this.#host = host;
+    this.#apart = apart;
     this.#uploadBytes = 0;
     this.#windowShard = undefined;
   }
@@ -48,6 +71,10 @@ export class Gather {
   /** Asks for bytes `[start, start + byteLength)` of a shard at `targetOffset` of the target. */
   add(shard: OpenShard, start: number, byteLength: number, targetOffset: number): void {
     if (byteLength === 0) return;
+    if (shard.chunkFile !== undefined) {
+      this.#decodes.add(shard.chunkFile, start, byteLength, targetOffset);
+      return;
+    }
     const known =
       shard === this.#windowShard && start >= this.#windowStart && start + byteLength <= this.#windowEnd;
     if (known || this.#findWindow(shard, start, start + byteLength)) {
@@ -118,19 +145,40 @@ export class Gather {
 
   /** Turns the pieces into requests: direct reads first, then through staging what was read with gaps. All that
    * need not wait for another comes before the only barrier. */
-  finish(arena: Arena, segment: Segment): RequestList {
+  finish(arena: Arena, segment: Segment): Gathered {
     this.#flushUpload();
-    if (this.#pieces.length === 0) return this.#requests;
+    const requests = this.#requests;
+    const decodes = this.#decodes;
+    const filledFrom = this.#addReads(arena, segment, this.#apart ? decodes.byteLength : 0);
+    if (decodes.length === 0) return { requests, decodes: [], arrival: undefined };
+    if (!this.#apart) return { requests, decodes: decodes.into(this.#target!), arrival: undefined };
+    const arrival = arena.nextFilling(segment);
+    requests.wait(arrival.event, arrival.value);
+    const staging = segment.staging!;
+    decodes.eachRange((from, to, byteLength) => {
+      requests.copy(staging, filledFrom + from, this.#target!, to, byteLength);
+    });
+    return { requests, decodes: decodes.intoOneAfterAnother(staging, filledFrom), arrival };
+  }
+
+  /** Asks for the reads. The segment's staging gets `filledBytes` besides what they need; gives where these begin. */
+  #addReads(arena: Arena, segment: Segment, filledBytes: number): number {
+    if (this.#pieces.length === 0) {
+      if (filledBytes > 0) arena.ensureStaging(segment, filledBytes);
+      return 0;
+    }
     const plan = planReads(this.#pieces, { maxGap: MAX_GAP, maxRead: MAX_READ });
     const target = this.#target!;
-    const staging = plan.stagingBytes > 0 ? arena.ensureStaging(segment, plan.stagingBytes) : target;
+    const filledFrom = Math.ceil(plan.stagingBytes / STAGING_ALIGNMENT) * STAGING_ALIGNMENT;
+    const stagingBytes = filledFrom + filledBytes;
+    const staging = stagingBytes > 0 ? arena.ensureStaging(segment, stagingBytes) : target;
     for (let i = 0; i < plan.length; i++) {
       const file = this.#files[plan.file[i]!]!.source;
       const into = plan.direct[i] === 1 ? target : staging;
       this.#requests.read(file, plan.fileOffset[i]!, into, plan.targetOffset[i]!, plan.byteLength[i]!);
     }
     if (plan.stagingBytes > 0) this.#scatter(plan, staging, target);
-    return this.#requests;
+    return filledFrom;
   }
 
   #flushUpload(): void {

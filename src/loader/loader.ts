@@ -27,6 +27,9 @@ export interface LoaderStats {
   readonly bytes: number;
   /** The consumer waited this long for batches, ms. */
   readonly waitMs: number;
+  /** Bytes that compressed shards were decoded to for the batches that were delivered: more than these hold where chunks
+   * were wanted in part, less where they were kept from a batch before. */
+  readonly decodedBytes: number;
   /** Bytes of the arena now. */
   readonly arenaBytes: number;
 }
@@ -52,7 +55,7 @@ export class Loader implements AsyncIterable<Batch>, AsyncDisposable {
   #closing: Promise<void> | undefined;
   readonly #residency: Residency;
   #turnedMs = performance.now();
-  #stats = { batches: 0, samples: 0, bytes: 0, waitMs: 0 };
+  #stats = { batches: 0, samples: 0, bytes: 0, waitMs: 0, decodedBytes: 0 };
 
   /**
    * Borrows `dataset` and `device`, which is the dataset's own; `owned` are closed with the loader. `state` is one that
@@ -100,6 +103,7 @@ export class Loader implements AsyncIterable<Batch>, AsyncDisposable {
     this.#ahead = new Ahead({
       dataset,
       queue: this.#queue,
+      decoders: () => device.decoders!(),
       arena: this.#arena,
       assembler,
       walk,
@@ -207,7 +211,7 @@ export class Loader implements AsyncIterable<Batch>, AsyncDisposable {
     this.#checkOpen();
     this.#ahead.plan(1);
     // The first batch does not wait for those behind it to be planned, unless there is time for that.
-    if (this.#stats.batches > 0 || this.#queue.inFlight > 0) this.#ahead.plan();
+    if (this.#stats.batches > 0 || this.#ahead.fetching) this.#ahead.plan();
     return this.#ahead.length > 0 || this.#ahead.exhausted || this.#arena.numReturning === 0;
   }
 
@@ -228,7 +232,7 @@ export class Loader implements AsyncIterable<Batch>, AsyncDisposable {
     );
   }
 
-  #deliver({ pending, assembled, step }: Arrived): Batch {
+  #deliver({ pending, assembled, step, decodedBytes }: Arrived): Batch {
     const delivered = performance.now();
     const batch: Batch = new Batch({
       epoch: pending.epoch,
@@ -257,6 +261,7 @@ export class Loader implements AsyncIterable<Batch>, AsyncDisposable {
     this.#stats.batches++;
     this.#stats.samples += step.count;
     this.#stats.bytes += batch.byteLength;
+    this.#stats.decodedBytes += decodedBytes;
     return batch;
   }
 

@@ -31,17 +31,30 @@ export function mayPass({ strategy, reason }: ShardPath): boolean {
 
 const ASKED = "asked for";
 
-/** Throws `BAD_OPTION` for an unknown strategy, and `UNSUPPORTED` for `stream` on a device without. */
-export function checkStrategy(strategy: string, capabilities: Capabilities): void {
-  if (!["auto", "map", "read", "stream"].includes(strategy)) {
-    throw new HeadraceError("BAD_OPTION", `strategy is ${strategy}; it must be auto, map, read or stream`);
+/** Throws `BAD_OPTION` for an unknown strategy. */
+export function checkStrategy(strategy: string): void {
+  if (["auto", "map", "read", "stream"].includes(strategy)) return;
+  throw new HeadraceError("BAD_OPTION", `strategy is ${strategy}; it must be auto, map, read or stream`);
+}
+
+/** Throws `UNSUPPORTED` for `stream` on a device that streams no plain files. */
+function checkPlain(asked: Strategy | "auto", { name, canStream }: Capabilities): void {
+  if (asked !== "stream" || canStream) return;
+  throw new HeadraceError(
+    "UNSUPPORTED",
+    `strategy stream: device ${name} has no file queue to stream through; use auto, map or read, or the device metal on a Mac`,
+  );
+}
+
+/** The way of a compressed shard, whose chunks are `codecs`. Throws `UNSUPPORTED` where another way was asked for. */
+export function compressedPath(asked: Strategy | "auto", path: string, codecs: string): ShardPath {
+  if (asked === "auto" || asked === "stream") {
+    return { strategy: "stream", reason: `compressed (${codecs}): its chunks are decoded` };
   }
-  if (strategy === "stream" && !capabilities.canStream) {
-    throw new HeadraceError(
-      "UNSUPPORTED",
-      `strategy stream: device ${capabilities.name} has no file queue to stream through; use auto, map or read, or the device metal on a Mac`,
-    );
-  }
+  throw new HeadraceError(
+    "UNSUPPORTED",
+    `${path}: is compressed (${codecs}), and its bytes are decoded instead of ${asked === "map" ? "mapped" : "read"}; use the strategy auto or stream, or decompress it`,
+  );
 }
 
 /**
@@ -49,8 +62,9 @@ export function checkStrategy(strategy: string, capabilities: Capabilities): voi
  * is mapped, since that costs nothing; one that is not is read by lanes, which keep more requests on their way
  * than page faults do, and leave no fault to the GPU; one beyond what the device can keep resident is read, since
  * a device may make the whole of a mapping resident when it first uses it. A device with memory of its own does not:
- * there a mapping stays in the host's. Nothing streams unasked: nobody has shown that to be faster. What was `measured`
- * stands above the rule of what is in memory, not above what the device can do.
+ * there a mapping stays in the host's. No plain file streams unasked: nobody has shown that to be faster. What was
+ * `measured` stands above the rule of what is in memory, not above what the device can do. Throws `UNSUPPORTED` for
+ * `stream` on a device that has no file queue.
  */
 export function choosePath(
   asked: Strategy | "auto",
@@ -58,6 +72,7 @@ export function choosePath(
   file: DeviceFile,
   measured: MeasuredPaths = {},
 ): ShardPath {
+  checkPlain(asked, device);
   if (asked === "read" || asked === "stream") return { strategy: asked, reason: ASKED };
   if (!device.canMap) return { strategy: "read", reason: "the device does not map files" };
   if (file.byteLength === 0) return { strategy: "read", reason: "the file is empty" };

@@ -1,9 +1,9 @@
 /** A batch between being asked for and being handed out. */
-import type { Ticket } from "../device/device.ts";
 import { HeadraceError } from "../errors.ts";
 import type { Step } from "../plan/sampler.ts";
 import type { Segment } from "./arena.ts";
 import type { Assembled } from "./assemble.ts";
+import type { Fetch } from "./fetch.ts";
 import type { Cursor } from "./walk.ts";
 
 /** A batch that is on its way, or the reason why none comes. */
@@ -13,9 +13,7 @@ export interface Pending {
   readonly step: Step | undefined;
   readonly segment: Segment;
   readonly assembled: Assembled | undefined;
-  readonly ticket: Ticket | undefined;
-  /** That the ticket stands for. */
-  readonly numRequests: number;
+  readonly fetch: Fetch | undefined;
   readonly after: Cursor;
   readonly error: unknown;
 }
@@ -27,7 +25,8 @@ export function lateBatch(pending: Pending, timeoutMs: number | undefined, cause
   const from = copied.length > 0 ? copied : shards;
   const ways = [...new Set(from.map(({ path }) => path.strategy))].join(" and ");
   const more = from.length > 1 ? ` and ${from.length - 1} more` : "";
-  const { title, numRequests } = pending;
+  const { title, fetch } = pending;
+  const numRequests = fetch?.numRequests ?? 0;
   const requests = numRequests === 1 ? "its request has" : `its ${numRequests} requests have`;
   const text = `${title}: ${requests} not ended within ${timeoutMs} ms (${ways}, ${from[0]?.file.path}${more}); raise timeoutMs, or see what holds up the disk`;
   return new HeadraceError("TIMED_OUT", text, { cause });

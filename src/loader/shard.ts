@@ -1,10 +1,11 @@
 /** One shard while it is open: its description, its mapping, and small reads of its metadata columns. */
+import type { ChunkFile } from "../device/decode.ts";
 import { type Device, type DeviceBuffer, type DeviceFile, isDeclined } from "../device/device.ts";
 import { HeadraceError } from "../errors.ts";
 import type { ColumnSchema, RowGroup, ShardDescription, Strategy } from "../types.ts";
-import type { BlockCache } from "./blocks.ts";
-import { describeShard } from "./describe.ts";
-import { choosePath, type MeasuredPaths, mayPass, type ShardPath } from "./path.ts";
+import type { BlockCache, BlockSource } from "./blocks.ts";
+import { codecsOf, describeShard } from "./describe.ts";
+import { choosePath, compressedPath, type MeasuredPaths, mayPass, type ShardPath } from "./path.ts";
 
 /** Longest typed view that is quick to index: past 2 GiB byte indices leave the engine's fast path. */
 const MAX_VIEW = 2 ** 31;
@@ -43,6 +44,9 @@ export class OpenShard {
   readonly file: DeviceFile;
   /** What batches are read from: {@link OpenShard.file}, or the same path as a stream. */
   readonly source: DeviceFile;
+  /** What batches are decoded through instead, where the shard is compressed: then all offsets but those of
+   * {@link OpenShard.file} itself count in the bytes that it decodes to. */
+  readonly chunkFile: ChunkFile | undefined;
   readonly description: ShardDescription;
   readonly index: number;
   /** First row of each group, and the number of rows at the end. */
@@ -71,6 +75,7 @@ export class OpenShard {
   /** What {@link OpenShard.window} gave last: it most often is what is asked for next. */
   #shown: DeviceBuffer | undefined;
   readonly #ahead = new Map<number, AskedRange>();
+  readonly #metaSource: BlockSource;
   #metaView: Uint8Array | undefined;
   #checkedFor: object | undefined;
 
@@ -87,14 +92,23 @@ export class OpenShard {
     this.source = this.file;
     try {
       this.#checkListed(options.byteLength);
-      this.description = describeShard(this.file, options.columns);
+      const { description, chunkFile } = describeShard(options.device, this.file, options.columns);
+      this.description = description;
+      this.chunkFile = chunkFile;
+      this.#metaSource =
+        chunkFile === undefined
+          ? this.file
+          : {
+              byteLength: chunkFile.table.byteLength,
+              readSync: (byteOffset, length) => chunkFile.readSync(byteOffset, length),
+            };
       const groups = this.description.rows?.groups ?? [];
       this.groupStarts = Float64Array.from([
         ...groups.map((g) => g.rowStart),
         this.description.rows?.numRows ?? 0,
       ]);
       this.path = this.#choosePath();
-      if (this.path.strategy === "stream") this.source = options.device.openFile(options.path, "stream");
+      if (this.path.strategy === "stream" && chunkFile === undefined) this.source = options.device.openFile(options.path, "stream");
     } catch (error) {
       this.close();
       throw error;
@@ -184,7 +198,7 @@ export class OpenShard {
       this.#metaView ??= this.#mapMeta();
       if (this.#metaView !== undefined) return this.#metaView.subarray(byteOffset, byteOffset + byteLength);
     }
-    return this.#blocks.read(this.file, this.index, byteOffset, byteLength);
+    return this.#blocks.read(this.#metaSource, this.index, byteOffset, byteLength);
   }
 
   /**
@@ -217,6 +231,7 @@ export class OpenShard {
     this.#metaView = undefined;
     // The path may lead to another file when it is opened again.
     this.#blocks.drop(this.index);
+    this.chunkFile?.close();
     if (this.source !== this.file) this.source.close();
     this.file.close();
   }
@@ -237,6 +252,8 @@ export class OpenShard {
   }
 
   #choosePath(): ShardPath {
+    const { chunks } = this.description;
+    if (chunks !== undefined) return compressedPath(this.#asked, this.file.path, codecsOf(chunks));
     const path = choosePath(this.#asked, this.#device.capabilities, this.file, this.#measured);
     if (path.strategy !== "map" || this.#windows.has(0)) return path;
     const answer = this.#device.map(this.file, 0, Math.min(this.file.byteLength, this.#windowLength));

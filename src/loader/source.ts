@@ -2,6 +2,7 @@
 import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import { HeadraceError, withContext } from "../errors.ts";
+import { innerName } from "../format/container-names.ts";
 import { MAX_MANIFEST_BYTES, type Manifest, parseManifest } from "../format/manifest.ts";
 import {
   MAX_INDEX_BYTES,
@@ -12,7 +13,7 @@ import {
 const INDEX_SUFFIX = ".safetensors.index.json";
 const MANIFEST_NAME = "dataset.json";
 
-/** Formats by the ending of a shard's name. */
+/** Formats by the ending of a shard's name, before those that say how it is compressed. */
 const FAMILIES: readonly (readonly [ending: string, family: string])[] = [
   [".safetensors", "safetensors"],
   [".arrow", "arrow"],
@@ -92,12 +93,29 @@ function fromFolder(folder: string): Source {
   const shards = names.filter((name) => familyOf(name) !== undefined);
   if (shards.length === 0) {
     const endings = FAMILIES.map(([ending]) => ending).join(", ");
-    throw new HeadraceError("SOURCE_EMPTY", `${folder}: holds no shard (no file ending in ${endings})`);
+    const text = `${folder}: holds no shard (no file ending in ${endings}, or in these and .zst or .lz4)`;
+    throw new HeadraceError("SOURCE_EMPTY", text);
   }
+  refuseTwins(folder, shards);
   return fromPaths(
     folder,
     shards.map((name) => join(folder, name)),
   );
+}
+
+/** A shard beside its compressed form would be loaded twice. */
+function refuseTwins(folder: string, names: readonly string[]): void {
+  const seen = new Map<string, string>();
+  for (const name of names) {
+    const twin = seen.get(innerName(name));
+    if (twin !== undefined) {
+      throw new HeadraceError(
+        "SOURCE_MIXED",
+        `${folder}: holds ${twin} and ${name}, which are forms of one shard; name the files to load, or move one away`,
+      );
+    }
+    seen.set(innerName(name), name);
+  }
 }
 
 function listFolder(folder: string): string[] {
@@ -165,7 +183,8 @@ function oneFamily(title: string, shards: readonly SourceShard[]): void {
 }
 
 function familyOf(path: string): string | undefined {
-  return FAMILIES.find(([ending]) => path.endsWith(ending))?.[1];
+  const inner = innerName(path);
+  return FAMILIES.find(([ending]) => inner.endsWith(ending))?.[1];
 }
 
 function readWhole(path: string, limit: number): Buffer {

@@ -1,5 +1,6 @@
 /** The life of a ticket inside its device, as spans of a trace. */
 import type { Completion, Stages } from "../device/device.ts";
+import type { FetchEnd } from "./fetch.ts";
 import type { DEVICE_TRACKS, Tracer } from "./trace.ts";
 
 /** A layer and the time that a ticket was in it, in ms of `performance.now()`. */
@@ -44,4 +45,13 @@ export function traceRead(tracer: Tracer | undefined, title: string, completion:
   tracer.span("reads", title, submittedMs, completedMs, { bytes: bytesDone, error: error?.code });
   if (stages === undefined) return;
   for (const { track, startMs, endMs } of stageSpans(stages)) tracer.span(track, title, startMs, endMs);
+}
+
+/** Records the time in which a batch's chunks were decoded. */
+export function traceDecoding(
+  tracer: Tracer | undefined,
+  title: string,
+  { startedMs, endedMs, decodedBytes, error }: NonNullable<FetchEnd["decoded"]>,
+): void {
+  tracer?.span("reads", `${title} decoding`, startedMs, endedMs, { bytes: decodedBytes, error: error?.code });
 }

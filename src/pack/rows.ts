@@ -39,6 +39,8 @@ export interface RowSource {
   readonly numRows?: number | undefined;
   /** Bytes that will be read. */
   readonly byteLength: number;
+  /** Rows so far that could not be read and were left out, as was asked for. */
+  readonly skippedRows?: number | undefined;
   /** All rows in the source's order, in batches of some size of the source's own; called once. Throws `BAD_INPUT`
    * naming file and line or row. */
   batches(signal?: AbortSignal): AsyncIterable<PackBatch>;
@@ -56,5 +58,9 @@ export interface TensorSource {
     read(): AsyncIterable<Uint8Array>;
   }[];
   readonly byteLength: number;
+  /** File-level key and value pairs, which every shard gets. */
+  readonly metadata?: Readonly<Record<string, string>> | undefined;
+  /** Paths of files that go beside the shards as they are: a model's configuration and tokenizer. */
+  readonly files?: readonly string[] | undefined;
   close(): Promise<void>;
 }

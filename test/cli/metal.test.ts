@@ -28,7 +28,7 @@ describe.skipIf("missing" in library)(`load over metal${reason}`, () => {
       expect(result).toMatchObject({ strategy, samples: wanted.samples, batches: wanted.batches });
     });
 
-    test.each([["lz4"], ["lzfse"], ["zlib"], ["lzma"]])("stream from %s", async (codec) => {
+    test.each([["lz4"], ["lzfse"], ["zlib"], ["lzma"], ["lzbitmap"]])("stream from %s", async (codec) => {
       const args = ["--device", "metal", "--strategy", "stream", "--stream-codec", codec];
       const result = await load(...args, "--stream-cache", join(folder, codec));
       expect(result.digests).toEqual((await wantedOnce()).digests);

@@ -6,13 +6,16 @@
  *
  * HEADRACE_FUZZ_SECONDS lengthens the search (3 seconds), HEADRACE_FUZZ_SEED repeats one.
  */
-import { expect, test } from "bun:test";
+import { afterAll, expect, test } from "bun:test";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import fc from "fast-check";
+import { ChunkLooker } from "../../src/codec/decode-bytes.ts";
+import { addressOf } from "../../src/codec/memory.ts";
+import { openDecoder } from "../../src/codec/open.ts";
 import { HeadraceError } from "../../src/errors.ts";
 import { describeArrow } from "../../src/format/arrow.ts";
-import type { ByteRange, ColumnLayout } from "../../src/types.ts";
+import type { ByteRange, ByteReader, ChunkTable, ColumnLayout } from "../../src/types.ts";
 import { footerOf, messageAt, readerOf } from "../unit/format/arrow-helpers.ts";
 
 const SECONDS = Number(process.env.HEADRACE_FUZZ_SECONDS ?? 3);
@@ -22,7 +25,7 @@ const folder = join(import.meta.dir, "..", "golden", "files", "arrow");
 const seeds = readdirSync(folder)
   .filter((name) => /\.arrows?$/.test(name))
   .map((name) => ({ name, bytes: new Uint8Array(readFileSync(join(folder, name))) }))
-  .map((file) => ({ ...file, hot: hotRanges(file.name, file.bytes) }));
+  .map((file) => ({ ...file, hot: [...hotRanges(file.name, file.bytes), ...prefixes(file.bytes)] }));
 
 /** Where metadata lie: changes there do more than changes in data. */
 function hotRanges(name: string, bytes: Uint8Array): ByteRange[] {
@@ -46,6 +49,20 @@ function hotRanges(name: string, bytes: Uint8Array): ByteRange[] {
   return ranges;
 }
 
+/** The lengths in front of compressed buffers, and the frames' first bytes. */
+function prefixes(bytes: Uint8Array): ByteRange[] {
+  const inner = readerOf(bytes);
+  using looker = new ChunkLooker(inner);
+  try {
+    const { chunks } = describeArrow(inner, bytes.length, undefined, looker.decode);
+    return Array.from(chunks?.fileOffset ?? [], (at) => ({ start: at - 8, end: at + 8 }));
+  } catch (error) {
+    // Some of the files cannot be described.
+    if (error instanceof HeadraceError) return [];
+    throw error;
+  }
+}
+
 /** Describes `bytes` with all that must hold, and says what came of it. */
 function attempt(bytes: Uint8Array, columns?: readonly string[]): string {
   let bytesRead = 0;
@@ -53,21 +70,22 @@ function attempt(bytes: Uint8Array, columns?: readonly string[]): string {
   const started = performance.now();
   let outcome: string;
   try {
-    const { rows } = describeArrow(
-      (offset, length) => {
-        bytesRead += length;
-        return inner(offset, length);
-      },
-      bytes.length,
-      columns,
-    );
+    const read: ByteReader = (offset, length) => {
+      bytesRead += length;
+      return inner(offset, length);
+    };
+    using looker = new ChunkLooker(inner);
+    const { rows, chunks } = describeArrow(read, bytes.length, columns, looker.decode);
+    if (chunks !== undefined) checkChunks(chunks, bytes);
+    const first = chunks === undefined ? 8 : 0;
+    const end = chunks?.byteLength ?? bytes.length;
     let rowStart = 0;
     for (const group of rows?.groups ?? []) {
       expect(group.rowStart).toBe(rowStart);
       expect(group.numRows).toBeGreaterThan(0);
       rowStart += group.numRows;
       expect(group.columns).toHaveLength(rows?.schema.columns.length ?? -1);
-      for (const column of group.columns) checkLayout(column, bytes.length);
+      for (const column of group.columns) checkLayout(column, first, end);
     }
     expect(rows?.numRows).toBe(rowStart);
     outcome = "described";
@@ -82,14 +100,50 @@ function attempt(bytes: Uint8Array, columns?: readonly string[]): string {
   return outcome;
 }
 
-function checkLayout(column: ColumnLayout, fileLength: number): void {
+function checkLayout(column: ColumnLayout, first: number, last: number): void {
   for (const range of [column.values, column.offsets?.range, column.validity?.range]) {
     if (range === undefined) continue;
     const { start, end } = range;
-    if (!(Number.isSafeInteger(start) && start >= 8 && start <= end && end <= fileLength))
-      throw new Error(`range [${start}, ${end}) of a file of ${fileLength} bytes`);
+    if (!(Number.isSafeInteger(start) && start >= first && start <= end && end <= last))
+      throw new Error(`range [${start}, ${end}) of bytes [${first}, ${last})`);
   }
-  for (const { column: entries } of column.dictionary ?? []) checkLayout(entries, fileLength);
+  for (const { column: entries } of column.dictionary ?? []) checkLayout(entries, first, last);
+}
+
+/** Longer chunks are left alone: forgeries may claim a gibibyte of zeros. */
+const MAX_DECODED = 2 ** 20;
+/** Of a value that no chunk here holds in such numbers, around what is decoded. */
+const GUARD = 64;
+const guarded = new Uint8Array(new ArrayBuffer(MAX_DECODED + 2 * GUARD));
+const decoder = openDecoder();
+afterAll(() => decoder.close());
+
+/** A table must be one, and decoding its chunks must give their bytes or an error, and write nothing else. */
+function checkChunks(table: ChunkTable, bytes: Uint8Array): void {
+  const file = new Uint8Array(new ArrayBuffer(bytes.length));
+  file.set(bytes);
+  const inFile: ByteRange[] = [];
+  expect(table.starts[0]).toBe(0);
+  expect(table.starts[table.numChunks]).toBe(table.byteLength);
+  for (let i = 0; i < table.numChunks; i++) {
+    const [start, length] = [table.fileOffset[i]!, table.fileLength[i]!];
+    const byteLength = table.starts[i + 1]! - table.starts[i]!;
+    if (!(byteLength > 0 && byteLength <= table.maxLength && start >= 8 && start + length <= bytes.length))
+      throw new Error(`chunk ${i} of ${byteLength} bytes from [${start}, ${start + length})`);
+    inFile.push({ start, end: start + length });
+    if (byteLength > MAX_DECODED) continue;
+    guarded.fill(0xa5, 0, byteLength + 2 * GUARD);
+    const at = addressOf(guarded) + GUARD;
+    const error = decoder.decode(table.codec[i]!, addressOf(file) + start, length, at, byteLength);
+    if (error !== undefined && error.code !== "BAD_CHUNK" && error.code !== "UNSUPPORTED_COMPRESSION")
+      throw error;
+    const around = [guarded.subarray(0, GUARD), guarded.subarray(byteLength + GUARD, byteLength + 2 * GUARD)];
+    if (around.some((guard) => guard.some((byte) => byte !== 0xa5)))
+      throw new Error(`chunk ${i} of ${byteLength} bytes was written past its ends`);
+  }
+  inFile.sort((a, b) => a.start - b.start);
+  for (let i = 1; i < inFile.length; i++)
+    if (inFile[i]!.start < inFile[i - 1]!.end) throw new Error(`chunks overlap at byte ${inFile[i]!.start}`);
 }
 
 /** Numbers that length and offset fields do not expect. */

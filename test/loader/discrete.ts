@@ -66,6 +66,7 @@ export function discrete(
     createQueue: () => recorded(host.createQueue(), traffic),
     createPipeline: (source) => host.createPipeline(source),
     createSequence: (calls) => host.createSequence(calls),
+    decoders: host.decoders,
     facts: host.facts,
     get openResources() {
       return host.openResources;

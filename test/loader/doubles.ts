@@ -34,6 +34,7 @@ export function double(host: Device, differences: Differences): Double {
     createQueue: () => counting(host.createQueue(), streams, reads, differences),
     createPipeline: (source) => host.createPipeline(source),
     createSequence: (calls) => host.createSequence(calls),
+    decoders: host.decoders,
     get openResources() {
       return host.openResources;
     },

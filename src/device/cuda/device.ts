@@ -59,6 +59,7 @@ interface Opened {
   readonly info: CudaInfo;
   readonly settings: CudaSettings;
   readonly syscalls: Syscalls;
+  readonly faults: FaultPlan | undefined;
   readonly lanes: Lanes;
   readonly registrar: Registrar;
   readonly waiters: Waiters;
@@ -95,6 +96,7 @@ export class CudaDevice extends EngineDevice {
       context,
       memory,
       createProgram: () => new CudaProgram(context, settings.pieceBytes, COPY_LANES),
+      faults: opened.faults,
     });
     this.#opened = opened;
     this.#context = context;
@@ -276,7 +278,7 @@ export function openCuda(options: CudaOptions = {}): CudaDevice {
     const ready = Promise.all([lanes.warm(), registrar.ready]);
     const memory = new CudaMemory({ context, registrar, mappingRefused, mappingFlags });
     const parts = { context, info, settings, syscalls, lanes, registrar, waiters, memory, ready };
-    return new CudaDevice({ ...parts, slices, slicesBytes });
+    return new CudaDevice({ ...parts, faults, slices, slicesBytes });
   } catch (error) {
     void lanes.close();
     void registrar.close();

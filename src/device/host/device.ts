@@ -44,6 +44,7 @@ export interface HostParts {
   readonly lanes: LaneSet;
   readonly pieceBytes: number;
   readonly inlineCopyBytes: number;
+  readonly faults?: FaultPlan | undefined;
 }
 
 export class HostDevice extends EngineDevice {
@@ -52,7 +53,7 @@ export class HostDevice extends EngineDevice {
   readonly #prefetches: Prefetches;
   readonly #executor: HostExecutor;
 
-  constructor({ capabilities, syscalls, lanes, pieceBytes, inlineCopyBytes }: HostParts) {
+  constructor({ capabilities, syscalls, lanes, pieceBytes, inlineCopyBytes, faults }: HostParts) {
     const context = new HostContext(capabilities.name, syscalls);
     const prefetches = new Prefetches(lanes, pieceBytes);
     const copyLanes = Math.min(capabilities.lanes, availableParallelism());
@@ -63,6 +64,7 @@ export class HostDevice extends EngineDevice {
         prefetches.start(region, address, byteLength),
       ),
       createProgram: () => new Program(context, pieceBytes, copyLanes),
+      faults,
     });
     this.facts = { pieceBytes, inlineCopyBytes: Math.max(0, inlineCopyBytes) };
     this.#lanes = lanes;
@@ -103,6 +105,7 @@ export function openHost(options: HostOptions = {}): HostDevice {
     lanes: new Lanes({ numLanes: lanes, numEntries, numSlots: NUM_SLOTS, pieceBytes, faults }),
     pieceBytes,
     inlineCopyBytes,
+    faults,
   });
 }
 

@@ -4,8 +4,11 @@
  */
 import { HeadraceError } from "../../errors.ts";
 import { Closing } from "../common/closing.ts";
+import { closedError } from "../common/errors.ts";
 import { checkOpening } from "../common/files.ts";
 import { type Closable, OpenSet } from "../common/open-set.ts";
+import { DecodePool } from "../decode/pool.ts";
+import type { ChunkDecoders } from "../decode.ts";
 import type {
   Capabilities,
   Declined,
@@ -26,16 +29,19 @@ import { HostSequence } from "./dispatch.ts";
 import { HostEvent } from "./event.ts";
 import type { Executor } from "./execute.ts";
 import { HostFile, HostFiles } from "./file.ts";
-import type { HostMemory } from "./memory.ts";
+import { HostBuffer, type HostMemory } from "./memory.ts";
 import type { EnginePipeline } from "./pipeline.ts";
 import type { Program } from "./program.ts";
 import { HostQueue, type QueueShared, ReadyList } from "./queue.ts";
+import type { FaultPlan } from "./syscalls.ts";
 
 export interface EngineParts {
   readonly capabilities: Capabilities;
   readonly context: HostContext;
   readonly memory: HostMemory;
   readonly createProgram: () => Program;
+  /** Failures to inject into what decodes. */
+  readonly faults: FaultPlan | undefined;
 }
 
 /** A device over the engine. Each says what runs its queues' steps and compiles its kernels. */
@@ -47,9 +53,12 @@ export abstract class EngineDevice extends Closing implements Device {
   readonly #memory: HostMemory;
   readonly #queues = new Set<DeviceQueue>();
   readonly #others = new OpenSet<Closable>();
+  readonly #faults: FaultPlan | undefined;
+  #decoders: DecodePool | undefined;
 
-  constructor({ capabilities, context, memory, createProgram }: EngineParts) {
+  constructor({ capabilities, context, memory, createProgram, faults }: EngineParts) {
     super();
+    this.#faults = faults;
     this.capabilities = capabilities;
     this.context = context;
     this.#memory = memory;
@@ -69,7 +78,7 @@ export abstract class EngineDevice extends Closing implements Device {
   protected abstract closeRest(queuesClosed: Promise<unknown>): Promise<void>;
 
   get openResources(): number {
-    return this.context.openResources;
+    return this.context.openResources + (this.#decoders?.openResources ?? 0);
   }
 
   openFile(path: string, mode: FileMode = "read"): DeviceFile {
@@ -131,6 +140,19 @@ export abstract class EngineDevice extends Closing implements Device {
     return sequence;
   }
 
+  /** Undefined where the device moves no bytes. */
+  get decoders(): (() => ChunkDecoders) | undefined {
+    return () => {
+      this.context.assertOpen();
+      this.#decoders ??= new DecodePool({
+        deviceName: this.capabilities.name,
+        faults: this.#faults,
+        retain: (buffer) => this.#retain(buffer),
+      });
+      return this.#decoders;
+    };
+  }
+
   protected newSequence(calls: readonly DispatchCall[]): HostSequence {
     return new HostSequence(this.context, calls);
   }
@@ -141,11 +163,23 @@ export abstract class EngineDevice extends Closing implements Device {
 
   protected override async end(): Promise<void> {
     this.context.closed = true;
-    const queues = [...this.#queues].map((queue) => queue.close());
+    const queues: Promise<void>[] = [...this.#queues].map((queue) => queue.close());
+    if (this.#decoders !== undefined) queues.push(this.#decoders.close());
     this.#others.closeAll();
     // Memory and files in use are only marked here; they go with the last request.
     this.#memory.closeAll();
     this.#files.closeAll();
     await this.closeRest(Promise.all(queues));
+  }
+
+  /** Keeps a buffer's memory for what decodes into it. */
+  #retain(buffer: DeviceBuffer): () => void {
+    if (!(buffer instanceof HostBuffer) || buffer.context !== this.context) {
+      throw new HeadraceError("BAD_OPTION", `the buffer is not of this ${this.capabilities.name} device`);
+    }
+    if (buffer.closed) throw closedError("the buffer");
+    const { region } = buffer;
+    region.retain();
+    return () => region.release();
   }
 }

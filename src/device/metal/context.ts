@@ -115,6 +115,11 @@ export class NativeObject {
     this.closed = true;
     forgottenObjects.unregister(this);
     this.context.forget(this.#id, this.counted);
+    this.free();
+  }
+
+  /** Gives the handle back, at the end of {@link NativeObject.close} or once its memory is in use no more. */
+  protected free(): void {
     this.context.symbols.hr_close(this.handle);
   }
 

@@ -2,7 +2,10 @@
 import { HeadraceError } from "../../errors.ts";
 import { portableHeader } from "../../kernels/portable.ts";
 import { Closing } from "../common/closing.ts";
+import { closedError } from "../common/errors.ts";
 import { checkOpening } from "../common/files.ts";
+import { DecodePool } from "../decode/pool.ts";
+import type { ChunkDecoders } from "../decode.ts";
 import type {
   Capabilities,
   Declined,
@@ -30,7 +33,7 @@ import { createAddressTable, createMetalHeap } from "./heap.ts";
 import { canMultiply, capabilitiesOf, type DeviceInfo, factsOf, isStandIn, readDeviceInfo } from "./info.ts";
 import { loadLibrary, type MetalLibrary, namedLibrary } from "./library.ts";
 import { createMetalMatmul } from "./matmul.ts";
-import { createMetalBuffer, mapMetalFile } from "./memory.ts";
+import { createMetalBuffer, MetalBuffer, mapMetalFile } from "./memory.ts";
 import { encodeOptions, type MetalOptions, ordinalOf } from "./options.ts";
 import { MetalCompiler } from "./pipeline.ts";
 import { Program } from "./program.ts";
@@ -61,6 +64,7 @@ export class MetalDevice extends Closing implements Device {
   /** Where promises wait for events; made when first needed. */
   #background: MetalQueue | undefined;
   #compressing: MetalQueue | undefined;
+  #decoders: DecodePool | undefined;
 
   constructor({ library, handle, wakeFd, info }: Opened, options: MetalOptions) {
     super();
@@ -84,7 +88,7 @@ export class MetalDevice extends Closing implements Device {
   }
 
   get openResources(): number {
-    return this.#context.openResources;
+    return this.#context.openResources + (this.#decoders?.openResources ?? 0);
   }
 
   openFile(path: string, mode: FileMode = "read"): DeviceFile {
@@ -168,15 +172,37 @@ export class MetalDevice extends Closing implements Device {
     return createMetalSequence(this.#context, calls);
   }
 
+  decoders(): ChunkDecoders {
+    this.#context.assertOpen();
+    this.#decoders ??= new DecodePool({
+      deviceName: this.capabilities.name,
+      retain: (buffer) => this.#retain(buffer),
+    });
+    return this.#decoders;
+  }
+
   protected override async end(): Promise<void> {
     const context = this.#context;
     context.closed = true;
     const queues = [...this.#queues].map((queue) => queue.close());
     for (const queue of [this.#background, this.#compressing]) if (queue) queues.push(queue.close());
-    // The library keeps what is in use until the last request has ended.
+    const decoded = this.#decoders?.close();
+    // The library keeps what is in use until the last request has ended; what decodes does so past the library.
     context.closeObjects();
+    if (decoded !== undefined) await decoded;
     context.symbols.hr_close(context.handle);
     await Promise.all([...queues, this.#completions.close()]);
+  }
+
+  /** Keeps a buffer's memory for what decodes into it. */
+  #retain(buffer: DeviceBuffer): () => void {
+    if (!(buffer instanceof MetalBuffer) || buffer.region.context !== this.#context) {
+      throw new HeadraceError("BAD_OPTION", `the buffer is not of this ${this.capabilities.name} device`);
+    }
+    if (buffer.closed) throw closedError("the buffer");
+    const { region } = buffer;
+    region.retain();
+    return () => region.release();
   }
 
   #noStreams(path: string): HeadraceError {

@@ -22,6 +22,17 @@ const ADVICE: Readonly<Record<Advice, number>> = {
 /** A buffer's handle and the views of it. */
 export class MetalRegion extends NativeObject {
   readonly #views = new Views();
+  #users = 0;
+
+  /** For what writes to the memory past the library: it stays until {@link MetalRegion.release}. */
+  retain(): void {
+    this.#users++;
+  }
+
+  release(): void {
+    this.#users--;
+    if (this.closed && this.#users === 0) super.free();
+  }
 
   view(address: number, byteLength: number): ArrayBuffer {
     return this.#views.add(this, address, byteLength);
@@ -31,6 +42,10 @@ export class MetalRegion extends NativeObject {
     // Before the memory can go.
     this.#views.detachAll();
     super.close();
+  }
+
+  protected override free(): void {
+    if (this.#users === 0) super.free();
   }
 }
 

@@ -33,6 +33,11 @@ export class NullDevice extends HostDevice {
     return super.createPipeline({ name: source.name, host: () => {} });
   }
 
+  /** Nothing is decoded. */
+  override get decoders(): undefined {
+    return undefined;
+  }
+
   protected override newQueue(onClose: () => void): DeviceQueue {
     return new NullQueue(this.shared, this.createExecutor(), onClose, (submission) =>
       this.recorded.push(submission),

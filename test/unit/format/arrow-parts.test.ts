@@ -103,8 +103,8 @@ describe("nullsUnderNullRows", () => {
     file.set(rows);
     file.set(elements, rows.length);
     const split = rows.length;
-    const elementRange = { start: split, end: file.length };
-    return nullsUnderNullRows(readerOf(file), { start: 0, end: split }, elementRange, numRows, perRow);
+    const place = (start: number, end: number) => ({ read: readerOf(file), range: { start, end } });
+    return nullsUnderNullRows(place(0, split), place(split, file.length), numRows, perRow);
   }
 
   test("agrees with counting bit by bit", () => {

@@ -1,0 +1,47 @@
+/** The Worker that compresses chunks of a container. */
+import type { CodecName, Compressor } from "./codec.ts";
+import { openCompressor } from "./open.ts";
+import { splitPlanes } from "./planes.ts";
+
+declare const self: Worker;
+
+/** The first message. */
+export interface CompressStart {
+  readonly codec: CodecName;
+  readonly level: number;
+  readonly checksum: boolean;
+}
+
+/** All later ones; the buffer is transferred, and comes back. */
+export interface CompressWork {
+  readonly buffer: ArrayBuffer;
+  readonly byteLength: number;
+  /** Bytes of an element whose planes are split; 1 for none. */
+  readonly planes: number;
+}
+
+/** The answers, in the order of the work. */
+export interface CompressDone {
+  readonly buffer: ArrayBuffer;
+  readonly frame: Uint8Array<ArrayBuffer>;
+  /** For the table, where it has them: CRC-32 of what the frame decompresses to. */
+  readonly checksum: number | undefined;
+}
+
+let compressor: Compressor | undefined;
+let codec: CodecName = "zstd";
+
+self.onmessage = ({ data }: MessageEvent<CompressStart | CompressWork>) => {
+  if ("codec" in data) {
+    codec = data.codec;
+    compressor = openCompressor(data.codec, data);
+    return;
+  }
+  const { buffer, byteLength, planes } = data;
+  const bytes = new Uint8Array(buffer, 0, byteLength);
+  const plain = planes === 1 ? bytes : splitPlanes(bytes, planes);
+  const frame = compressor!.frame(plain);
+  // zstd's own checksum costs nothing beside its decoding; LZ4's frame has one that decodes slower than the data.
+  const checksum = codec === "lz4" ? Bun.hash.crc32(plain) : undefined;
+  self.postMessage({ buffer, frame, checksum } satisfies CompressDone, [buffer, frame.buffer]);
+};

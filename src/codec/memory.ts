@@ -1,0 +1,35 @@
+/** Views of memory that is named by address. */
+import { type Pointer, ptr, toArrayBuffer } from "bun:ffi";
+
+const WINDOW = 2 ** 30;
+/** Windows start at multiples of this, so that memory which lies together shares one. */
+const STEP = 2 ** 29;
+/** One for what is read, one for what is written, and one besides. */
+const MAX_WINDOWS = 3;
+
+/**
+ * Views over windows of a gibibyte that are kept, as making a view of a chunk each time costs more in garbage collection
+ * than decoding a small one. A window shows addresses, mapped or not: only those that a caller owns are ever touched.
+ */
+export class Windows {
+  readonly #windows: { readonly base: number; readonly bytes: Uint8Array<ArrayBuffer> }[] = [];
+
+  /** A view of `byteLength` bytes at `address`, for use before the memory's owner ends it. */
+  view(address: number, byteLength: number): Uint8Array<ArrayBuffer> {
+    for (const { base, bytes } of this.#windows) {
+      const start = address - base;
+      if (start >= 0 && start + byteLength <= bytes.length) return bytes.subarray(start, start + byteLength);
+    }
+    const base = Math.max(4096, Math.floor(address / STEP) * STEP);
+    const length = Math.max(WINDOW, address - base + byteLength);
+    const bytes = new Uint8Array(toArrayBuffer(base as Pointer, 0, length)) as Uint8Array<ArrayBuffer>;
+    if (this.#windows.unshift({ base, bytes }) > MAX_WINDOWS) this.#windows.pop();
+    return bytes.subarray(address - base, address - base + byteLength);
+  }
+}
+
+/** Address of memory that does not move: a view's of a buffer of its own. */
+export function addressOf(bytes: Uint8Array): number {
+  // Small arrays move when their buffer is first asked for.
+  return bytes.buffer.byteLength === 0 ? 0 : Number(ptr(bytes));
+}

@@ -1,0 +1,145 @@
+/** What LZ4 frames say of themselves (LZ4 frame format 1.6.x), and lengths that their blocks do not say. */
+import { HeadraceError } from "../errors.ts";
+import type { FrameCursor } from "./frame-cursor.ts";
+import { xxHash32 } from "./xxhash.ts";
+
+export const LZ4_MAGIC = 0x184d2204;
+/** Frames of a form that was given up in 2013, and is still written by `lz4 -l`. */
+export const LZ4_LEGACY_MAGIC = 0x184c2102;
+/** Set in a block's length where its bytes are stored as they are. */
+export const LZ4_STORED = 0x80000000;
+
+export interface Lz4FrameHeader {
+  /** Of magic and header together. */
+  readonly byteLength: number;
+  /** Whether blocks can be decoded each by itself. */
+  readonly independent: boolean;
+  readonly blockChecksums: boolean;
+  readonly contentChecksum: boolean;
+  /** Of what the frame decompresses to, where it says so. */
+  readonly contentLength: number | undefined;
+  /** Bytes of what a block decompresses to, at most. */
+  readonly maxBlockBytes: number;
+  readonly hasDictionary: boolean;
+}
+
+/** Where numbers of a frame's header come from. */
+type HeaderBytes = Pick<FrameCursor, "u8" | "u64" | "bytes">;
+
+/** The header of the frame at `offset`, whose magic was seen. Throws `BAD_CHUNK`, and what reading throws. */
+export function parseLz4Header(cursor: HeaderBytes, offset: number): Lz4FrameHeader {
+  const flags = cursor.u8(offset + 4);
+  const sizes = cursor.u8(offset + 5);
+  if (flags >>> 6 !== 1) throw bad(offset, `it is of version ${flags >>> 6}, and only version 1 is known`);
+  const block = (sizes >>> 4) & 7;
+  if ((flags & 2) !== 0 || (sizes & 0x8f) !== 0 || block < 4) {
+    throw bad(offset, `its descriptor ${flags}, ${sizes} has bits set that are reserved`);
+  }
+  const hasLength = (flags & 8) !== 0;
+  const hasDictionary = (flags & 1) !== 0;
+  const described = 2 + (hasLength ? 8 : 0) + (hasDictionary ? 4 : 0);
+  const contentLength = hasLength ? cursor.u64(offset + 6) : undefined;
+  const expected = (xxHash32(cursor.bytes(offset + 4, described)) >>> 8) & 0xff;
+  const found = cursor.u8(offset + 4 + described);
+  if (found !== expected) throw bad(offset, `its header's checksum is ${found} and should be ${expected}`);
+  return {
+    byteLength: 4 + described + 1,
+    independent: (flags & 0x20) !== 0,
+    blockChecksums: (flags & 0x10) !== 0,
+    contentChecksum: (flags & 4) !== 0,
+    contentLength,
+    maxBlockBytes: 2 ** (8 + 2 * block),
+    hasDictionary,
+  };
+}
+
+/** A block of a frame: its bytes without their length and checksum. */
+export interface Lz4Block {
+  readonly offset: number;
+  readonly byteLength: number;
+  readonly stored: boolean;
+}
+
+/** The blocks of the frame at `offset`, and where it ends. Throws `BAD_CHUNK` where it ends past the file or a block is
+ * longer than the frame allows. `visit` returning false ends the walk, which then gives undefined. */
+export function walkLz4Blocks(
+  cursor: FrameCursor,
+  offset: number,
+  header: Lz4FrameHeader,
+  visit: (block: Lz4Block) => boolean,
+): number | undefined {
+  let at = offset + header.byteLength;
+  for (;;) {
+    const word = cursor.u32(at);
+    at += 4;
+    if (word === 0) break;
+    const stored = word >= LZ4_STORED;
+    const byteLength = stored ? word - LZ4_STORED : word;
+    if (byteLength > header.maxBlockBytes || byteLength === 0) {
+      throw bad(offset, `the block at ${at} claims ${byteLength} bytes of at most ${header.maxBlockBytes}`);
+    }
+    if (at + byteLength > cursor.fileLength) {
+      throw bad(
+        offset,
+        `its block ends at ${at + byteLength}, and the file has only ${cursor.fileLength} bytes: it is cut off`,
+      );
+    }
+    if (!visit({ offset: at, byteLength, stored })) return undefined;
+    at += byteLength + (header.blockChecksums ? 4 : 0);
+  }
+  const end = at + (header.contentChecksum ? 4 : 0);
+  if (end > cursor.fileLength)
+    throw bad(offset, `its checksum lies past the file's ${cursor.fileLength} bytes`);
+  return end;
+}
+
+/** Bytes that the block in `bytes` decompresses to, by its tokens alone; undefined where it is malformed. Goes no
+ * further than `limit` bytes. */
+export function measureLz4Block(bytes: Uint8Array, limit: number): number | undefined {
+  let at = 0;
+  let length = 0;
+  while (at < bytes.length) {
+    const token = bytes[at++]!;
+    let run = token >>> 4;
+    if (run === 15) {
+      let more = 255;
+      while (more === 255 && at < bytes.length) run += more = bytes[at++]!;
+    }
+    at += run;
+    length += run;
+    // The last sequence has literals alone.
+    if (at === bytes.length) return length <= limit ? length : undefined;
+    at += 2;
+    let match = token & 15;
+    if (match === 15) {
+      let more = 255;
+      while (more === 255 && at < bytes.length) match += more = bytes[at++]!;
+    }
+    length += match + 4;
+    if (length > limit) return undefined;
+  }
+  return undefined;
+}
+
+const BLOCK_IDS = [4, 5, 6, 7] as const;
+
+/** Header of a frame of independent blocks that holds its content's length; `blockBytes` is the most that a block of it
+ * decompresses to. */
+export function encodeLz4Header(
+  contentLength: number,
+  checksum: boolean,
+): { header: Uint8Array<ArrayBuffer>; blockBytes: number } {
+  const id = BLOCK_IDS.find((candidate) => 2 ** (8 + 2 * candidate) >= contentLength) ?? 7;
+  const view = new DataView(new ArrayBuffer(15));
+  view.setUint32(0, LZ4_MAGIC, true);
+  view.setUint8(4, 0x40 | 0x20 | 8 | (checksum ? 4 : 0));
+  view.setUint8(5, id << 4);
+  view.setBigUint64(6, BigInt(contentLength), true);
+  const header = new Uint8Array(view.buffer);
+  header[14] = (xxHash32(header.subarray(4, 14)) >>> 8) & 0xff;
+  return { header, blockBytes: 2 ** (8 + 2 * id) };
+}
+
+function bad(offset: number, message: string): HeadraceError {
+  return new HeadraceError("BAD_CHUNK", `the LZ4 frame at ${offset} is wrong: ${message}`);
+}

@@ -1,0 +1,77 @@
+/** What one batch wants of compressed shards. */
+import type { ChunkFile, DecodeRequest } from "../device/decode.ts";
+import type { DeviceBuffer } from "../device/device.ts";
+
+interface Wanted {
+  readonly file: ChunkFile;
+  readonly byteOffset: number;
+  readonly targetOffset: number;
+  byteLength: number;
+}
+
+/** Reused from batch to batch. */
+export class Decodes {
+  #wanted: Wanted[] = [];
+  #byteLength = 0;
+
+  get length(): number {
+    return this.#wanted.length;
+  }
+
+  /** Of all that is wanted. */
+  get byteLength(): number {
+    return this.#byteLength;
+  }
+
+  clear(): void {
+    this.#wanted = [];
+    this.#byteLength = 0;
+  }
+
+  /** Wants logical bytes of a file at `targetOffset`. What follows the last in both becomes one with it. */
+  add(file: ChunkFile, byteOffset: number, byteLength: number, targetOffset: number): void {
+    this.#byteLength += byteLength;
+    const last = this.#wanted.at(-1);
+    if (
+      last?.file === file &&
+      last.byteOffset + last.byteLength === byteOffset &&
+      last.targetOffset + last.byteLength === targetOffset
+    ) {
+      last.byteLength += byteLength;
+      return;
+    }
+    this.#wanted.push({ file, byteOffset, byteLength, targetOffset });
+  }
+
+  /** Straight to where it is wanted. */
+  into(target: DeviceBuffer): DecodeRequest[] {
+    return this.#wanted.map((one) => ({ ...one, target }));
+  }
+
+  /** One after another, in memory from which {@link Decodes.eachRange} says where it goes. */
+  intoOneAfterAnother(target: DeviceBuffer, from: number): DecodeRequest[] {
+    let at = from;
+    return this.#wanted.map((one) => {
+      const targetOffset = at;
+      at += one.byteLength;
+      return { ...one, target, targetOffset };
+    });
+  }
+
+  /** Calls `take` for each range that lies together in both. */
+  eachRange(take: (from: number, to: number, byteLength: number) => void): void {
+    let from = 0;
+    let to = 0;
+    let length = 0;
+    for (const { targetOffset, byteLength } of this.#wanted) {
+      if (targetOffset !== to + length || length === 0) {
+        if (length > 0) take(from, to, length);
+        from += length;
+        to = targetOffset;
+        length = 0;
+      }
+      length += byteLength;
+    }
+    if (length > 0) take(from, to, length);
+  }
+}

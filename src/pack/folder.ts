@@ -1,0 +1,78 @@
+/** The folder that is packed to: whether it may be, and what goes when packing fails. */
+import { join } from "node:path";
+import { HeadraceError } from "../errors.ts";
+import { parseManifest } from "../format/manifest.ts";
+import { type FileOps, readWhole } from "../loader/writeback/files.ts";
+import { writing } from "./files.ts";
+
+const MANIFEST_NAME = "dataset.json";
+
+/** What the shards of one run are called. */
+export interface ShardNames {
+  readonly folder: string;
+  readonly name: string;
+}
+
+/** A folder that takes shards. */
+export class OutFolder {
+  readonly #ops: FileOps;
+  readonly #folder: string;
+  readonly #made: boolean;
+
+  private constructor(ops: FileOps, folder: string, made: boolean) {
+    this.#ops = ops;
+    this.#folder = folder;
+    this.#made = made;
+  }
+
+  /**
+   * Makes the folder, or sees that it is empty. With `overwrite`, what an earlier run left goes: its `dataset.json`, the
+   * shards that are listed there, and files named like those of this run; others stay. Throws `OTHER_JOB` for a folder
+   * that holds anything else without `overwrite`, `IO_ERROR`.
+   */
+  static async open(ops: FileOps, { folder, name }: ShardNames, overwrite: boolean): Promise<OutFolder> {
+    return await writing(folder, async () => {
+      const names = await ops.list(folder);
+      if (names === undefined) await ops.makeFolder(folder);
+      const opened = new OutFolder(ops, folder, names === undefined);
+      if (names === undefined || names.length === 0) return opened;
+      if (!overwrite) {
+        const few = names.toSorted().slice(0, 3).join(", ");
+        const text = `${folder}: is not empty (${few}${names.length > 3 ? ", …" : ""}); name another folder by out, or set overwrite`;
+        throw new HeadraceError("OTHER_JOB", text);
+      }
+      await opened.#clear(names, name);
+      return opened;
+    });
+  }
+
+  /** Removes the shards `paths`, and the folder where it was made for them and holds nothing else. */
+  async remove(paths: readonly string[]): Promise<void> {
+    for (const path of paths) await this.#ops.remove(join(this.#folder, path)).catch(() => {});
+    if (this.#made) await this.#ops.removeFolder(this.#folder);
+  }
+
+  async #clear(names: readonly string[], name: string): Promise<void> {
+    const listed = await this.#listedShards();
+    // The manifest goes first: without it nobody takes the rest for a whole dataset.
+    for (const old of [MANIFEST_NAME, ...listed]) await this.#ops.remove(join(this.#folder, old));
+    for (const old of names) if (isOurs(old, name)) await this.#ops.remove(join(this.#folder, old));
+  }
+
+  async #listedShards(): Promise<readonly string[]> {
+    const bytes = await readWhole(this.#ops, join(this.#folder, MANIFEST_NAME));
+    if (bytes === undefined) return [];
+    try {
+      return parseManifest(new TextDecoder().decode(bytes)).shards.map(({ path }) => path);
+    } catch {
+      return [];
+    }
+  }
+}
+
+/** Whether `file` is named like a shard of this run, or like one that is being written. */
+function isOurs(file: string, name: string): boolean {
+  const hidden = file.startsWith(".") && file.endsWith(".packing");
+  const plain = hidden ? file.slice(1) : file;
+  return plain.startsWith(`${name}-`) && /^\d{5,}\.(arrow|safetensors)\b/.test(plain.slice(name.length + 1));
+}

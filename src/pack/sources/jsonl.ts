@@ -1,0 +1,46 @@
+/** Lines of JSON objects as rows. */
+import type { TextOptions } from "../options.ts";
+import type { RowSource } from "../rows.ts";
+import { threadsOf } from "../threads.ts";
+import { JsonInference } from "./json-infer.ts";
+import { cutLines, type Piece, PieceReader } from "./text-pieces.ts";
+import { noRows, TextRows } from "./text-rows.ts";
+
+/** Bytes that columns and their types are found out from, about. */
+const SAMPLE_BYTES = 4 * 2 ** 20;
+
+/**
+ * Opens files of JSON lines (also `.gz` and `.zst`) as rows, in order: objects within objects are columns `a.b`; integers
+ * become I64 (U64 where they need it), other numbers F64; lists of numbers are `fixed` where all of the first lines are of
+ * one size; texts `utf8`. Types are found out from the first 4 MiB of the first file. Throws `BAD_INPUT` naming file and
+ * line, `SOURCE_EMPTY`, `SOURCE_NOT_FOUND`, `UNKNOWN_COLUMN`, `BAD_OPTION`.
+ */
+export async function openJsonl(paths: readonly string[], options: TextOptions = {}): Promise<RowSource> {
+  const readers: PieceReader[] = [];
+  try {
+    for (const path of paths) readers.push(await PieceReader.open(path, cutLines));
+    const [first] = readers;
+    const sample: Piece[] = [];
+    const skipBad = options.badRows === "skip";
+    const inference = new JsonInference(first!.path, skipBad);
+    for (let bytes = 0; bytes < SAMPLE_BYTES; ) {
+      const piece = await first!.next();
+      if (piece === undefined) break;
+      sample.push(piece);
+      inference.add(Buffer.from(piece.buffer), piece.start, piece.end);
+      bytes += piece.end - piece.start;
+    }
+    const { fields, paths: keys } = inference.result({ ...options, skipBad });
+    if (fields.length === 0) throw noRows(first!.path);
+    const setup = {
+      format: "jsonl",
+      fields,
+      paths: keys,
+      options: { skipBad, skipUnknown: options.columns !== undefined },
+    } as const;
+    return new TextRows({ readers, sample, setup, threads: threadsOf(options), skipBad });
+  } catch (error) {
+    for (const reader of readers) await reader.close();
+    throw error;
+  }
+}

@@ -1,0 +1,15 @@
+/** What all sources share: how they are opened, and how they say that something is wrong with their files. */
+import { HeadraceError } from "../../errors.ts";
+
+/** How a source is opened. */
+export interface SourceOptions {
+  /** Names or patterns (`*`, `?`, `[…]`, `{a,b}`) of the columns or tensors to read; all where absent. What is left out
+   * is neither read nor checked. */
+  readonly columns?: readonly string[] | undefined;
+}
+
+/** An error of a source's contents: `place` says where, `src.parquet: row group 3`. */
+export function badInput(place: string, problem: string, cause?: unknown): HeadraceError {
+  const options = cause === undefined ? undefined : { cause };
+  return new HeadraceError("BAD_INPUT", `${place}: ${problem}`, options);
+}

@@ -1,0 +1,171 @@
+/** WebDataset's tar archives as rows: files that follow one another with one key are a sample. */
+import { HeadraceError } from "../../errors.ts";
+import { quoted } from "../../format/json.ts";
+import type { PackBatch, PackColumn, RowSource } from "../rows.ts";
+import { BATCH_BYTES, bytesColumn, checkUtf8, unitBytes } from "./columns.ts";
+import { InputFile, withFile } from "./files.ts";
+import { decompressed, filePieces, type PieceCodec, PieceReader } from "./pieces.ts";
+import { badInput, type SourceOptions } from "./source.ts";
+import { tarFiles } from "./tar.ts";
+import { type TarColumn, type TarSample, tarColumns } from "./tar-columns.ts";
+
+/** Samples that tell the columns, and bytes of them, at most. */
+const SCOUTED_SAMPLES = 256;
+const SCOUTED_BYTES = 16 * 2 ** 20;
+
+/** Samples and how much of the archive, as stored, they came from. */
+interface Read {
+  readonly sample: TarSample;
+  readonly fileBytes: number;
+}
+
+/**
+ * Opens tar archives, also compressed ones (`.gz`, `.tgz`, `.zst`), as one row a sample. A sample's key is its files' name
+ * up to the first dot behind the last slash, and the rest of each name, in lower case, the ending; files without one are
+ * passed over. The first 256 samples (or 16 MiB of them) tell the columns; where a later one has an ending or a type of
+ * its own, `BAD_INPUT` names archive and key. Holds a batch of samples. Throws that, `UNKNOWN_COLUMN`,
+ * `UNSUPPORTED_TYPE`, `SOURCE_EMPTY`, `SOURCE_NOT_FOUND`, `IO_ERROR`.
+ */
+export async function openWebDataset(
+  paths: readonly string[],
+  options: SourceOptions = {},
+): Promise<RowSource> {
+  let byteLength = 0;
+  for (const path of paths) byteLength += await withFile(path, async (file) => file.byteLength);
+  const columns = tarColumns(await scouted(paths), options.columns);
+  return {
+    fields: columns.map(({ field }) => field),
+    byteLength,
+    batches: (signal) => batchesOf(paths, columns, options.columns === undefined, signal),
+    close: async () => {},
+  };
+}
+
+async function scouted(paths: readonly string[]): Promise<readonly TarSample[]> {
+  const samples: TarSample[] = [];
+  let bytes = 0;
+  for (const path of paths) {
+    for await (const { sample } of samplesOf(path)) {
+      samples.push(sample);
+      bytes += bytesOf(sample);
+      if (samples.length >= SCOUTED_SAMPLES || bytes >= SCOUTED_BYTES) return samples;
+    }
+  }
+  if (samples.length > 0) return samples;
+  throw new HeadraceError("SOURCE_EMPTY", `${paths.join(", ")}: holds no sample (files named KEY.ENDING)`);
+}
+
+async function* batchesOf(
+  paths: readonly string[],
+  columns: readonly TarColumn[],
+  isWhole: boolean,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<PackBatch> {
+  const endings = new Set(columns.map(({ ending }) => ending));
+  let earlier = 0;
+  let firstRow = 0;
+  for (const path of paths) {
+    let held: TarSample[] = [];
+    let heldBytes = 0;
+    let sourceBytes = earlier;
+    const batch = () => {
+      const made = {
+        numRows: held.length,
+        columns: columns.map((one) => columnOf(one, held, firstRow)),
+        sourceBytes,
+      };
+      firstRow += held.length;
+      held = [];
+      heldBytes = 0;
+      return made;
+    };
+    for await (const { sample, fileBytes } of samplesOf(path)) {
+      signal?.throwIfAborted();
+      const odd = isWhole ? [...sample.files.keys()].find((ending) => !endings.has(ending)) : undefined;
+      if (odd !== undefined) {
+        throw badInput(
+          sample.place,
+          `has a .${odd}, which the first samples have not; choose others by --columns`,
+        );
+      }
+      held.push(sample);
+      heldBytes += bytesOf(sample);
+      sourceBytes = earlier + fileBytes;
+      if (heldBytes >= BATCH_BYTES) yield batch();
+    }
+    if (held.length > 0) yield batch();
+    earlier = sourceBytes;
+  }
+}
+
+function bytesOf({ files }: TarSample): number {
+  return files.values().reduce((total, bytes) => total + bytes.length, 0);
+}
+
+function columnOf(column: TarColumn, samples: readonly TarSample[], firstRow: number): PackColumn {
+  const { field } = column;
+  const values = samples.map((sample) => column.value(sample));
+  const place = samples[0]!.place;
+  if (field.kind !== "fixed") {
+    const bytes = bytesColumn(values, place);
+    if (field.kind === "utf8") checkUtf8(bytes, field.name, place, firstRow);
+    const unit = unitBytes(field);
+    return unit === 1 ? bytes : { ...bytes, offsets: bytes.offsets!.map((offset) => offset / unit) };
+  }
+  const unit = unitBytes(field);
+  const all = new Uint8Array(samples.length * unit);
+  const validity = new Uint8Array(samples.length).fill(1);
+  let nullCount = 0;
+  values.forEach((value, row) => {
+    if (value !== null) all.set(value, row * unit);
+    else {
+      validity[row] = 0;
+      nullCount++;
+    }
+  });
+  return { values: all, validity: nullCount === 0 ? undefined : validity, nullCount };
+}
+
+/** The samples of one archive, in order. */
+async function* samplesOf(path: string): AsyncGenerator<Read> {
+  const file = await InputFile.open(path);
+  let fileBytes = 0;
+  async function* counted(): AsyncGenerator<Uint8Array> {
+    for await (const piece of filePieces(file)) {
+      fileBytes += piece.length;
+      yield piece;
+    }
+  }
+  const codec = codecOf(path);
+  const reader = new PieceReader(codec === undefined ? counted() : decompressed(counted(), codec, path));
+  try {
+    let key: string | undefined;
+    let files = new Map<string, Uint8Array>();
+    for await (const { name, bytes } of tarFiles(reader, path)) {
+      const parts = /^((?:.*\/)?[^./][^./]*)\.([^/]+)$/.exec(name);
+      if (parts === null) continue;
+      const [, nextKey, ending] = parts as unknown as [string, string, string];
+      if (key !== nextKey) {
+        if (key !== undefined) yield { sample: { key, place: placeOf(path, key), files }, fileBytes };
+        key = nextKey;
+        files = new Map();
+      }
+      const lower = ending.toLowerCase();
+      if (files.has(lower)) throw badInput(placeOf(path, key), `has two files that end in .${lower}`);
+      files.set(lower, bytes);
+    }
+    if (key !== undefined) yield { sample: { key, place: placeOf(path, key), files }, fileBytes };
+  } finally {
+    await reader.close();
+    await file.close();
+  }
+}
+
+function placeOf(path: string, key: string): string {
+  return `${path}: sample ${quoted(key)}`;
+}
+
+function codecOf(path: string): PieceCodec | undefined {
+  if (/\.t?gz$/i.test(path)) return "gzip";
+  return /\.t?zst$/i.test(path) ? "zstd" : undefined;
+}
