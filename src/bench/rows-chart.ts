@@ -11,6 +11,8 @@ const GAP = 9;
 const BOLD = 1.1;
 /** Between frame and edge, so that a tick's label at the end is whole. */
 const SIDE = 16;
+/** Between a row's texts and the edge: they reach beyond the frame, clear of its last line. */
+const EDGE = 2;
 
 /** A row. All figures are in the unit of the axis. */
 export interface Row {
@@ -81,7 +83,7 @@ export function rowsChart(rows: readonly Row[], options: RowsOptions, width: num
     marks: [
       ...guideMarks(guides, width),
       ...bodyMarks(data, top, height),
-      ...labelMarks(data, height, width - 2 * SIDE),
+      ...labelMarks(data, height, width - 2 * EDGE),
     ],
   };
 }
@@ -218,13 +220,26 @@ function labelMarks(data: readonly Placed[], height: number, width: number): Plo
     };
   });
   return [
-    Plot.text(texts, { ...line(0), text: "label", frameAnchor: "left", textAnchor: "start" }),
-    Plot.text(texts, { ...line(LINE), text: "below", frameAnchor: "left", textAnchor: "start" }),
+    Plot.text(texts, {
+      ...line(0),
+      text: "label",
+      frameAnchor: "left",
+      textAnchor: "start",
+      dx: EDGE - SIDE,
+    }),
+    Plot.text(texts, {
+      ...line(LINE),
+      text: "below",
+      frameAnchor: "left",
+      textAnchor: "start",
+      dx: EDGE - SIDE,
+    }),
     Plot.text(texts, {
       ...line(0),
       text: "value",
       frameAnchor: "right",
       textAnchor: "end",
+      dx: SIDE - EDGE,
       fontWeight: "bold",
       fontVariant: "tabular-nums",
     }),

@@ -93,7 +93,8 @@ function describeInside(
   try {
     const description = describeBytes({ ...bytes, read }, columns);
     if (description.chunks === undefined) return description;
-    const text = "is compressed as a whole, and its Arrow bodies are compressed inside; decompress it, or pack it again";
+    const text =
+      "is compressed as a whole, and its Arrow bodies are compressed inside; decompress it, or pack it again";
     throw new HeadraceError("UNSUPPORTED_COMPRESSION", text);
   } catch (error) {
     throw error instanceof HeadraceError && error !== reading ? error.within(path) : error;
@@ -149,7 +150,10 @@ class BodyDecoder implements Disposable {
 
 function decodersOf({ decoders, capabilities }: Device, path: string): ChunkDecoders {
   if (decoders !== undefined) return decoders();
-  throw new HeadraceError("UNSUPPORTED", `${path}: is compressed, and device ${capabilities.name} decodes nothing`);
+  throw new HeadraceError(
+    "UNSUPPORTED",
+    `${path}: is compressed, and device ${capabilities.name} decodes nothing`,
+  );
 }
 
 /** How the chunks of a table are compressed, for people: `zstd`, `lz4`, `zstd in byte planes`, … */

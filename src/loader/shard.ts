@@ -108,7 +108,8 @@ export class OpenShard {
         this.description.rows?.numRows ?? 0,
       ]);
       this.path = this.#choosePath();
-      if (this.path.strategy === "stream" && chunkFile === undefined) this.source = options.device.openFile(options.path, "stream");
+      if (this.path.strategy === "stream" && chunkFile === undefined)
+        this.source = options.device.openFile(options.path, "stream");
     } catch (error) {
       this.close();
       throw error;

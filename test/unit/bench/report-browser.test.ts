@@ -96,7 +96,7 @@ describe.skipIf(path === undefined)("in a browser", () => {
     rmSync(folder, { recursive: true, force: true });
   });
 
-  const widths = [320, 390, 620, 768, 1280] as const;
+  const widths = [320, 390, 768, 1280] as const;
   test.each(Object.keys(pages).flatMap((name) => widths.map((width) => [name, width] as const)))(
     "%s fits a window of %d px, with nothing cut off, overlapping or tiny",
     async (name, width) => {
