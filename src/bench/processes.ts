@@ -93,8 +93,8 @@ async function talk(
   signal?.addEventListener("abort", end);
   try {
     const [output, errors, code] = await Promise.all([
-      child.stdout.text(),
-      child.stderr.text(),
+      new Response(child.stdout).text(),
+      new Response(child.stderr).text(),
       child.exited,
     ]);
     if (signal?.aborted) throw new HeadraceError("CANCELLED", "the benchmark was interrupted");

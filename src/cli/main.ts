@@ -4,6 +4,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { Command, CommanderError } from "commander";
 import { type ErrorCode, HeadraceError } from "../index.ts";
+import { benchCommand } from "./bench.ts";
 import { doctorCommand } from "./doctor.ts";
 import { asFlags } from "./flags.ts";
 import { inferCommand } from "./infer.ts";
@@ -31,11 +32,14 @@ const program = quiet(new Command("headrace"))
   .version(version(), "--version", "print the version")
   .addHelpText(
     "after",
-    "\n'headrace load --help', and so with 'infer', 'inspect' and 'doctor', has options and examples.\n",
+    "\n'headrace load --help', and so with 'infer', 'inspect', 'bench' and 'doctor', has options and examples.\n",
   );
 
-for (const command of [loadCommand(), inferCommand(), inspectCommand(), doctorCommand()]) {
-  program.addCommand(quiet(command).option("--debug", "print the stack of a failure"));
+for (const command of [loadCommand(), inferCommand(), inspectCommand(), benchCommand(), doctorCommand()]) {
+  for (const one of [command, ...command.commands]) {
+    quiet(one).option("--debug", "print the stack of a failure");
+  }
+  program.addCommand(command);
 }
 
 process.exitCode = await run(process.argv.slice(2));
@@ -81,7 +85,7 @@ function quiet(command: Command): Command {
 }
 
 function helpOf(command: Command): string {
-  return command.parent === null ? "" : `${command.name()} `;
+  return command.parent === null ? "" : `${helpOf(command.parent)}${command.name()} `;
 }
 
 function version(): string {
