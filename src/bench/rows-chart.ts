@@ -206,7 +206,7 @@ function bodyMarks(data: readonly Placed[], top: number, height: number): Plot.M
 
 function labelMarks(data: readonly Placed[], height: number, width: number): Plot.Markish[] {
   // Lines end around letters, so that both can be read.
-  const halo = { fill: "currentColor", stroke: "var(--ground)", strokeWidth: 4 };
+  const halo = { fill: "currentColor", stroke: "var(--ground)", strokeWidth: 8 };
   const line = (dy: number) => ({ ...halo, y: "id", dy: -height / 2 + LINE / 2 + dy });
   const texts = data.map((row) => {
     const room = width - BOLD * textWidth(row.value) - 8;

@@ -76,6 +76,9 @@ describe("advice", () => {
     ];
     const { advice, notes } = advise(cells, { memoryBytes: 1e9 });
     expect(advice[0]!.best.key).toMatchObject({ path: "read", lanes: 8 });
+    expect(advice[0]!.notes).toEqual([
+      expect.stringMatching(/^faster than all of these: safetensors by (?:js-read|py)/),
+    ]);
     expect(notes).toEqual([
       "1 of 3 cells took more memory than that",
       "1 of 2 cells have under 3 trials that count",

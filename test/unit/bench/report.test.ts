@@ -127,8 +127,23 @@ describe("a report", () => {
     expect(text).toMatch(
       /Fastest: safetensors by read \(8 lanes\), 2\.\d\d GB\/s \(\d\.\d\d to \d\.\d\d\), \d\d % of pread-cold/,
     );
-    expect(text).toMatch(
-      /next: safetensors by map, 1\.\d\d GB\/s; 1\.\d\d times as fast as safetensors by js-read/,
+    expect(text).toMatch(/next: safetensors by js-read, 1\.\d\d GB\/s\./);
+  });
+
+  test("tells who was fastest, whoever that is, and how far behind it this project's best is", () => {
+    const cells = [
+      { rate: 1 },
+      { rate: 0.8, path: "map" },
+      { rate: 4, path: "peer", peer: "pyarrow 24 (Python)" },
+    ];
+    const text = documentOf(
+      renderReport(madeUpRecords([...cells, { rate: 2, path: "js-read" }])),
+    ).querySelector("dl.head");
+    expect(text!.textContent).toMatch(
+      /Fastest: safetensors by pyarrow 24 \(Python\).*; next: safetensors by js-read, /,
+    );
+    expect(text!.textContent).toMatch(
+      /the best of this project's: safetensors by read, [\d.]+ GB\/s, [34]\.\d\d times slower\./,
     );
   });
 
