@@ -28,6 +28,8 @@ const OPTION_CODES: readonly ErrorCode[] = [
 const USAGE_CODES: readonly ErrorCode[] = ["BAD_OPTION", "UNKNOWN_COLUMN"];
 
 const program = quiet(new Command("headrace"))
+  // `bench` shares names of options with its subcommands: they are of the one behind which they stand.
+  .enablePositionalOptions()
   .description(
     "Feeds GPUs: safetensors and Arrow shards into device buffers, as batches; and runs models over them.",
   )
