@@ -7,8 +7,8 @@ import { threadsOf } from "../threads.ts";
 import { CsvRecord, cutRecords, fieldText, isBlank, specialOf, truthOf } from "./csv-lines.ts";
 import { LINE_END, type LineProblem } from "./json-scanner.ts";
 import { NumberReader } from "./numbers.ts";
-import { type Piece, PieceReader } from "./text-pieces.ts";
 import { badInput } from "./source.ts";
+import { type Piece, PieceReader } from "./text-pieces.ts";
 import { noRows, TextRows } from "./text-rows.ts";
 import { fieldTypeText, parseFieldType } from "./types.ts";
 

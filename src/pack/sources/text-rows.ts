@@ -2,8 +2,8 @@
 import { HeadraceError } from "../../errors.ts";
 import type { PackBatch, PackField, RowSource } from "../rows.ts";
 import { ParsePool, type ParseResult, type ParserSetup } from "./parse-pool.ts";
-import type { Piece, PieceReader } from "./text-pieces.ts";
 import { badInput } from "./source.ts";
+import type { Piece, PieceReader } from "./text-pieces.ts";
 
 /** Files of one format, opened and looked into. */
 export interface TextFiles {
