@@ -1,10 +1,13 @@
 /** By what name shards end, and what compresses them. */
-
+import type { CodecName } from "../codec/codec.ts";
+import { openContainer } from "../codec/container.ts";
+import { checkLevel, openCompressor } from "../codec/open.ts";
 import { HeadraceError } from "../errors.ts";
 import type { BodyCodec } from "../format/arrow-write.ts";
-import type { Sink } from "./files.ts";
+import { type Sink, type SinkEnd, sha256Of } from "./files.ts";
 import { isMtlioCodec } from "./mtlio.ts";
 import type { PackCodec, PackFormat, PackOptions } from "./options.ts";
+import { threadsOf } from "./threads.ts";
 
 /** How the shards of one run are stored. */
 export interface Storage {
@@ -14,23 +17,77 @@ export interface Storage {
   readonly body?: BodyCodec | undefined;
   /** For whole files. */
   readonly openContainer?: ((path: string) => Promise<Sink>) | undefined;
+  /** Ends what compresses. */
+  close(): void;
 }
 
+const ENDINGS: Readonly<Record<CodecName, string>> = { zstd: ".zst", lz4: ".lz4" };
+
 /** What `options` make of shards of `format`. Throws `BAD_OPTION` for options that do not go together. */
-export function storageOf(format: PackFormat, options: PackOptions): Storage {
+export function openStorage(format: PackFormat, options: PackOptions): Storage {
   const codec: PackCodec = options.codec ?? "none";
-  const ending = `.${format}`;
-  if (codec !== "zstd" && codec !== "lz4") {
-    for (const name of ["chunkBytes", "planes"] as const) {
-      if (options[name] !== undefined && options[name] !== false && !isMtlioCodec(codec))
-        throw bad(`${name} is for the codecs zstd and lz4, and codec is ${codec}`);
-    }
+  const plain = `.${format}`;
+  checkTogether(format, codec, options);
+  if (codec === "none" || isMtlioCodec(codec)) return { ending: plain, close() {} };
+  if (codec === "zstd-body" || codec === "lz4-body") {
+    const name = codec === "zstd-body" ? "zstd" : "lz4";
+    const compressor = openCompressor(name, { level: options.level });
+    const body: BodyCodec = { codec: name, compress: (bytes) => compressor.frame(bytes) };
+    return { ending: plain, body, close: () => compressor.close() };
   }
-  if (codec === "none" || isMtlioCodec(codec)) {
-    if (options.level !== undefined) throw bad(`level means nothing with codec ${codec}`);
-    return { ending };
+  const { level, chunkBytes, planes = false } = options;
+  checkLevel(codec, level);
+  const container = { codec, level, chunkBytes, planes, threads: threadsOf(options) };
+  return {
+    ending: `${plain}${planes ? ".bp" : ""}${ENDINGS[codec]}`,
+    openContainer: (path) => ContainerSink.open(path, container),
+    close() {},
+  };
+}
+
+function checkTogether(format: PackFormat, codec: PackCodec, options: PackOptions): void {
+  const { level, chunkBytes, planes = false } = options;
+  const container = codec === "zstd" || codec === "lz4";
+  if (codec.endsWith("-body") && format !== "arrow")
+    throw bad(
+      `codec ${codec} compresses the buffers of Arrow files, and to is ${format}; use ${codec.slice(0, -5)}`,
+    );
+  if (chunkBytes !== undefined && !container && !isMtlioCodec(codec))
+    throw bad(`chunkBytes means nothing with codec ${codec}`);
+  if (level !== undefined && (codec === "none" || isMtlioCodec(codec)))
+    throw bad(`level means nothing with codec ${codec}`);
+  if (planes && (codec !== "zstd" || format !== "safetensors"))
+    throw bad(`planes are for safetensors with codec zstd, and this is ${format} with codec ${codec}`);
+}
+
+/** A file that is compressed on its way. */
+class ContainerSink implements Sink {
+  byteLength = 0;
+  readonly #path: string;
+  readonly #writer: Awaited<ReturnType<typeof openContainer>>;
+
+  private constructor(path: string, writer: Awaited<ReturnType<typeof openContainer>>) {
+    this.#path = path;
+    this.#writer = writer;
   }
-  throw bad(`codec ${codec} is not there`);
+
+  static async open(path: string, options: Parameters<typeof openContainer>[1]): Promise<ContainerSink> {
+    return new ContainerSink(path, await openContainer(path, options));
+  }
+
+  async write(bytes: Uint8Array): Promise<void> {
+    this.byteLength += bytes.length;
+    await this.#writer.write(bytes);
+  }
+
+  async finish(): Promise<SinkEnd> {
+    const { byteLength, fileBytes } = await this.#writer.finish();
+    return { byteLength, fileBytes, sha256: await sha256Of(this.#path) };
+  }
+
+  abort(): Promise<void> {
+    return this.#writer.abort();
+  }
 }
 
 function bad(message: string): HeadraceError {

@@ -17,11 +17,13 @@ export interface ShardNames {
 export class OutFolder {
   readonly #ops: FileOps;
   readonly #folder: string;
+  readonly #name: string;
   readonly #made: boolean;
 
-  private constructor(ops: FileOps, folder: string, made: boolean) {
+  private constructor(ops: FileOps, { folder, name }: ShardNames, made: boolean) {
     this.#ops = ops;
     this.#folder = folder;
+    this.#name = name;
     this.#made = made;
   }
 
@@ -30,33 +32,39 @@ export class OutFolder {
    * shards that are listed there, and files named like those of this run; others stay. Throws `OTHER_JOB` for a folder
    * that holds anything else without `overwrite`, `IO_ERROR`.
    */
-  static async open(ops: FileOps, { folder, name }: ShardNames, overwrite: boolean): Promise<OutFolder> {
+  static async open(ops: FileOps, target: ShardNames, overwrite: boolean): Promise<OutFolder> {
+    const { folder } = target;
     return await writing(folder, async () => {
       const names = await ops.list(folder);
       if (names === undefined) await ops.makeFolder(folder);
-      const opened = new OutFolder(ops, folder, names === undefined);
+      const opened = new OutFolder(ops, target, names === undefined);
       if (names === undefined || names.length === 0) return opened;
       if (!overwrite) {
         const few = names.toSorted().slice(0, 3).join(", ");
         const text = `${folder}: is not empty (${few}${names.length > 3 ? ", …" : ""}); name another folder by out, or set overwrite`;
         throw new HeadraceError("OTHER_JOB", text);
       }
-      await opened.#clear(names, name);
+      await opened.#clear(names);
       return opened;
     });
   }
 
-  /** Removes the shards `paths`, and the folder where it was made for them and holds nothing else. */
-  async remove(paths: readonly string[]): Promise<void> {
-    for (const path of paths) await this.#ops.remove(join(this.#folder, path)).catch(() => {});
-    if (this.#made) await this.#ops.removeFolder(this.#folder);
+  /** Removes what this run wrote: files named like its own, `files`, and the folder where it was made for them and holds
+   * nothing else. Never throws. */
+  async remove(files: readonly string[]): Promise<void> {
+    const names = (await this.#ops.list(this.#folder).catch(() => undefined)) ?? [];
+    for (const name of names) {
+      if (!isOurs(name, this.#name) && !files.includes(name)) continue;
+      await this.#ops.remove(join(this.#folder, name)).catch(() => {});
+    }
+    if (this.#made) await this.#ops.removeFolder(this.#folder).catch(() => {});
   }
 
-  async #clear(names: readonly string[], name: string): Promise<void> {
+  async #clear(names: readonly string[]): Promise<void> {
     const listed = await this.#listedShards();
     // The manifest goes first: without it nobody takes the rest for a whole dataset.
     for (const old of [MANIFEST_NAME, ...listed]) await this.#ops.remove(join(this.#folder, old));
-    for (const old of names) if (isOurs(old, name)) await this.#ops.remove(join(this.#folder, old));
+    for (const old of names) if (isOurs(old, this.#name)) await this.#ops.remove(join(this.#folder, old));
   }
 
   async #listedShards(): Promise<readonly string[]> {
@@ -70,9 +78,10 @@ export class OutFolder {
   }
 }
 
-/** Whether `file` is named like a shard of this run, or like one that is being written. */
+/** Whether `file` is named like a shard of this run, or its index, or like one that is being written. */
 function isOurs(file: string, name: string): boolean {
-  const hidden = file.startsWith(".") && file.endsWith(".packing");
-  const plain = hidden ? file.slice(1) : file;
-  return plain.startsWith(`${name}-`) && /^\d{5,}\.(arrow|safetensors)\b/.test(plain.slice(name.length + 1));
+  const plain = file.startsWith(".") && file.endsWith(".packing") ? file.slice(1) : file;
+  return (
+    plain.startsWith(name) && /^(-\d{5,}(-of-\d{5,})?)?\.(arrow|safetensors)\b/.test(plain.slice(name.length))
+  );
 }

@@ -58,12 +58,16 @@ export interface PackOptions extends TextOptions {
   readonly rename?: Readonly<Record<string, string>> | undefined;
   /** Element types to convert columns to, by their old names or patterns; of tensors, by dtype (`F32`). */
   readonly casts?: Readonly<Record<string, CastType>> | undefined;
-  /** A `tokenizer.json` or the folder that holds one, or `bytes`: its ids are added as a column. */
+  /** A `tokenizer.json` or the folder that holds one, or `bytes`: its ids take the place of a column of text. */
   readonly tokenizer?: string | undefined;
   /** The column that is tokenised; default `text`. */
   readonly textColumn?: string | undefined;
   /** What the column of ids is called; default `tokens`. */
   readonly tokensColumn?: string | undefined;
+  /** Whether the column of text stays beside its ids; default false. */
+  readonly keepText?: boolean | undefined;
+  /** Ids of a row, at most: what is over is cut off. */
+  readonly maxTokens?: number | undefined;
   /** Only the first rows. */
   readonly limit?: number | undefined;
   /** Whether what an earlier run packed in `out` is replaced; else a folder that is not empty is refused. */
@@ -98,6 +102,8 @@ export interface PackReport {
   /** Of all shards, before they were compressed and after. */
   readonly logicalBytes: number;
   readonly bytes: number;
+  /** Of the forms that MTLIO reads, which are beside the shards; with its codecs alone. */
+  readonly streamBytes?: number | undefined;
   readonly seconds: number;
 }
 
@@ -132,6 +138,7 @@ export function checkPackOptions(options: PackOptions): void {
   checkWhole("rowsPerBatch", options.rowsPerBatch, 1, 2 ** 31 - 1);
   checkWhole("chunkBytes", options.chunkBytes, 4096, 2 ** 30);
   checkWhole("limit", options.limit, 1);
+  checkWhole("maxTokens", options.maxTokens, 1);
   checkWhole("threads", options.threads, 1, MAX_THREADS);
   if (options.level !== undefined && !Number.isInteger(options.level))
     throw bad("level", options.level, "a whole number");

@@ -1,12 +1,10 @@
 /** Packs a source into shards: opens it, passes its rows through what was asked for, writes them, and says what came of it. */
-import { basename, join } from "node:path";
 import { HeadraceError } from "../errors.ts";
-import { encodeManifest, MANIFEST_VERSION, type Manifest } from "../format/manifest.ts";
 import { DISK, type FileOps } from "../loader/writeback/files.ts";
-import { storageOf } from "./codecs.ts";
+import { openStorage, type Storage } from "./codecs.ts";
 import { batchBytes, schemaOf } from "./columns.ts";
-import { PlainSink } from "./files.ts";
 import { OutFolder } from "./folder.ts";
+import { checkMtlio, isMtlioCodec } from "./mtlio.ts";
 import {
   checkPackOptions,
   DEFAULT_SHARD_BYTES,
@@ -15,16 +13,18 @@ import {
   type PackReport,
 } from "./options.ts";
 import { Rebatcher } from "./rebatch.ts";
+import { prepareStreams, reportOf, writeManifest } from "./report.ts";
 import type { PackBatch, PackField, RowSource } from "./rows.ts";
-import { RowsWriter, type ShardTarget, type WrittenShard } from "./rows-writer.ts";
+import { RowsWriter, type ShardTarget } from "./rows-writer.ts";
 import { checkFields } from "./shard-files.ts";
 import { openSource } from "./sources/open.ts";
+import { tokenizeColumn } from "./tokenize.ts";
 import { type Applied, castColumns, renameColumns, selectColumns, type Transform } from "./transforms.ts";
+import { writeTensors } from "./write-tensors.ts";
 
 /** Bytes of a record batch, about. */
 const BATCH_BYTES = 2 * 2 ** 20;
 const MAX_BATCH_ROWS = 2 ** 20;
-export const MANIFEST_NAME = "dataset.json";
 
 /**
  * Packs `source` (a file, several, a folder or a glob: JSONL, CSV and what else `openSource` knows) into shards of
@@ -47,20 +47,20 @@ export async function packWith(
 ): Promise<PackReport> {
   checkPackOptions(options);
   const started = performance.now();
+  const { codec, signal, chunkBytes } = options;
   try {
-    options.signal?.throwIfAborted();
+    signal?.throwIfAborted();
+    if (codec !== undefined && isMtlioCodec(codec)) await checkMtlio(codec, { chunkBytes });
     const opened = await openSource(source, options);
-    const report = await packRows(ops, opened.rows, opened.name, options);
+    const report =
+      "tensors" in opened.source
+        ? await writeTensors(ops, opened.source, options)
+        : await packRows(ops, opened.source, opened.name, options);
     return { ...report, seconds: (performance.now() - started) / 1000 };
   } catch (error) {
-    if (options.signal?.aborted !== true) throw error;
-    throw new HeadraceError(
-      "CANCELLED",
-      `${options.out}: packing was cancelled; nothing of it was left there`,
-      {
-        cause: error,
-      },
-    );
+    if (signal?.aborted !== true) throw error;
+    const text = `${options.out}: packing was cancelled; nothing of it was left there`;
+    throw new HeadraceError("CANCELLED", text, { cause: error });
   }
 }
 
@@ -72,42 +72,68 @@ async function packRows(
 ): Promise<Omit<PackReport, "seconds">> {
   const format: PackFormat = options.to ?? "arrow";
   const steps: Applied[] = [];
+  let storage: Storage | undefined;
   let folder: OutFolder | undefined;
   let writer: RowsWriter | undefined;
   try {
     const fields = applyAll(source.fields, transformsOf(options), steps);
     checkFields(fields, format);
+    storage = openStorage(format, options);
     const target: ShardTarget = {
       folder: options.out,
       name: options.name ?? sourceName,
       format,
       shardBytes: options.shardBytes ?? DEFAULT_SHARD_BYTES,
       ops,
-      ...storageOf(format, options),
+      storage,
     };
     folder = await OutFolder.open(ops, target, options.overwrite ?? false);
     writer = new RowsWriter(fields, target);
-    await writeRows(source, steps, fields, writer, options);
+    const sourceBytes = await writeRows(source, steps, fields, writer, options);
     await writer.finish();
-    const manifest = manifestOf(fields, format, writer.shards, options);
-    await writeManifest(ops, options.out, manifest);
-    return reportOf(source, format, writer.shards, options);
+    const { shards } = writer;
+    const streamBytes = await prepareStreams(shards, options);
+    const listed = shards.map(({ logicalBytes: _, ...shard }) => shard);
+    await writeManifest(
+      ops,
+      options,
+      { view: "rows", schema: schemaOf(fields, format), shards: listed },
+      format,
+    );
+    const read = { sourceBytes, skippedRows: source.skippedRows ?? 0 };
+    return reportOf(read, "rows", format, shards, streamBytes, options);
   } catch (error) {
     await writer?.abort();
-    await folder?.remove(writer?.shards.map(({ path }) => path) ?? []);
+    await folder?.remove([]);
     throw error;
   } finally {
     for (const step of steps) await step.close?.();
+    storage?.close();
     await source.close();
   }
 }
 
 /** What happens to rows on their way, in order. */
-function transformsOf({ columns, casts, rename }: PackOptions): Transform[] {
+function transformsOf(options: PackOptions): Transform[] {
+  const { columns, casts = {}, rename = {}, tokenizer, textColumn, tokensColumn } = options;
   const transforms: Transform[] = [];
   if (columns !== undefined) transforms.push(selectColumns(columns));
-  if (casts !== undefined && Object.keys(casts).length > 0) transforms.push(castColumns(casts));
-  if (rename !== undefined && Object.keys(rename).length > 0) transforms.push(renameColumns(rename));
+  if (Object.keys(casts).length > 0) transforms.push(castColumns(casts));
+  if (tokenizer !== undefined) {
+    const { keepText, maxTokens, threads } = options;
+    const column = textColumn ?? "text";
+    transforms.push(
+      tokenizeColumn({
+        tokenizer,
+        column,
+        output: tokensColumn,
+        keep: keepText,
+        maxLength: maxTokens,
+        threads,
+      }),
+    );
+  }
+  if (Object.keys(rename).length > 0) transforms.push(renameColumns(rename));
   return transforms;
 }
 
@@ -125,13 +151,14 @@ function applyAll(
   return current;
 }
 
+/** Returns the bytes of the source that were read. */
 async function writeRows(
   source: RowSource,
   steps: readonly Applied[],
   fields: readonly PackField[],
   writer: RowsWriter,
   { rowsPerBatch, limit = Number.POSITIVE_INFINITY, signal, onProgress }: PackOptions,
-): Promise<void> {
+): Promise<number> {
   let rebatcher: Rebatcher | undefined;
   let rows = 0;
   let sourceBytes = 0;
@@ -153,6 +180,7 @@ async function writeRows(
   }
   const last = rebatcher?.end(sourceBytes);
   if (last !== undefined) await writer.add(last);
+  return sourceBytes;
 }
 
 /** So many rows that a batch holds about 2 MiB: a power of two. */
@@ -172,93 +200,4 @@ function firstRows({ columns, sourceBytes }: PackBatch, numRows: number): PackBa
     };
   });
   return { numRows, columns: cut, sourceBytes };
-}
-
-function manifestOf(
-  fields: readonly PackField[],
-  format: PackFormat,
-  shards: readonly WrittenShard[],
-  options: PackOptions,
-): Manifest {
-  return {
-    headrace: MANIFEST_VERSION,
-    view: "rows",
-    samples: shards.reduce((total, { samples }) => total + samples, 0),
-    schema: schemaOf(fields, format),
-    shards: shards.map(({ path, samples, bytes, sha256, columns }) => ({
-      path,
-      samples,
-      bytes,
-      sha256,
-      columns,
-    })),
-    packed: packedBy(format, options),
-  };
-}
-
-/** The options that decide what shards hold. */
-function packedBy(format: PackFormat, options: PackOptions): Record<string, unknown> {
-  const {
-    codec = "none",
-    level,
-    chunkBytes,
-    planes,
-    shardBytes = DEFAULT_SHARD_BYTES,
-    rowsPerBatch,
-  } = options;
-  const { columns, rename, casts, tokenizer, textColumn, tokensColumn, limit, schema, badRows, delimiter } =
-    options;
-  const all = {
-    format,
-    codec,
-    level,
-    chunkBytes,
-    planes,
-    shardBytes,
-    rowsPerBatch,
-    columns,
-    rename,
-    casts,
-    tokenizer: tokenizer === undefined ? undefined : basename(tokenizer),
-    textColumn,
-    tokensColumn,
-    limit,
-    schema,
-    badRows,
-    delimiter,
-  };
-  return Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined));
-}
-
-/** Durable before it has its name. */
-export async function writeManifest(ops: FileOps, folder: string, manifest: Manifest): Promise<void> {
-  const sink = await PlainSink.open(join(folder, MANIFEST_NAME), ops);
-  try {
-    await sink.write(new TextEncoder().encode(encodeManifest(manifest)));
-    await sink.finish();
-  } catch (error) {
-    await sink.abort();
-    throw error;
-  }
-}
-
-function reportOf(
-  source: RowSource,
-  format: PackFormat,
-  shards: readonly WrittenShard[],
-  { out, codec = "none" }: PackOptions,
-): Omit<PackReport, "seconds"> {
-  const sum = (of: (shard: WrittenShard) => number) => shards.reduce((total, shard) => total + of(shard), 0);
-  return {
-    out,
-    view: "rows",
-    format,
-    codec,
-    samples: sum(({ samples }) => samples),
-    skippedRows: source.skippedRows ?? 0,
-    shards: shards.map(({ columns: _, ...shard }) => shard),
-    sourceBytes: source.byteLength,
-    logicalBytes: sum(({ logicalBytes }) => logicalBytes),
-    bytes: sum(({ bytes }) => bytes),
-  };
 }

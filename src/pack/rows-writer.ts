@@ -1,8 +1,8 @@
 /** Rows into shards: cut by their bytes, measured, named one after another. */
 import { join } from "node:path";
-import type { BodyCodec } from "../format/arrow-write.ts";
 import type { ManifestShard } from "../format/manifest.ts";
 import type { FileOps } from "../loader/writeback/files.ts";
+import type { Storage } from "./codecs.ts";
 import { batchBytes } from "./columns.ts";
 import { PlainSink, type Sink } from "./files.ts";
 import type { PackedShard, PackFormat } from "./options.ts";
@@ -17,13 +17,8 @@ export interface ShardTarget {
   readonly name: string;
   readonly format: PackFormat;
   readonly shardBytes: number;
-  /** What names end with: `.arrow`, `.arrow.zst`. */
-  readonly ending: string;
   readonly ops: FileOps;
-  /** Compresses the buffers inside Arrow files. */
-  readonly body?: BodyCodec | undefined;
-  /** Opens what compresses whole files; absent where they are stored as they are. */
-  readonly openContainer?: ((path: string) => Promise<Sink>) | undefined;
+  readonly storage: Storage;
 }
 
 export interface WrittenShard extends PackedShard {
@@ -31,13 +26,13 @@ export interface WrittenShard extends PackedShard {
 }
 
 /** `prose-00002.arrow`. */
-export function shardName({ name, ending }: Pick<ShardTarget, "name" | "ending">, shard: number): string {
-  return `${name}-${String(shard).padStart(5, "0")}${ending}`;
+export function shardName({ name, storage }: ShardTarget, shard: number): string {
+  return `${name}-${String(shard).padStart(5, "0")}${storage.ending}`;
 }
 
 /** Opens a file for a shard's bytes. */
-export function openSink(target: ShardTarget, path: string): Promise<Sink> {
-  return target.openContainer?.(path) ?? PlainSink.open(path, target.ops);
+export function openSink(target: Pick<ShardTarget, "storage" | "ops">, path: string): Promise<Sink> {
+  return target.storage.openContainer?.(path) ?? PlainSink.open(path, target.ops);
 }
 
 interface Current {
@@ -87,10 +82,10 @@ export class RowsWriter {
   async #open(): Promise<Current> {
     const path = shardName(this.#target, this.shards.length);
     const whole = join(this.#target.folder, path);
-    const { format, ops, body } = this.#target;
+    const { format, ops, storage } = this.#target;
     const file =
       format === "arrow"
-        ? await ArrowRows.open(this.#fields, await openSink(this.#target, whole), body)
+        ? await ArrowRows.open(this.#fields, await openSink(this.#target, whole), storage.body)
         : await SafetensorsRows.open(this.#fields, whole, ops, () => openSink(this.#target, whole));
     this.#current = { file, stats: new ShardStats(this.#fields), path, bytes: 0, numRows: 0 };
     return this.#current;
@@ -98,13 +93,13 @@ export class RowsWriter {
 
   async #finish(): Promise<void> {
     if (this.#current === undefined) return;
-    const { file, stats, path, numRows } = this.#current;
+    const { file, stats, path, numRows, bytes } = this.#current;
     const { byteLength, fileBytes, sha256 } = await file.finish();
     this.#current = undefined;
     this.shards.push({
       path,
       samples: numRows,
-      logicalBytes: byteLength,
+      logicalBytes: this.#target.storage.body === undefined ? byteLength : bytes,
       bytes: fileBytes,
       sha256,
       columns: stats.result(),

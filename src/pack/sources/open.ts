@@ -1,16 +1,22 @@
 /** Finds out what a source is, by its names and its first bytes, and opens it. */
 import { closeSync, existsSync, openSync, readdirSync, readSync, statSync } from "node:fs";
-import { basename, join, resolve } from "node:path";
+import { basename, dirname, join, resolve } from "node:path";
 import { HeadraceError } from "../../errors.ts";
 import type { TextOptions } from "../options.ts";
-import type { RowSource } from "../rows.ts";
+import type { RowSource, TensorSource } from "../rows.ts";
+import { isCheckpoint, openCheckpoint } from "./checkpoint.ts";
 import { openCsv } from "./csv.ts";
 import { openJsonl } from "./jsonl.ts";
+import { openNumpy } from "./numpy.ts";
+import { openParquet } from "./parquet.ts";
+import { openShards } from "./shards.ts";
+import { openWebDataset } from "./webdataset.ts";
 
 /** A source that is open. */
 export interface OpenedSource {
-  readonly rows: RowSource;
-  /** What shards are called after it. */
+  /** Rows or tensors. */
+  readonly source: RowSource | TensorSource;
+  /** What shards of rows are called after it. */
   readonly name: string;
 }
 
@@ -21,7 +27,7 @@ interface Kind {
   readonly packed: boolean;
   /** What files begin with. */
   readonly magic: (head: Buffer) => boolean;
-  open(paths: readonly string[], options: TextOptions): Promise<RowSource>;
+  open(paths: readonly string[], options: TextOptions): Promise<RowSource | TensorSource>;
 }
 
 const KINDS: readonly Kind[] = [
@@ -33,7 +39,44 @@ const KINDS: readonly Kind[] = [
     open: openJsonl,
   },
   { name: "CSV", endings: [".csv", ".tsv"], packed: true, magic: () => false, open: openCsv },
+  { name: "Parquet", endings: [".parquet"], packed: false, magic: startsWith("PAR1"), open: openParquet },
+  {
+    name: "NumPy",
+    endings: [".npy", ".npz"],
+    packed: false,
+    magic: (head) => startsWith("\x93NUMPY")(head) || startsWith("PK\x03\x04")(head),
+    open: openNumpy,
+  },
+  {
+    name: "WebDataset",
+    endings: [".tar", ".tar.gz", ".tgz", ".tar.zst"],
+    packed: false,
+    magic: (head) => head.toString("latin1", 257, 262) === "ustar",
+    open: openWebDataset,
+  },
+  {
+    name: "safetensors",
+    endings: ["", ".zst", ".lz4", ".bp.zst", ".index.json"].map((one) => `.safetensors${one}`),
+    packed: false,
+    magic: (head) => head[8] === 0x7b && head.readUInt32LE(4) === 0,
+    open: openShards,
+  },
+  {
+    name: "Arrow",
+    endings: [".arrow", ".arrows", ".feather", ".ipc"].flatMap((one) => [one, `${one}.zst`, `${one}.lz4`]),
+    packed: false,
+    magic: (head) => startsWith("ARROW1")(head) || head.readUInt32LE(0) === 0xffffffff,
+    open: openShards,
+  },
 ];
+
+/** Bytes of a file's front that tell what it is. */
+const HEAD_BYTES = 512;
+const MANIFEST_NAME = "dataset.json";
+
+function startsWith(text: string): (head: Buffer) => boolean {
+  return (head) => head.toString("latin1", 0, text.length) === text;
+}
 
 /**
  * Opens what `source` names: a file, several of one kind, a glob, or a folder with files of one kind. Throws
@@ -45,15 +88,26 @@ export async function openSource(
 ): Promise<OpenedSource> {
   const sources = typeof source === "string" ? [source] : source;
   if (sources.length === 0) throw new HeadraceError("SOURCE_NOT_FOUND", "no source is named");
+  const [only] = sources;
+  const name = nameOf(only!);
+  if (sources.length === 1 && isFolder(only!)) {
+    if (isCheckpoint(only!)) return { source: await openCheckpoint(only!, options), name };
+    if (existsSync(join(only!, MANIFEST_NAME))) return { source: await openShards(only!, options), name };
+  }
+  if (sources.length === 1 && basename(only!) === MANIFEST_NAME)
+    return { source: await openShards(only!, options), name: nameOf(dirname(resolve(only!))) };
   const paths = sources.flatMap(filesOf);
   const kinds = new Set(paths.map(kindOf));
   const [kind] = kinds;
-  if (kinds.size > 1)
-    throw new HeadraceError(
-      "SOURCE_MIXED",
-      `${sources.join(" ")}: holds ${[...kinds].map(({ name }) => name).join(" and ")}; name files of one kind`,
-    );
-  return { rows: await kind!.open(paths, options), name: nameOf(sources[0]!) };
+  if (kinds.size > 1) {
+    const found = [...kinds].map((one) => one.name).join(" and ");
+    throw new HeadraceError("SOURCE_MIXED", `${sources.join(" ")}: holds ${found}; name files of one kind`);
+  }
+  return { source: await kind!.open(paths, options), name };
+}
+
+function isFolder(path: string): boolean {
+  return existsSync(path) && statSync(path).isDirectory();
 }
 
 /** The files that one name means, in code-unit order where there are several. */
@@ -100,8 +154,9 @@ function headOf(path: string): Buffer {
   try {
     const fd = openSync(path, "r");
     try {
-      const head = Buffer.alloc(64);
-      return head.subarray(0, readSync(fd, head, 0, head.length, 0));
+      const head = Buffer.alloc(HEAD_BYTES);
+      readSync(fd, head, 0, head.length, 0);
+      return head;
     } finally {
       closeSync(fd);
     }
