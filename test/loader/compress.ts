@@ -2,6 +2,7 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { type ContainerOptions, openContainer } from "../../src/codec/container.ts";
+import { type Device, HostReader, type OpenOptions, openLoader } from "../../src/index.ts";
 
 /** Forms of one container each, by what tests call them. */
 export const CONTAINERS = {
@@ -29,4 +30,25 @@ export async function compressFolder(
   for (const name of readdirSync(from).filter((one) => /\.(safetensors|arrow)$/.test(one))) {
     await compressFile(join(from, name), join(to, `${name}${ending}`), options);
   }
+}
+
+/** Of every batch, its samples and a hash of all its bytes, wherever they are. */
+export async function digestsOn(
+  device: Device,
+  source: string | readonly string[],
+  options: OpenOptions,
+): Promise<string[]> {
+  const found: string[] = [];
+  await using reader = new HostReader(device);
+  await using loader = await openLoader(source, { ...options, device });
+  for await (using batch of loader) {
+    const hash = new Bun.CryptoHasher("sha256");
+    for (const column of batch.columns.values()) {
+      for (const part of [column, column.offsets, column.mask, column.validity]) {
+        if (part !== undefined) hash.update(await reader.read(part));
+      }
+    }
+    found.push(`${[...batch.sampleIds].join()} ${hash.digest("hex")}`);
+  }
+  return found;
 }

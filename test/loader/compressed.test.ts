@@ -2,9 +2,9 @@
 import { describe, expect, test } from "bun:test";
 import { copyFileSync, readdirSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { HostReader, type OpenOptions, openDataset, openDevice } from "../../src/index.ts";
+import { type OpenOptions, openDataset, openDevice } from "../../src/index.ts";
 import { writeArrowDataset } from "./arrow-files.ts";
-import { CONTAINERS, compressFile, compressFolder, PLANES } from "./compress.ts";
+import { CONTAINERS, compressFile, compressFolder, digestsOn, PLANES } from "./compress.ts";
 import { openLoader, openTestDevice } from "./device.ts";
 import { discrete } from "./discrete.ts";
 import { assertRestoresEverywhere, collect, expectCode, take, useTempDir } from "./helpers.ts";
@@ -24,21 +24,7 @@ function shardsOf(name: string): string[] {
 /** Every byte of every batch, on a device whose memory the host does not see. */
 async function collectApart(source: string | string[], options: OpenOptions): Promise<string[]> {
   await using host = openDevice("host");
-  const { device } = discrete(host);
-  const found: string[] = [];
-  {
-    await using reader = new HostReader(device);
-    await using loader = await openLoader(source, { ...options, device });
-    for await (using batch of loader) {
-      const hash = new Bun.CryptoHasher("sha256");
-      for (const column of batch.columns.values()) {
-        for (const part of [column, column.offsets, column.mask, column.validity]) {
-          if (part !== undefined) hash.update(await reader.read(part));
-        }
-      }
-      found.push(`${[...batch.sampleIds].join()} ${hash.digest("hex")}`);
-    }
-  }
+  const found = await digestsOn(discrete(host).device, source, options);
   expect(host.openResources).toBe(0);
   return found;
 }
