@@ -266,9 +266,9 @@ export function residencyChart(groups: readonly Group[], context: ChartContext):
     if (parts.length === 0) return [];
     const least = Math.min(...parts);
     const most = Math.max(...parts);
-    const range = least === most ? percentText(least) : `${percentText(least)} to ${percentText(most)}`;
+    const ends = [...new Set([percentText(least), percentText(most)])];
     const dots = [...new Set(parts.map((part) => Math.round(part * 1000) / 10))];
-    const value = `${amountText(parts.length, "trial")}: ${range}`;
+    const value = `${amountText(parts.length, "trial")}: ${ends.join(" to ")}`;
     return [
       { label: `${temperature}: ${format}`, value, dots, colour: context.palette.colour(format), most },
     ];

@@ -4,12 +4,15 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { Command, CommanderError } from "commander";
 import { type ErrorCode, HeadraceError } from "../index.ts";
+import { benchCommand } from "./bench.ts";
 import { doctorCommand } from "./doctor.ts";
 import { asFlags } from "./flags.ts";
 import { inferCommand } from "./infer.ts";
 import { inspectCommand } from "./inspect.ts";
 import { loadCommand } from "./load.ts";
 import { ExitCode, printable } from "./output.ts";
+import { packCommand } from "./pack.ts";
+import { verifyCommand } from "./verify.ts";
 
 /** Failures whose messages name options. */
 const OPTION_CODES: readonly ErrorCode[] = [
@@ -25,17 +28,27 @@ const OPTION_CODES: readonly ErrorCode[] = [
 const USAGE_CODES: readonly ErrorCode[] = ["BAD_OPTION", "UNKNOWN_COLUMN"];
 
 const program = quiet(new Command("headrace"))
+  // `bench` shares names of options with its subcommands: they are of the one behind which they stand.
+  .enablePositionalOptions()
   .description(
     "Feeds GPUs: safetensors and Arrow shards into device buffers, as batches; and runs models over them.",
   )
   .version(version(), "--version", "print the version")
-  .addHelpText(
-    "after",
-    "\n'headrace load --help', and so with 'infer', 'inspect' and 'doctor', has options and examples.\n",
-  );
+  .addHelpText("after", "\n'headrace load --help', and so with all others, has options and examples.\n");
 
-for (const command of [loadCommand(), inferCommand(), inspectCommand(), doctorCommand()]) {
-  program.addCommand(quiet(command).option("--debug", "print the stack of a failure"));
+for (const command of [
+  loadCommand(),
+  inferCommand(),
+  packCommand(),
+  verifyCommand(),
+  benchCommand(),
+  inspectCommand(),
+  doctorCommand(),
+]) {
+  for (const one of [command, ...command.commands]) {
+    quiet(one).option("--debug", "print the stack of a failure");
+  }
+  program.addCommand(command);
 }
 
 process.exitCode = await run(process.argv.slice(2));
@@ -81,7 +94,7 @@ function quiet(command: Command): Command {
 }
 
 function helpOf(command: Command): string {
-  return command.parent === null ? "" : `${command.name()} `;
+  return command.parent === null ? "" : `${helpOf(command.parent)}${command.name()} `;
 }
 
 function version(): string {
