@@ -5,7 +5,7 @@ import { ShardIndex } from "../plan/shard.ts";
 import type { Schema, ShardDescription, Strategy, TensorLayout, View } from "../types.ts";
 import { BlockCache } from "./blocks.ts";
 import { type DatasetDictionary, openDictionaries } from "./dictionary.ts";
-import { checkStrategy, type ShardPath } from "./path.ts";
+import { checkPlain, checkStrategy, type ShardPath } from "./path.ts";
 import { foreignReason, machineHere, type Recommended } from "./recommended.ts";
 import { checkAgreement } from "./schema.ts";
 import { OpenShard } from "./shard.ts";
@@ -81,6 +81,9 @@ export class Dataset implements Disposable {
     const maxOpen = options.maxOpenShards ?? DEFAULT_MAX_OPEN_SHARDS;
     checkOptions(options, maxOpen);
     checkStrategy(options.strategy ?? "auto");
+    if (source.shards.every(({ path }) => path.endsWith(".safetensors"))) {
+      checkPlain(options.strategy ?? "auto", device.capabilities);
+    }
     this.#source = source;
     this.title = source.title;
     this.device = device;
@@ -103,7 +106,7 @@ export class Dataset implements Disposable {
       this.index = new ShardIndex(survey.counts);
       this.byteLength = survey.lengths.reduce((total, length) => total + length, 0);
       this.fingerprint = fingerprintOf(source, survey);
-      // Only a look at a shard tells whether it is compressed, and streams on every device.
+      // Only a look at an Arrow file tells whether it is compressed, and streams on every device.
       if (this.#strategy === "stream" && !device.capabilities.canStream) this.#shards.get(0);
       checked = { schema: survey.delivered, names: survey.delivered.columns.map((column) => column.name) };
       for (const shard of this.#shards.values()) this.#admit(shard, survey.delivered);

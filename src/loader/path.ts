@@ -38,7 +38,7 @@ export function checkStrategy(strategy: string): void {
 }
 
 /** Throws `UNSUPPORTED` for `stream` on a device that streams no plain files. */
-function checkPlain(asked: Strategy | "auto", { name, canStream }: Capabilities): void {
+export function checkPlain(asked: Strategy | "auto", { name, canStream }: Capabilities): void {
   if (asked !== "stream" || canStream) return;
   throw new HeadraceError(
     "UNSUPPORTED",
