@@ -12,6 +12,7 @@ import { OpenShard } from "./shard.ts";
 import { ShardCache } from "./shards.ts";
 import type { Source } from "./source.ts";
 import { fingerprintOf, rowsOf, surveyOf, tensorSamples } from "./survey.ts";
+import type { WholeShard } from "./whole.ts";
 
 /** Shards that are open at once, beyond those in use. */
 const DEFAULT_MAX_OPEN_SHARDS = 128;
@@ -71,13 +72,20 @@ export class Dataset implements Disposable {
   readonly #recommended: Recommended | undefined;
   readonly #checksums: boolean;
   readonly #source: Source;
+  readonly #wholes: ReadonlyMap<string, WholeShard>;
   readonly #shards: ShardCache;
   readonly #wantedTensors: ReadonlySet<string> | undefined;
   readonly #tensors = new WeakMap<OpenShard, readonly TensorLayout[]>();
   #readReason: string | undefined;
   #closed = false;
 
-  constructor(source: Source, device: Device, options: DatasetOptions = {}) {
+  /** `wholes`: what was decoded of shards without random access, by path; borrowed. */
+  constructor(
+    source: Source,
+    device: Device,
+    options: DatasetOptions = {},
+    wholes: ReadonlyMap<string, WholeShard> = new Map(),
+  ) {
     const maxOpen = options.maxOpenShards ?? DEFAULT_MAX_OPEN_SHARDS;
     checkOptions(options, maxOpen);
     checkStrategy(options.strategy ?? "auto");
@@ -85,6 +93,7 @@ export class Dataset implements Disposable {
       checkPlain(options.strategy ?? "auto", device.capabilities);
     }
     this.#source = source;
+    this.#wholes = wholes;
     this.title = source.title;
     this.device = device;
     this.#strategy = options.strategy ?? "auto";
@@ -215,6 +224,7 @@ export class Dataset implements Disposable {
       strategy: this.#strategy,
       measured: this.#recommended,
       checksums: this.#checksums,
+      whole: this.#wholes.get(path),
       blocks,
       byteLength: this.#source.manifest?.shards[index]?.bytes,
     });
