@@ -159,11 +159,12 @@ class BodyDecoder implements Disposable {
   }
 }
 
-function decodersOf({ decoders, capabilities }: Device, path: string): ChunkDecoders {
-  if (decoders !== undefined) return decoders();
+function decodersOf(device: Device, path: string): ChunkDecoders {
+  const decoders = device.decoders?.();
+  if (decoders !== undefined) return decoders;
   throw new HeadraceError(
     "UNSUPPORTED",
-    `${path}: is compressed, and device ${capabilities.name} decodes nothing`,
+    `${path}: is compressed, and device ${device.capabilities.name} decodes nothing`,
   );
 }
 

@@ -1,7 +1,7 @@
 /** Records of CSV (RFC 4180) straight from bytes to columns. */
 import { isUtf8 } from "node:buffer";
 import type { PackField } from "../rows.ts";
-import { ColumnBuilder } from "./builder.ts";
+import { ColumnBuilder, type Spare } from "./builder.ts";
 import type { ParsedLines } from "./json-lines.ts";
 import { LINE_END, type LineProblem, problem, QUOTE } from "./json-scanner.ts";
 import { NumberReader } from "./numbers.ts";
@@ -148,6 +148,13 @@ export class CsvLines {
   constructor(fields: readonly PackField[], options: CsvOptions) {
     this.#columns = fields.map((field) => new ColumnBuilder(field));
     this.#options = options;
+  }
+
+  /** Takes the memory of earlier rows, column by column, to use it again. */
+  reuse(spares: readonly Spare[]): void {
+    spares.forEach((spare, i) => {
+      this.#columns[i]!.reuse(spare);
+    });
   }
 
   /** The records in the first `length` bytes, the last of which ends one. */
