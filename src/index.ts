@@ -143,5 +143,13 @@ export {
   type PackReport,
 } from "./pack/options.ts";
 export { pack } from "./pack/pack.ts";
+export {
+  type Check,
+  type Problem,
+  type VerifiedShard,
+  type VerifyOptions,
+  type VerifyReport,
+  verify,
+} from "./pack/verify.ts";
 export type { SampleRange } from "./plan/select.ts";
 export type * from "./types.ts";

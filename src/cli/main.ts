@@ -10,6 +10,8 @@ import { inferCommand } from "./infer.ts";
 import { inspectCommand } from "./inspect.ts";
 import { loadCommand } from "./load.ts";
 import { ExitCode, printable } from "./output.ts";
+import { packCommand } from "./pack.ts";
+import { verifyCommand } from "./verify.ts";
 
 /** Failures whose messages name options. */
 const OPTION_CODES: readonly ErrorCode[] = [
@@ -29,12 +31,16 @@ const program = quiet(new Command("headrace"))
     "Feeds GPUs: safetensors and Arrow shards into device buffers, as batches; and runs models over them.",
   )
   .version(version(), "--version", "print the version")
-  .addHelpText(
-    "after",
-    "\n'headrace load --help', and so with 'infer', 'inspect' and 'doctor', has options and examples.\n",
-  );
+  .addHelpText("after", "\n'headrace load --help', and so with all others, has options and examples.\n");
 
-for (const command of [loadCommand(), inferCommand(), inspectCommand(), doctorCommand()]) {
+for (const command of [
+  loadCommand(),
+  inferCommand(),
+  packCommand(),
+  verifyCommand(),
+  inspectCommand(),
+  doctorCommand(),
+]) {
   program.addCommand(quiet(command).option("--debug", "print the stack of a failure"));
 }
 
