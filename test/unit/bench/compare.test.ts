@@ -41,12 +41,18 @@ describe("two runs", () => {
 
   test("with too few trials are not judged, however far apart", () => {
     const { cells } = compare([{ rate: 1, rounds: 2 }], [{ rate: 9 }]);
-    expect(cells[0]).toMatchObject({ verdict: "unclear", note: "too few trials: 2 and 7, of 3 that it takes" });
+    expect(cells[0]).toMatchObject({
+      verdict: "unclear",
+      note: "too few trials: 2 and 7, of 3 that it takes",
+    });
     expect(cells[0]!.ratio).toBeUndefined();
   });
 
   test("have cells alone", () => {
-    const { cells, onlyA, onlyB } = compare([{ rate: 1, lanes: 1 }, { rate: 1 }], [{ rate: 1, lanes: 2 }, { rate: 1 }]);
+    const { cells, onlyA, onlyB } = compare(
+      [{ rate: 1, lanes: 1 }, { rate: 1 }],
+      [{ rate: 1, lanes: 2 }, { rate: 1 }],
+    );
     expect(cells).toHaveLength(1);
     expect(onlyA.map(({ lanes }) => lanes)).toEqual([1]);
     expect(onlyB.map(({ lanes }) => lanes)).toEqual([2]);

@@ -52,7 +52,11 @@ describe("results", () => {
   const lines = text.split("\n");
   test.each([
     ["a line that is damaged", [lines[0], "{", ...lines.slice(1)], /^x: line 2: no JSON/],
-    ["another version", [JSON.stringify({ ...madeUpRun(), version: 2 })], /^x: line 1: has version 2.*reads 1/],
+    [
+      "another version",
+      [JSON.stringify({ ...madeUpRun(), version: 2 })],
+      /^x: line 1: has version 2.*reads 1/,
+    ],
     ["no version", [JSON.stringify({ kind: "run" })], /^x: line 1: has version none/],
     ["a start that is no run", [lines[1]], /^x: line 1: the first record must be that of a run/],
     ["two runs", [lines[0], lines[0]], /^x: line 2: a second run begins/],

@@ -4,12 +4,16 @@ import { adviceRows, loadCode, loadFlags, packFlags } from "../../../src/bench/r
 import { parseRecommended } from "../../../src/loader/recommended.ts";
 import { MACHINE, type MadeUp, madeUpRecords } from "./made-up.ts";
 
-const advise = (cells: readonly MadeUp[], options?: RecommendOptions) => recommend(madeUpRecords(cells), options);
+const advise = (cells: readonly MadeUp[], options?: RecommendOptions) =>
+  recommend(madeUpRecords(cells), options);
 const lines = (cells: readonly MadeUp[]) => new Map(adviceRows(advise(cells).advice[0]!));
 
 describe("advice", () => {
   test("names what lies above all others", () => {
-    const [one] = advise([{ rate: 2, path: "read" }, { rate: 1, path: "map" }]).advice;
+    const [one] = advise([
+      { rate: 2, path: "read" },
+      { rate: 1, path: "map" },
+    ]).advice;
     expect(one!.path).toEqual({ values: ["read"], varied: true });
     expect(one!.next!.key.path).toBe("map");
     expect(loadFlags(one!)).toBe("headrace load SOURCE --device host --strategy read");
@@ -17,7 +21,10 @@ describe("advice", () => {
   });
 
   test("says either where intervals overlap, and sets nothing then", () => {
-    const cells = [{ rate: 2, path: "read", spread: 0.2 }, { rate: 1.98, path: "map", spread: 0.2 }];
+    const cells = [
+      { rate: 2, path: "read", spread: 0.2 },
+      { rate: 1.98, path: "map", spread: 0.2 },
+    ];
     const [one] = advise(cells).advice;
     expect(new Set(one!.path.values)).toEqual(new Set(["read", "map"]));
     expect(one!.next).toBeUndefined();
@@ -69,7 +76,10 @@ describe("advice", () => {
     ];
     const { advice, notes } = advise(cells, { memoryBytes: 1e9 });
     expect(advice[0]!.best.key).toMatchObject({ path: "read", lanes: 8 });
-    expect(notes).toEqual(["1 of 3 cells took more memory than that", "1 of 2 cells have under 3 trials that count"]);
+    expect(notes).toEqual([
+      "1 of 3 cells took more memory than that",
+      "1 of 2 cells have under 3 trials that count",
+    ]);
     expect(advise(cells, { memoryBytes: 1 }).notes).toContain("no cell is left to recommend");
   });
 
@@ -82,12 +92,16 @@ describe("advice", () => {
     expect(advise([{ rate: 1, busy: 0.97 }]).advice[0]!.prefetch).toBe(2);
     const [slow] = advise([{ rate: 1, busy: 0.5 }]).advice;
     expect(slow!.prefetch).toBeUndefined();
-    expect(slow!.notes[0]).toBe("with prefetch 2 the device was busy 50 % of the time: not enough to advise it");
+    expect(slow!.notes[0]).toBe(
+      "with prefetch 2 the device was busy 50 % of the time: not enough to advise it",
+    );
   });
 
   test("streams by MTLIO with the codec of the path", () => {
     const [one] = advise([{ rate: 1, path: "mtlio-lzfse", device: "metal" }]).advice;
-    expect(loadFlags(one!)).toBe("headrace load SOURCE --device metal --strategy stream --stream-codec lzfse");
+    expect(loadFlags(one!)).toBe(
+      "headrace load SOURCE --device metal --strategy stream --stream-codec lzfse",
+    );
     expect(loadCode(one!)).toContain('stream: { codec: "lzfse" }');
   });
 });
@@ -110,7 +124,10 @@ describe("figures for auto", () => {
   });
 
   test("are not there where they overlap, contradict each other, or one is missing", () => {
-    const overlap = measured([{ rate: 2, path: "read", spread: 0.2 }, { rate: 1.98, path: "map", spread: 0.2 }]);
+    const overlap = measured([
+      { rate: 2, path: "read", spread: 0.2 },
+      { rate: 1.98, path: "map", spread: 0.2 },
+    ]);
     expect(overlap.recommended.cold).toBeUndefined();
     expect(overlap.notes[0]).toMatch(/^cold: no clear difference between map and read/);
     const mixed = measured([
