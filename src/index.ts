@@ -33,6 +33,7 @@ export {
   type SlotOffset,
 } from "./device/requests.ts";
 export { ERROR_CODES, type ErrorCode, HeadraceError } from "./errors.ts";
+export { codecNames } from "./format/chunks.ts";
 export { encodeManifest, type Manifest, type ManifestShard, parseManifest } from "./format/manifest.ts";
 export { EmbedEngine, type EmbedOptions, openEmbedder } from "./infer/embed.ts";
 export type {
@@ -143,5 +144,13 @@ export {
   type PackReport,
 } from "./pack/options.ts";
 export { pack } from "./pack/pack.ts";
+export {
+  type Check,
+  type Problem,
+  type VerifiedShard,
+  type VerifyOptions,
+  type VerifyReport,
+  verify,
+} from "./pack/verify.ts";
 export type { SampleRange } from "./plan/select.ts";
 export type * from "./types.ts";

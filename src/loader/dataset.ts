@@ -28,6 +28,8 @@ export interface DatasetOptions {
   /** What was measured on this machine, for `auto` to choose by: see {@link parseRecommended}. Figures of another machine or
    * device are not used; {@link Dataset.measured} says so. */
   readonly recommended?: Recommended | undefined;
+  /** Whether the checksums of compressed shards are verified while they are decoded; default true. */
+  readonly checksums?: boolean | undefined;
   /** Shards kept open at once, at least 1; default 128. */
   readonly maxOpenShards?: number | undefined;
 }
@@ -67,6 +69,7 @@ export class Dataset implements Disposable {
   readonly measured: { readonly used: boolean; readonly reason: string } | undefined;
   readonly #strategy: Strategy | "auto";
   readonly #recommended: Recommended | undefined;
+  readonly #checksums: boolean;
   readonly #source: Source;
   readonly #shards: ShardCache;
   readonly #wantedTensors: ReadonlySet<string> | undefined;
@@ -82,6 +85,7 @@ export class Dataset implements Disposable {
     this.title = source.title;
     this.device = device;
     this.#strategy = options.strategy ?? "auto";
+    this.#checksums = options.checksums ?? true;
     this.measured = this.#measuredOf(options.recommended);
     this.#recommended = this.measured?.used === true ? options.recommended : undefined;
     const blocks = new BlockCache();
@@ -207,6 +211,7 @@ export class Dataset implements Disposable {
       columns: exact,
       strategy: this.#strategy,
       measured: this.#recommended,
+      checksums: this.#checksums,
       blocks,
       byteLength: this.#source.manifest?.shards[index]?.bytes,
     });

@@ -11,7 +11,7 @@ import type { DecodeChunk } from "../format/arrow-body.ts";
 import { describeContainer } from "../format/container.ts";
 import { innerName, isContainerName } from "../format/container-names.ts";
 import { describeSafetensors } from "../format/safetensors.ts";
-import type { ByteReader, ChunkTable, ShardDescription } from "../types.ts";
+import type { ByteReader, ShardDescription } from "../types.ts";
 
 const ARROW_MAGIC = [0x41, 0x52, 0x52, 0x4f, 0x57, 0x31];
 const CONTINUATION = [0xff, 0xff, 0xff, 0xff];
@@ -21,6 +21,13 @@ export interface Described {
   readonly description: ShardDescription;
   /** What its data are decoded through; the caller's to close. Absent where nothing of it is compressed. */
   readonly chunkFile?: ChunkFile | undefined;
+}
+
+export interface DescribeOptions {
+  /** Of an Arrow file, the columns that must be of supported types; all where absent. */
+  readonly columns?: readonly string[] | undefined;
+  /** Whether checksums of what is compressed are verified; default true. */
+  readonly checksums?: boolean | undefined;
 }
 
 /** The bytes to describe: a file, or what a compressed one decodes to. */
@@ -36,31 +43,31 @@ interface Bytes {
 export class NotSeekable extends Error {}
 
 /**
- * Reads the metadata of `file`, never its data. Of an Arrow file only `columns` need be of a supported type
- * where given. Throws the format's errors with the path in front, `UNSUPPORTED` where `device` decodes nothing, and
+ * Reads the metadata of `file`, never its data. Throws the format's errors with the path in front, `UNSUPPORTED` where `device` decodes nothing, and
  * {@link NotSeekable}.
  */
-export function describeShard(device: Device, file: DeviceFile, columns?: readonly string[]): Described {
+export function describeShard(device: Device, file: DeviceFile, options: DescribeOptions = {}): Described {
   const { path, byteLength } = file;
+  const { columns, checksums } = options;
   const read = (byteOffset: number, length: number) => file.readSync(byteOffset, length);
-  if (isContainerName(path)) return describePacked(device, file, read, columns);
+  if (isContainerName(path)) return describePacked(device, file, read, options);
   using decoding = new BodyDecoder(read);
   const bytes = { path, byteLength, read, decode: decoding.decode };
   const description = withContext(path, () => describeBytes(bytes, columns));
   if (description.chunks === undefined) return { description };
-  return { description, chunkFile: decodersOf(device, path).open(path, description.chunks) };
+  return { description, chunkFile: decodersOf(device, path).open(path, description.chunks, { checksums }) };
 }
 
 function describePacked(
   device: Device,
   { path, byteLength }: DeviceFile,
   read: ByteReader,
-  columns: readonly string[] | undefined,
+  { columns, checksums }: DescribeOptions,
 ): Described {
   const container = describeContainer(read, byteLength, path);
   if (!container.seekable) throw new NotSeekable(container.wholeReason);
   const { table } = container;
-  const chunkFile = decodersOf(device, path).open(path, table);
+  const chunkFile = decodersOf(device, path).open(path, table, { checksums });
   try {
     const bytes: Bytes = {
       path: innerName(path),
@@ -154,16 +161,6 @@ function decodersOf({ decoders, capabilities }: Device, path: string): ChunkDeco
     "UNSUPPORTED",
     `${path}: is compressed, and device ${capabilities.name} decodes nothing`,
   );
-}
-
-/** How the chunks of a table are compressed, for people: `zstd`, `lz4`, `zstd in byte planes`, … */
-export function codecsOf({ codec, planes }: ChunkTable): string {
-  const names = ["stored", "zstd", "lz4", "lz4"];
-  const used = new Set<string>();
-  codec.forEach((number, i) => {
-    if (number !== 0) used.add(`${names[number]}${(planes?.[i] ?? 1) > 1 ? " in byte planes" : ""}`);
-  });
-  return [...used].sort().join(" and ") || "stored";
 }
 
 function startsWith(bytes: Uint8Array, prefix: readonly number[]): boolean {

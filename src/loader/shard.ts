@@ -2,9 +2,10 @@
 import type { ChunkFile } from "../device/decode.ts";
 import { type Device, type DeviceBuffer, type DeviceFile, isDeclined } from "../device/device.ts";
 import { HeadraceError } from "../errors.ts";
+import { codecNames } from "../format/chunks.ts";
 import type { ColumnSchema, RowGroup, ShardDescription, Strategy } from "../types.ts";
 import type { BlockCache, BlockSource } from "./blocks.ts";
-import { codecsOf, describeShard } from "./describe.ts";
+import { describeShard } from "./describe.ts";
 import { choosePath, compressedPath, type MeasuredPaths, mayPass, type ShardPath } from "./path.ts";
 
 /** Longest typed view that is quick to index: past 2 GiB byte indices leave the engine's fast path. */
@@ -29,6 +30,8 @@ export interface OpenShardOptions {
   readonly index: number;
   /** Columns that must be of supported types; all where absent. */
   readonly columns?: readonly string[] | undefined;
+  /** Whether checksums of what is compressed are verified; default true. */
+  readonly checksums?: boolean | undefined;
   /** `auto` is decided by {@link choosePath}. */
   readonly strategy: Strategy | "auto";
   /** For {@link choosePath}. */
@@ -92,7 +95,7 @@ export class OpenShard {
     this.source = this.file;
     try {
       this.#checkListed(options.byteLength);
-      const { description, chunkFile } = describeShard(options.device, this.file, options.columns);
+      const { description, chunkFile } = describeShard(options.device, this.file, options);
       this.description = description;
       this.chunkFile = chunkFile;
       this.#metaSource =
@@ -254,7 +257,7 @@ export class OpenShard {
 
   #choosePath(): ShardPath {
     const { chunks } = this.description;
-    if (chunks !== undefined) return compressedPath(this.#asked, this.file.path, codecsOf(chunks));
+    if (chunks !== undefined) return compressedPath(this.#asked, this.file.path, codecNames(chunks));
     const path = choosePath(this.#asked, this.#device.capabilities, this.file, this.#measured);
     if (path.strategy !== "map" || this.#windows.has(0)) return path;
     const answer = this.#device.map(this.file, 0, Math.min(this.file.byteLength, this.#windowLength));

@@ -89,7 +89,7 @@ async function packRows(
     };
     folder = await OutFolder.open(ops, target, options.overwrite ?? false);
     writer = new RowsWriter(fields, target);
-    await writeRows(source, steps, fields, writer, options);
+    const sourceBytes = await writeRows(source, steps, fields, writer, options);
     await writer.finish();
     const { shards } = writer;
     const streamBytes = await prepareStreams(shards, options);
@@ -100,7 +100,8 @@ async function packRows(
       { view: "rows", schema: schemaOf(fields, format), shards: listed },
       format,
     );
-    return reportOf(source, "rows", format, shards, streamBytes, options);
+    const read = { sourceBytes, skippedRows: source.skippedRows ?? 0 };
+    return reportOf(read, "rows", format, shards, streamBytes, options);
   } catch (error) {
     await writer?.abort();
     await folder?.remove([]);
@@ -150,13 +151,14 @@ function applyAll(
   return current;
 }
 
+/** Returns the bytes of the source that were read. */
 async function writeRows(
   source: RowSource,
   steps: readonly Applied[],
   fields: readonly PackField[],
   writer: RowsWriter,
   { rowsPerBatch, limit = Number.POSITIVE_INFINITY, signal, onProgress }: PackOptions,
-): Promise<void> {
+): Promise<number> {
   let rebatcher: Rebatcher | undefined;
   let rows = 0;
   let sourceBytes = 0;
@@ -178,6 +180,7 @@ async function writeRows(
   }
   const last = rebatcher?.end(sourceBytes);
   if (last !== undefined) await writer.add(last);
+  return sourceBytes;
 }
 
 /** So many rows that a batch holds about 2 MiB: a power of two. */

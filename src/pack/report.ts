@@ -66,7 +66,7 @@ export async function prepareStreams(
 }
 
 export function reportOf(
-  source: { readonly byteLength: number; readonly skippedRows?: number | undefined },
+  read: { readonly sourceBytes: number; readonly skippedRows: number },
   view: PackReport["view"],
   format: PackFormat,
   shards: readonly PackedShard[],
@@ -80,7 +80,7 @@ export function reportOf(
     format,
     codec,
     samples: sum(({ samples }) => samples),
-    skippedRows: source.skippedRows ?? 0,
+    skippedRows: read.skippedRows,
     shards: shards.map(({ path, samples, logicalBytes, bytes, sha256 }) => ({
       path,
       samples,
@@ -88,7 +88,7 @@ export function reportOf(
       bytes,
       sha256,
     })),
-    sourceBytes: source.byteLength,
+    sourceBytes: read.sourceBytes,
     logicalBytes: sum(({ logicalBytes }) => logicalBytes),
     bytes: sum(({ bytes }) => bytes),
     ...(streamBytes === undefined ? {} : { streamBytes }),

@@ -65,7 +65,8 @@ export async function writeTensors(
       { view: "tensors", schema: { columns: [] }, shards: listed },
       "safetensors",
     );
-    return reportOf(source, "tensors", "safetensors", shards, streamBytes, options);
+    const read = { sourceBytes: source.byteLength, skippedRows: 0 };
+    return reportOf(read, "tensors", "safetensors", shards, streamBytes, options);
   } catch (error) {
     await folder?.remove((source.files ?? []).map((file) => basename(file)));
     throw error;

@@ -4,7 +4,9 @@ import { join } from "node:path";
 import { type ContainerOptions, openContainer } from "../../src/codec/container.ts";
 
 /** Forms of one container each, by what tests call them. */
-export const CONTAINERS: Readonly<Record<string, { readonly ending: string; readonly options: ContainerOptions }>> = {
+export const CONTAINERS: Readonly<
+  Record<string, { readonly ending: string; readonly options: ContainerOptions }>
+> = {
   zstd: { ending: ".zst", options: { codec: "zstd", chunkBytes: 32 * 1024 } },
   lz4: { ending: ".lz4", options: { codec: "lz4", chunkBytes: 20 * 1024 } },
   "zstd without checksums": { ending: ".zst", options: { codec: "zstd", checksum: false, chunkBytes: 4096 } },

@@ -102,8 +102,11 @@ describe("orders and shapes", () => {
 
   test("safetensors of every type", async () => {
     writeDataset(temp, [30, 30], SMALL_SPECS);
-    const plain = readdirSync(temp()).filter((name) => name.endsWith(".safetensors")).sort();
-    for (const name of plain) await compressFile(temp(name), temp(`${name}.lz4`), { codec: "lz4", chunkBytes: 4096 });
+    const plain = readdirSync(temp())
+      .filter((name) => name.endsWith(".safetensors"))
+      .sort();
+    for (const name of plain)
+      await compressFile(temp(name), temp(`${name}.lz4`), { codec: "lz4", chunkBytes: 4096 });
     const compressed = plain.map((name) => temp(`${name}.lz4`));
     const paths = plain.map((name) => temp(name));
     await expectSame(compressed, paths, { batchSize: 7, seed: 1 });
