@@ -12,6 +12,7 @@ import { describeContainer } from "../format/container.ts";
 import { innerName, isContainerName } from "../format/container-names.ts";
 import { describeSafetensors } from "../format/safetensors.ts";
 import type { ByteReader, ShardDescription } from "../types.ts";
+import { notPrepared } from "./whole.ts";
 
 const ARROW_MAGIC = [0x41, 0x52, 0x52, 0x4f, 0x57, 0x31];
 const CONTINUATION = [0xff, 0xff, 0xff, 0xff];
@@ -26,6 +27,8 @@ export interface Described {
 export interface DescribeOptions {
   /** Of an Arrow file, the columns that must be of supported types; all where absent. */
   readonly columns?: readonly string[] | undefined;
+  /** The path of the shard where `file` is what it decodes to. */
+  readonly wholeOf?: string | undefined;
   /** Whether checksums of what is compressed are verified; default true. */
   readonly checksums?: boolean | undefined;
 }
@@ -39,23 +42,24 @@ interface Bytes {
   readonly decode?: DecodeChunk;
 }
 
-/** Why a container cannot be described as it is: it decodes from its start to its end alone. */
-export class NotSeekable extends Error {}
-
 /**
- * Reads the metadata of `file`, never its data. Throws the format's errors with the path in front, `UNSUPPORTED` where `device` decodes nothing, and
- * {@link NotSeekable}.
+ * Reads the metadata of `file`, never its data. Throws the format's errors with the path in front, and `UNSUPPORTED` where `device` decodes nothing or
+ * a compressed file has no random access.
  */
 export function describeShard(device: Device, file: DeviceFile, options: DescribeOptions = {}): Described {
-  const { path, byteLength } = file;
-  const { columns, checksums } = options;
+  const { byteLength } = file;
+  const { columns, checksums, wholeOf } = options;
+  const path = wholeOf ?? file.path;
   const read = (byteOffset: number, length: number) => file.readSync(byteOffset, length);
-  if (isContainerName(path)) return describePacked(device, file, read, options);
+  if (wholeOf === undefined && isContainerName(path)) return describePacked(device, file, read, options);
   using decoding = new BodyDecoder(read);
-  const bytes = { path, byteLength, read, decode: decoding.decode };
+  const bytes = { path: innerName(path), byteLength, read, decode: decoding.decode };
   const description = withContext(path, () => describeBytes(bytes, columns));
   if (description.chunks === undefined) return { description };
-  return { description, chunkFile: decodersOf(device, path).open(path, description.chunks, { checksums }) };
+  return {
+    description,
+    chunkFile: decodersOf(device, path).open(file.path, description.chunks, { checksums }),
+  };
 }
 
 function describePacked(
@@ -65,7 +69,7 @@ function describePacked(
   { columns, checksums }: DescribeOptions,
 ): Described {
   const container = describeContainer(read, byteLength, path);
-  if (!container.seekable) throw new NotSeekable(container.wholeReason);
+  if (!container.seekable) throw notPrepared(path, container.wholeReason);
   const { table } = container;
   const chunkFile = decodersOf(device, path).open(path, table, { checksums });
   try {
@@ -155,11 +159,12 @@ class BodyDecoder implements Disposable {
   }
 }
 
-function decodersOf({ decoders, capabilities }: Device, path: string): ChunkDecoders {
-  if (decoders !== undefined) return decoders();
+function decodersOf(device: Device, path: string): ChunkDecoders {
+  const decoders = device.decoders?.();
+  if (decoders !== undefined) return decoders;
   throw new HeadraceError(
     "UNSUPPORTED",
-    `${path}: is compressed, and device ${capabilities.name} decodes nothing`,
+    `${path}: is compressed, and device ${device.capabilities.name} decodes nothing`,
   );
 }
 
