@@ -3,7 +3,6 @@ import { describe, expect, test } from "bun:test";
 import { zstdCompressSync } from "node:zlib";
 import fc from "fast-check";
 import type { CodecName, Decoder } from "../../../src/codec/codec.ts";
-import { compressFrame } from "../../../src/codec/compress.ts";
 import { decodeLz4Block, encodeLz4Block, lz4Bound } from "../../../src/codec/lz4-block.ts";
 import { openCompressor, openDecoder } from "../../../src/codec/open.ts";
 import { Planes } from "../../../src/codec/planes.ts";
@@ -11,6 +10,7 @@ import { ChunkCodec } from "../../../src/format/chunks.ts";
 import { measureLz4Block } from "../../../src/format/lz4-frames.ts";
 import { XxHash32 } from "../../../src/format/xxhash.ts";
 import { failureOf } from "../failure.ts";
+import { compressFrame } from "./frames.ts";
 import { decodeGuarded, NO_LIBRARIES, texture, withVariables } from "./memory.ts";
 
 const KINDS: Record<CodecName, number> = { zstd: ChunkCodec.zstd, lz4: ChunkCodec.lz4Frame };
