@@ -150,7 +150,8 @@ class BodyDecoder implements Disposable {
     const source = this.#read(fileOffset, fileLength);
     const target = new Uint8Array(new ArrayBuffer(byteLength));
     const error = this.#decoder.decode(codec, ptr(source), fileLength, ptr(target), byteLength);
-    if (error !== undefined) throw error;
+    // Used after the call: while only its address was, memory may otherwise have been collected.
+    if (error !== undefined) throw error.within(`${source.length} bytes at ${fileOffset}`);
     return target;
   };
 
