@@ -115,10 +115,8 @@ export type { LoaderOptions } from "./loader/options.ts";
 export type { ShardPath } from "./loader/path.ts";
 export { HostReader, type HostReaderOptions } from "./loader/reader.ts";
 export {
-  foreignReason,
   type MeasuredChoice,
   type MeasuredMachine,
-  machineHere,
   parseRecommended,
   RECOMMENDED_VERSION,
   type Recommended,

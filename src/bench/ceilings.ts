@@ -206,7 +206,7 @@ function fio(paths: readonly string[]): CeilingRecord | undefined {
   // It takes a colon for the border between two names.
   if (path.includes(":")) return undefined;
   const jobs = Math.min(8, 2 * availableParallelism());
-  const part = Math.floor(size / jobs / (4 * MIB)) * 4 * MIB;
+  const part = Math.floor(size / jobs / MIB) * MIB;
   if (part === 0) return undefined;
   const rates: number[] = [];
   for (let round = 0; round < ROUNDS; round++) {
@@ -217,7 +217,7 @@ function fio(paths: readonly string[]): CeilingRecord | undefined {
         `--filename=${path}`,
         "--readonly",
         "--rw=read",
-        "--bs=4M",
+        "--bs=1M",
         "--ioengine=psync",
         "--thread",
         "--group_reporting",
@@ -237,6 +237,6 @@ function fio(paths: readonly string[]): CeilingRecord | undefined {
   return record(
     "fio",
     rates,
-    `fio with psync, ${jobs} threads, 4 MiB, cold; median ${median(rates).toPrecision(3)} GB/s`,
+    `fio with psync, ${jobs} threads, 1 MiB, cold; median ${median(rates).toPrecision(3)} GB/s`,
   );
 }

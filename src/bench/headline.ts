@@ -23,8 +23,8 @@ export function headlines({ cells }: Results): { readonly title: string; readonl
 function headlineOf(group: Group): string {
   const best = bestSettings(group.cells);
   const first = best[0]!;
-  const parts = [`Fastest: ${rankText(first)}`];
   const tied = best.slice(1).filter((cell) => !clearlyFaster(first, cell));
+  const parts = [`${tied.length > 0 ? "Highest median" : "Fastest"}: ${rankText(first)}`];
   if (tied.length > 0) parts.push(`no clear difference to ${listText(tied)}`);
   else if (best[1] !== undefined) parts.push(`next: ${wayText(best[1].key)}, ${rateText(medianOf(best[1]))}`);
   // What others do is told beside what this project does, whichever of them came first.

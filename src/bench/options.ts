@@ -31,7 +31,7 @@ export interface BenchOptions {
   /** Default: every way that leads to the format on this device. */
   readonly paths?: readonly string[] | undefined;
   readonly temperatures?: readonly string[] | undefined;
-  /** Default `sequential` for weights, and `random` too for rows. */
+  /** Default `sequential` for tensors, `random` for rows. */
   readonly orders?: readonly string[] | undefined;
   /** Lanes of this project's ways: each count is a cell of its own; default 8. */
   readonly lanes?: readonly number[] | undefined;
@@ -135,13 +135,13 @@ function check(plan: BenchPlan): void {
 export function usualFormats(data: DataKind | undefined): readonly Format[] {
   const names = ["safetensors", "safetensors.zst-3", "safetensors.lz4-1"];
   if (data === "weights" || data === "embeddings") names.push("safetensors.bp.zst-3");
-  names.push("arrow", "arrow.zst-3", "arrow.zstd-body", "arrow.lz4-body");
+  names.push("arrow", "arrow.zstd-body", "arrow.lz4-body");
   return names.map(parseFormat);
 }
 
-/** Tensors are most often wanted in the order of the file; rows in any. */
+/** Tensors are most often wanted in the order of the file, rows shuffled. */
 export function usualOrders(tensors: boolean): readonly Order[] {
-  return tensors ? ["sequential"] : ["sequential", "random"];
+  return tensors ? ["sequential"] : ["random"];
 }
 
 function picked<T extends string>(

@@ -12,7 +12,7 @@ export function adviceRows(advice: Advice): [name: string, value: string][] {
   const settings = settingsText(best.key);
   const rows: [string, string][] = [
     [
-      "fastest",
+      tied.length > 1 ? "highest" : "fastest",
       `${wayText(best.key)}${settings === "" ? "" : ` (${settings})`}, ${intervalText(best.record.gigabytesPerSecond)}`,
     ],
   ];

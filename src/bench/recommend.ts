@@ -3,7 +3,7 @@
 import { type Measured, measuredOf } from "./measured.ts";
 import type { BenchRecord, CellKey, RunRecord } from "./record.ts";
 import { type CellResult, clearlyFaster, fastestFirst, type Group, groupsOf, resultsOf } from "./results.ts";
-import { intervalText, wayText } from "./text.ts";
+import { amountText, intervalText, wayText } from "./text.ts";
 
 /** Trials below which a cell is not recommended. */
 const LEAST_TRIALS = 3;
@@ -75,6 +75,11 @@ export function recommend(records: readonly BenchRecord[], options: RecommendOpt
     ({ rates }) => rates.length >= LEAST_TRIALS,
     `have under ${LEAST_TRIALS} trials that count`,
   );
+  if (results.unfinished.length > 0) {
+    notes.push(
+      `the run was interrupted: ${amountText(results.unfinished.length, "cell")} had begun and have no figures`,
+    );
+  }
   if (cells.length === 0) notes.push("no cell is left to recommend");
   const devices = [...new Set(cells.map(({ key }) => key.device))];
   const advice = groupsOf(cells).flatMap((group) =>
@@ -114,7 +119,8 @@ function adviceOf(group: Group, device: string, members: readonly CellResult[], 
     next: sorted.find((cell) => !tied.includes(cell)),
     format: supported((key) => key.format),
     path: supported((key) => key.path),
-    lanes: supported((key) => (key.lanes > 0 ? key.lanes : undefined)),
+    // A mapping has none.
+    lanes: supported((key) => (key.lanes > 0 && key.path !== "map" ? key.lanes : undefined)),
     requestBytes: supported((key) => key.requestBytes),
     prefetch: prefetch.batches,
     notes: prefetch.note === undefined ? [] : [prefetch.note],

@@ -5,7 +5,7 @@ import { fitText, textWidth } from "./plot.ts";
 /** Rows of the longest chart; the table of all cells has the others. */
 export const MAX_ROWS = 24;
 const LINE = 15;
-const BODY = 16;
+const BODY = 17;
 const GAP = 9;
 /** How much wider bold text is. */
 const BOLD = 1.1;
@@ -60,7 +60,7 @@ export function rowsChart(rows: readonly Row[], options: RowsOptions, width: num
   const data = rows.map((row, id): Placed => ({ ...row, id }));
   const lines = rows.some((row) => row.below !== undefined) ? 2 : 1;
   const height = lines * LINE + BODY + GAP;
-  const top = lines * LINE + 2;
+  const top = lines * LINE + 3;
   const { guides = [], scale = "linear" } = options;
   const marginTop = 4 + guides.length * LINE;
   const marginBottom = 42;
@@ -206,7 +206,7 @@ function bodyMarks(data: readonly Placed[], top: number, height: number): Plot.M
 
 function labelMarks(data: readonly Placed[], height: number, width: number): Plot.Markish[] {
   // Lines end around letters, so that both can be read.
-  const halo = { fill: "currentColor", stroke: "var(--ground)", strokeWidth: 8 };
+  const halo = { fill: "currentColor", stroke: "var(--ground)", strokeWidth: 5 };
   const line = (dy: number) => ({ ...halo, y: "id", dy: -height / 2 + LINE / 2 + dy });
   const texts = data.map((row) => {
     const room = width - BOLD * textWidth(row.value) - 8;
