@@ -243,6 +243,6 @@ export class Assembler {
   #prepare(segment: Segment): void {
     const { apart, byteLength, hostBytes } = this.#layout;
     this.#arena.ensure(segment, Math.max(byteLength, 1), hostBytes);
-    this.#gather.begin(segment.device, apart ? segment.host : undefined);
+    this.#gather.begin(segment.device, apart ? segment.host : undefined, apart);
   }
 }

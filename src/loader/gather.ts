@@ -38,6 +38,7 @@ export class Gather {
   #target: DeviceBuffer | undefined;
   /** Where uploads come from, and the one that may still grow. */
   #host: DeviceBuffer | undefined;
+  #apart = false;
   #uploadFrom = 0;
   #uploadTo = 0;
   #uploadBytes = 0;
@@ -52,9 +53,9 @@ export class Gather {
     this.#requests = requests;
   }
 
-  /** Starts a batch whose bytes go to `target`, those that the host computes by way of `host` where that is other
-   * memory; what was asked before must have been submitted. */
-  begin(target: DeviceBuffer | undefined, host: DeviceBuffer | undefined): void {
+  /** Starts a batch whose bytes go to `target`; where that is memory `apart`, those that the host computes go by way of
+   * `host`, and those that are decoded by way of staging. What was asked before must have been submitted. */
+  begin(target: DeviceBuffer | undefined, host: DeviceBuffer | undefined, apart: boolean): void {
     this.#requests.clear();
     this.#pieces.clear();
     this.#files.length = 0;
@@ -62,6 +63,7 @@ export class Gather {
     this.#lastFile = -1;
     this.#target = target;
     this.#host = host;
+    this.#apart = apart;
     this.#uploadBytes = 0;
     this.#windowShard = undefined;
   }
@@ -147,10 +149,9 @@ export class Gather {
     this.#flushUpload();
     const requests = this.#requests;
     const decodes = this.#decodes;
-    const isApart = this.#host !== undefined;
-    const filledFrom = this.#addReads(arena, segment, isApart ? decodes.byteLength : 0);
+    const filledFrom = this.#addReads(arena, segment, this.#apart ? decodes.byteLength : 0);
     if (decodes.length === 0) return { requests, decodes: [], arrival: undefined };
-    if (!isApart) return { requests, decodes: decodes.into(this.#target!), arrival: undefined };
+    if (!this.#apart) return { requests, decodes: decodes.into(this.#target!), arrival: undefined };
     const arrival = arena.nextFilling(segment);
     requests.wait(arrival.event, arrival.value);
     const staging = segment.staging!;

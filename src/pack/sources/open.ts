@@ -49,14 +49,14 @@ const KINDS: readonly Kind[] = [
   },
   {
     name: "WebDataset",
-    endings: [".tar", ".tar.gz", ".tgz"],
+    endings: [".tar", ".tar.gz", ".tgz", ".tar.zst"],
     packed: false,
     magic: (head) => head.toString("latin1", 257, 262) === "ustar",
     open: openWebDataset,
   },
   {
     name: "safetensors",
-    endings: [".safetensors", ".safetensors.zst", ".safetensors.lz4", ".safetensors.index.json"],
+    endings: ["", ".zst", ".lz4", ".bp.zst", ".index.json"].map((one) => `.safetensors${one}`),
     packed: false,
     magic: (head) => head[8] === 0x7b && head.readUInt32LE(4) === 0,
     open: openShards,

@@ -158,9 +158,8 @@ function fixedLists(
 
 function asVector(column: ParquetColumn, hint: ColumnSchema | undefined): ParquetColumn {
   const { field } = column;
-  if (field.kind !== "list" || hint === undefined || hint.dtype !== field.dtype || hint.dtype === "U8")
-    return column;
-  return { ...column, field: { ...field, kind: "fixed", shape: hint.shape } };
+  if (field.kind !== "list" || hint?.dtype !== field.dtype) return column;
+  return { ...column, isVector: true, field: { ...field, kind: "fixed", shape: hint.shape } };
 }
 
 function groupBytes({ columns }: FileMetaData["row_groups"][number], names: ReadonlySet<string>): number {
