@@ -1,8 +1,16 @@
 /** `pack` and `verify` as commands: what they print, how they end, what a signal leaves. */
 import { describe, expect, test } from "bun:test";
-import { appendFileSync, existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import {
+  appendFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
-import { headrace, report, scratch, start, waitFor } from "./process.ts";
+import { DATASETS, headrace, ROOT, report, scratch, start, waitFor } from "./process.ts";
 
 const folder = scratch();
 const SOURCE = join(folder, "rows.jsonl");
@@ -88,6 +96,26 @@ describe("pack", () => {
     expect(err).toBe(`headrace: interrupted; nothing was left in ${out}\n`);
     expect(existsSync(out)).toBe(false);
   });
+});
+
+test("what the README shows is what comes out", async () => {
+  const readme = readFileSync(join(ROOT, "README.md"), "utf8");
+  const block = /```console\n(\$ bun run pack [^]*?)```/.exec(readme)![1]!;
+  const cwd = join(folder, "readme");
+  mkdirSync(cwd);
+  symlinkSync(DATASETS, join(cwd, "datasets"));
+  // Sizes that the installed library decides, and times.
+  const plain = (text: string) =>
+    text
+      .replaceAll(/[\d.]+ (k?B|MB|ms|s)\b/g, "#")
+      .replaceAll(/[\d.]+ to 1/g, "#")
+      .replaceAll(/ +/g, " ");
+  const parts = block.split(/^\$ bun run (.*)\n/m).slice(1);
+  expect(parts).toHaveLength(4);
+  for (let i = 0; i < parts.length; i += 2) {
+    const { out, err, code } = await start(parts[i]!.split(" "), cwd).ended;
+    expect({ code, err, out: plain(out) }).toEqual({ code: 0, err: "", out: plain(parts[i + 1]!) });
+  }
 });
 
 describe("verify", () => {
