@@ -48,7 +48,11 @@ async function* wholeFiles(spec: TrialSpec): AsyncGenerator<readonly Sample[]> {
   let firstRow = 0;
   for (const path of spec.paths) {
     let file: Uint8Array = new Uint8Array(await Bun.file(path).arrayBuffer());
-    if (spec.container === "zst") file = await Bun.zstdDecompress(file as Uint8Array<ArrayBuffer>);
+    if (spec.container === "zst") {
+      const { buffer, byteOffset, length } = await Bun.zstdDecompress(file as Uint8Array<ArrayBuffer>);
+      // No Buffer, whose slices are no copies.
+      file = new Uint8Array(buffer, byteOffset, length);
+    }
     const places = placesOf(spec, headerOf(file), firstRow, (at, length) => file.subarray(at, at + length));
     firstRow += places.length;
     const samples = places.map(({ key, at, length }) => ({
@@ -146,7 +150,10 @@ function placesOf(
     }));
   }
   const [from, to] = companion.data_offsets;
-  const offsets = new Int32Array(read(dataStart + from, to - from).slice().buffer);
+  const { buffer } = read(dataStart + from, to - from).slice();
+  // Writers differ in the width of offsets.
+  const offsets =
+    companion.dtype === "I64" ? Float64Array.from(new BigInt64Array(buffer), Number) : new Int32Array(buffer);
   const unit = (end - start) / Math.max(1, values.shape[0]!);
   return Array.from({ length: offsets.length - 1 }, (_, row) => ({
     key: firstRow + row,
@@ -161,8 +168,10 @@ async function* tables(spec: TrialSpec): AsyncGenerator<readonly Sample[]> {
     encode: (bytes) => Bun.zstdCompressSync(bytes as Uint8Array<ArrayBuffer>),
     decode: (bytes) => Bun.zstdDecompressSync(bytes as Uint8Array<ArrayBuffer>),
   });
-  const load = async (path: string): Promise<Table> =>
-    arrow.tableFromIPC(new Uint8Array(await Bun.file(path).arrayBuffer()));
+  const load = async (path: string): Promise<Table> => {
+    const file = new Uint8Array(await Bun.file(path).arrayBuffer());
+    return arrow.tableFromIPC(spec.container === "zst" ? await Bun.zstdDecompress(file) : file);
+  };
   const size = batchSizeOf(spec);
   if (spec.cell.order === "sequential") {
     let firstRow = 0;

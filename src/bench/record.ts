@@ -125,6 +125,9 @@ export interface CellRecord {
   /** Logical bytes over file bytes. */
   readonly compression: number;
   readonly residency?: number | undefined;
+  /** Trials of a cold cell that were not proven cold: they are left out of its figures, unless none was proven. Then
+   * the cell is warm here, whatever its id says. */
+  readonly unproven?: number | undefined;
   /** The ceiling that bounds this cell, and the part of it that was reached. */
   readonly ceiling?: { readonly name: string; readonly part: number } | undefined;
   /** Against the peer or the cell named, where there is one in the run: the ratio of the rates. */

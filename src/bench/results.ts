@@ -66,7 +66,8 @@ export function resultsOf(records: readonly BenchRecord[]): Results {
 
 function cellOf(record: CellRecord, all: readonly TrialRecord[]): CellResult {
   const { cell: key } = record;
-  const rounds = all.filter((trial) => trial.round >= 0);
+  // What kept the device busy on purpose was no test of the rate.
+  const rounds = all.filter((trial) => trial.round >= 0 && trial.busy === undefined);
   const done = rounds.filter((trial) => trial.error === undefined);
   const trials = done.filter((trial) => trial.temperature === key.temperature && trial.seconds > 0);
   return {

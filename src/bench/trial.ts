@@ -1,6 +1,6 @@
 /**
- * One trial, in a process of its own, so that no trial has what another left in memory: takes the specification as its
- * only argument, and prints one line of JSON, a trial's record or why there is none.
+ * One trial, in a process of its own, so that no trial has what another left in memory: takes the specification on
+ * its standard input, and prints one line of JSON, a trial's record or why there is none.
  */
 import { writeFileSync } from "node:fs";
 import { prepareFiles } from "./cold.ts";
@@ -106,7 +106,7 @@ function wrongSum(
 if (import.meta.main) {
   let outcome: TrialOutcome & { readonly failed?: string };
   try {
-    outcome = await runTrial(JSON.parse(process.argv[2]!) as TrialSpec);
+    outcome = await runTrial((await Bun.stdin.json()) as TrialSpec);
   } catch (error) {
     const { code, message } = error as { code?: string; message: string };
     outcome = { failed: code === undefined ? message : `${message} [${code}]` };

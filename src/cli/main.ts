@@ -4,6 +4,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { Command, CommanderError } from "commander";
 import { type ErrorCode, HeadraceError } from "../index.ts";
+import { benchCommand } from "./bench.ts";
 import { doctorCommand } from "./doctor.ts";
 import { asFlags } from "./flags.ts";
 import { inferCommand } from "./infer.ts";
@@ -27,6 +28,8 @@ const OPTION_CODES: readonly ErrorCode[] = [
 const USAGE_CODES: readonly ErrorCode[] = ["BAD_OPTION", "UNKNOWN_COLUMN"];
 
 const program = quiet(new Command("headrace"))
+  // `bench` shares names of options with its subcommands: they are of the one behind which they stand.
+  .enablePositionalOptions()
   .description(
     "Feeds GPUs: safetensors and Arrow shards into device buffers, as batches; and runs models over them.",
   )
@@ -38,10 +41,14 @@ for (const command of [
   inferCommand(),
   packCommand(),
   verifyCommand(),
+  benchCommand(),
   inspectCommand(),
   doctorCommand(),
 ]) {
-  program.addCommand(quiet(command).option("--debug", "print the stack of a failure"));
+  for (const one of [command, ...command.commands]) {
+    quiet(one).option("--debug", "print the stack of a failure");
+  }
+  program.addCommand(command);
 }
 
 process.exitCode = await run(process.argv.slice(2));
@@ -87,7 +94,7 @@ function quiet(command: Command): Command {
 }
 
 function helpOf(command: Command): string {
-  return command.parent === null ? "" : `${command.name()} `;
+  return command.parent === null ? "" : `${helpOf(command.parent)}${command.name()} `;
 }
 
 function version(): string {

@@ -50,16 +50,23 @@ function printSummary(dataset: Dataset, shards: readonly ShardFacts[]): void {
   ]);
 }
 
+/** `safetensors, zstd 3.12:1 in 41 chunks`. */
+function formatText({ format, compressed }: ShardFacts): string {
+  if (compressed === undefined) return format;
+  const { codecs, ratio, chunks } = compressed;
+  return `${format}, ${codecs} ${ratio.toFixed(2)}:1 in ${amountText(chunks, "chunk")}`;
+}
+
 async function printShards(shards: readonly ShardFacts[], total: number): Promise<void> {
   if (shards.length > 0) {
     console.log("");
     const rows = shards.map((shard) => [
       shard.path,
-      shard.format,
+      formatText(shard),
       countText(shard.samples),
       bytesText(shard.bytes),
       shard.groups === undefined ? "-" : countText(shard.groups),
-      `${shard.alignment} B`,
+      shard.alignment === undefined ? "-" : `${shard.alignment} B`,
     ]);
     await printTable(["shard", "format", "samples", "bytes", "batches", "values aligned to"], rows);
   }

@@ -49,12 +49,12 @@ export class OutFolder {
     });
   }
 
-  /** Removes what this run wrote: files named like its own, `files`, and the folder where it was made for them and holds
+  /** Removes what this run wrote: its manifest, files named like its own, `files`, and the folder where it was made for them and holds
    * nothing else. Never throws. */
   async remove(files: readonly string[]): Promise<void> {
     const names = (await this.#ops.list(this.#folder).catch(() => undefined)) ?? [];
     for (const name of names) {
-      if (!isOurs(name, this.#name) && !files.includes(name)) continue;
+      if (!isOurs(name, this.#name) && name !== MANIFEST_NAME && !files.includes(name)) continue;
       await this.#ops.remove(join(this.#folder, name)).catch(() => {});
     }
     if (this.#made) await this.#ops.removeFolder(this.#folder).catch(() => {});

@@ -92,6 +92,7 @@ async function packRows(
     const sourceBytes = await writeRows(source, steps, fields, writer, options);
     await writer.finish();
     const { shards } = writer;
+    options.signal?.throwIfAborted();
     const streamBytes = await prepareStreams(shards, options);
     const listed = shards.map(({ logicalBytes: _, ...shard }) => shard);
     await writeManifest(
@@ -173,7 +174,10 @@ async function writeRows(
         fields,
         rowsPerBatch ?? batchRows(batchBytes(fields, batch) / batch.numRows),
       );
-      for (const full of rebatcher.add(batch)) await writer.add(full);
+      for (const full of rebatcher.add(batch)) {
+        signal?.throwIfAborted();
+        await writer.add(full);
+      }
     }
     onProgress?.({ sourceBytes, totalBytes: source.byteLength, samples: rows, shards: writer.shards.length });
     if (rows >= limit) break;

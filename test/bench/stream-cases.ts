@@ -24,15 +24,22 @@ const { mmap } = dlopen(process.platform === "darwin" ? "libSystem.B.dylib" : "l
 
 /** The library's decoding of a file's chunks on threads of its own, whose memory and mapping are kept. */
 class BareDecoder {
-  readonly #workers = Array.from({ length: THREADS }, () => new Worker(new URL("./stream-worker.ts", import.meta.url)));
-  readonly #job: Omit<BareJob, "next">;
+  readonly #workers = Array.from(
+    { length: THREADS },
+    () => new Worker(new URL("./stream-worker.ts", import.meta.url)),
+  );
+  readonly #jobs: readonly Omit<BareJob, "next">[];
   readonly #ring: Uint8Array<ArrayBuffer>;
 
   constructor(path: string, { starts, fileOffset, fileLength }: ChunkTable, codec: "zstd" | "lz4") {
     this.#ring = new Uint8Array(new ArrayBuffer(RING_BYTES)).fill(1);
     const source = Number(mmap(null, Bun.file(path).size, 1, 1, openSync(path, "r"), 0));
-    const ring = { address: ptr(this.#ring), byteLength: RING_BYTES };
-    this.#job = { codec, source, fileOffset, fileLength, starts, ring };
+    // Each thread has a part of its own: one that is held up must not be written over.
+    const byteLength = RING_BYTES / THREADS;
+    this.#jobs = this.#workers.map((_, i) => {
+      const ring = { address: ptr(this.#ring) + i * byteLength, byteLength };
+      return { codec, source, fileOffset, fileLength, starts, ring };
+    });
   }
 
   async run(): Promise<void> {
@@ -44,7 +51,9 @@ class BareDecoder {
           worker.onerror = (event) => reject(new Error(event.message));
         }),
     );
-    for (const worker of this.#workers) worker.postMessage({ ...this.#job, next } satisfies BareJob);
+    this.#workers.forEach((worker, i) => {
+      worker.postMessage({ ...this.#jobs[i]!, next } satisfies BareJob);
+    });
     await Promise.all(ended);
   }
 }
@@ -125,7 +134,12 @@ async function randomRows(codec: "zstd" | "lz4"): Promise<Row[]> {
     rounds: ROUNDS,
     note: `${rows} random rows of ${ROW_BYTES / 1024} KiB from ${DATA_BYTES / MIB} MiB`,
     ours: async () => {
-      await using loader = await openLoader(path, { device: "host", batchSize: rows, seed: seed++, limit: 2 * rows });
+      await using loader = await openLoader(path, {
+        device: "host",
+        batchSize: rows,
+        seed: seed++,
+        limit: 2 * rows,
+      });
       // The first batch starts the Workers.
       const batches = loader[Symbol.asyncIterator]();
       (await batches.next()).value!.release();

@@ -45,8 +45,13 @@ class Reader {
   async rate(): Promise<number> {
     this.#child.stdin.write("\n");
     this.#child.stdin.flush();
-    const { value } = await this.#lines.read();
-    return DATA_BYTES / Number(new TextDecoder().decode(value)) / 1e9;
+    let line = "";
+    while (!line.endsWith("\n")) {
+      const { value, done } = await this.#lines.read();
+      if (done) throw new Error("pyarrow's process has ended");
+      line += new TextDecoder().decode(value);
+    }
+    return DATA_BYTES / Number(line) / 1e9;
   }
 
   close(): void {

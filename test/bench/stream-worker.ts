@@ -46,7 +46,14 @@ function lz4(): Decode {
     sizes[1] = BigInt(length);
     const to = sizes.subarray(0, 1);
     const from = sizes.subarray(1);
-    const left = symbols.LZ4F_decompress(context as never, target as never, to, source as never, from, options);
+    const left = symbols.LZ4F_decompress(
+      context as never,
+      target as never,
+      to,
+      source as never,
+      from,
+      options,
+    );
     if (Number(left) !== 0) throw new Error(`LZ4F_decompress gave ${left}`);
     return Number(sizes[0]);
   };

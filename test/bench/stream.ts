@@ -4,7 +4,7 @@
  * are written to `results/stream.json`, or under the first name where some are given.
  */
 import { type Row, runScript, writeResults } from "./harness.ts";
-import { type Cases } from "./loader-cases.ts";
+import type { Cases } from "./loader-cases.ts";
 import { decodes, random, tools } from "./stream-cases.ts";
 import { pyarrow, streamVersions } from "./stream-peers.ts";
 

@@ -31,7 +31,7 @@ export interface PrepareOptions {
 /** The shards of `folder`, in order. */
 export function shardsOf(folder: string): string[] {
   return readdirSync(folder)
-    .filter((name) => /\.(safetensors|arrow)/.test(name) && !name.endsWith(".part"))
+    .filter((name) => /\.(safetensors|arrow)(\.bp)?(\.(zst|lz4))?$/.test(name))
     .sort()
     .map((name) => join(folder, name));
 }

@@ -120,5 +120,8 @@ export class OpenChunks implements ChunkFile, PlaceOwner {
 const LAST_CODEC = 3;
 
 function unknownCodec(path: string, chunk: number, codec: number): HeadraceError {
-  return new HeadraceError("UNSUPPORTED", `${path}: chunk ${chunk} is of codec ${codec}, which is not known here`);
+  return new HeadraceError(
+    "UNSUPPORTED",
+    `${path}: chunk ${chunk} is of codec ${codec}, which is not known here`,
+  );
 }

@@ -15,7 +15,7 @@ import { HostFiles } from "../host/file.ts";
 import { Lanes } from "../host/lanes.ts";
 import { HostMemory } from "../host/memory.ts";
 import { Failure } from "../host/ring.ts";
-import { Syscalls, type FaultPlan } from "../host/syscalls.ts";
+import { type FaultPlan, Syscalls } from "../host/syscalls.ts";
 import { checkRange } from "../requests.ts";
 import { ChunkCache, type Place } from "./cache.ts";
 import { OpenChunks } from "./file.ts";

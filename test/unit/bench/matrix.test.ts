@@ -1,0 +1,149 @@
+import { describe, expect, test } from "bun:test";
+import { notFor, parseFormat } from "../../../src/bench/formats.ts";
+import { cellsOf, guessSeconds } from "../../../src/bench/matrix.ts";
+import { type BenchOptions, planBench } from "../../../src/bench/options.ts";
+import { checkResumable, settingsOf } from "../../../src/bench/resume.ts";
+import { failureOf } from "../failure.ts";
+import { madeUpRun } from "./made-up.ts";
+
+const DATA = [{ name: "tokens", kind: "tokens", tensors: false }] as const;
+
+function keysOf(options: BenchOptions) {
+  return cellsOf(planBench({ device: "host", ...options }), DATA).map(({ key }) => key);
+}
+
+describe("formats", () => {
+  test("are told by their names", () => {
+    expect(parseFormat("safetensors")).toEqual({ name: "safetensors", base: "safetensors", planes: false });
+    expect(parseFormat("arrow.zst")).toMatchObject({ name: "arrow.zst-3", codec: "zstd", level: 3 });
+    expect(parseFormat("safetensors.lz4-9")).toMatchObject({ codec: "lz4", level: 9, planes: false });
+    expect(parseFormat("safetensors.bp.zst-19")).toMatchObject({ codec: "zstd", level: 19, planes: true });
+    expect(parseFormat("arrow.lz4-body")).toMatchObject({ name: "arrow.lz4-body", codec: "lz4-body" });
+    expect(parseFormat("arrow.zstd-body-9")).toMatchObject({ name: "arrow.zstd-body-9", level: 9 });
+  });
+
+  test.each([
+    ["parquet", "parquet is none"],
+    ["safetensors.zst-23", "its level must be 1 to 22"],
+    ["safetensors.lz4-0", "its level must be 1 to 12"],
+    ["safetensors.zstd-body", "bodies are Arrow's"],
+    ["arrow.bp.zst-3", "planes are for safetensors.bp.zst"],
+    ["arrow.zst-3.lz4", "arrow.zst-3.lz4 is none"],
+  ])("%s is refused", (name, why) => {
+    const error = failureOf(() => parseFormat(name));
+    expect(error.code).toBe("BAD_OPTION");
+    expect(error.message).toContain(why);
+  });
+
+  test("are reached by the ways that lead to them", () => {
+    const ways = (name: string) =>
+      ["map", "read", "stream", "js-read", "apache-arrow"].filter(
+        (path) => notFor(path, parseFormat(name)) === undefined,
+      );
+    expect(ways("safetensors")).toEqual(["map", "read", "js-read"]);
+    expect(ways("arrow")).toEqual(["map", "read", "apache-arrow"]);
+    expect(ways("safetensors.zst-3")).toEqual(["stream", "js-read"]);
+    expect(ways("safetensors.lz4-1")).toEqual(["stream"]);
+    expect(ways("safetensors.bp.zst-3")).toEqual(["stream"]);
+    expect(ways("arrow.zstd-body")).toEqual(["stream", "apache-arrow"]);
+    expect(ways("arrow.lz4-body")).toEqual(["stream"]);
+  });
+});
+
+describe("the matrix", () => {
+  test("has each combination once, each with an id of its own", () => {
+    const keys = keysOf({
+      lanes: [1, 4],
+      requestBytes: [65_536, 2 ** 20],
+      peers: ["pyarrow", "safetensors"],
+    });
+    expect(new Set(keys.map(({ id }) => id)).size).toBe(keys.length);
+    const reads = keys.filter(
+      ({ path, format, temperature }) => [path, format, temperature].join() === "read,arrow,warm",
+    );
+    expect(reads.map(({ lanes, requestBytes }) => [lanes, requestBytes])).toEqual([
+      [1, 65_536],
+      [1, 2 ** 20],
+      [4, 65_536],
+      [4, 2 ** 20],
+    ]);
+  });
+
+  test("sweeps lanes and sizes only where a way has them", () => {
+    const keys = keysOf({ lanes: [1, 4], requestBytes: [65_536, 2 ** 20], temperatures: ["warm"] });
+    const count = (path: string, format: string) =>
+      keys.filter((key) => key.path === path && key.format === format).length;
+    expect(count("map", "arrow")).toBe(1);
+    expect(count("apache-arrow", "arrow")).toBe(1);
+    expect(count("stream", "arrow.lz4-body")).toBe(2);
+    expect(count("read", "arrow")).toBe(4);
+  });
+
+  test("holds a peer only to what it reads", () => {
+    const keys = keysOf({ peers: ["pyarrow"], orders: ["sequential", "random", "block-shuffled"] });
+    const peers = keys.filter(({ peer }) => peer === "pyarrow");
+    expect(new Set(peers.map(({ format }) => format))).toEqual(
+      new Set(["arrow", "arrow.zstd-body", "arrow.lz4-body"]),
+    );
+    expect(new Set(peers.map(({ order }) => order))).toEqual(new Set(["sequential", "random"]));
+  });
+
+  test("takes MTLIO for a Mac's, unless it is asked for", () => {
+    const mtlio = (options: BenchOptions) =>
+      keysOf(options).filter(({ path }) => path.startsWith("mtlio")).length;
+    expect(mtlio({})).toBe(0);
+    expect(mtlio({ device: "metal" })).toBeGreaterThan(0);
+    expect(mtlio({ paths: ["mtlio-lzfse"] })).toBeGreaterThan(0);
+  });
+
+  test("guesses longer times for more rounds and for cold files", () => {
+    const guess = (options: BenchOptions) => {
+      const plan = planBench({ device: "host", ...options });
+      return guessSeconds(plan, cellsOf(plan, DATA));
+    };
+    expect(guess({ rounds: 11 })).toBeCloseTo(2 * guess({ rounds: 5 }), 6);
+    expect(guess({ temperatures: ["cold"] })).toBeGreaterThan(guess({ temperatures: ["warm"] }));
+  });
+});
+
+describe("options", () => {
+  test.each<[BenchOptions, string]>([
+    [{ rounds: 4 }, "rounds is 4"],
+    [{ byteLength: 10 }, "byteLength is 10"],
+    [{ lanes: [0] }, "lanes is 0"],
+    [{ lanes: [] }, "lanes is empty"],
+    [{ requestBytes: [12] }, "requestBytes is 12"],
+    [{ paths: ["mmap"] }, "paths: mmap is none of map, read"],
+    [{ orders: ["sorted"] }, "orders is sorted"],
+    [{ temperatures: ["tepid"] }, "temperatures is tepid"],
+    [{ data: ["video"] }, "data: video is none of weights"],
+    [{ peers: ["duckdb"] }, "peers: duckdb is none of safetensors"],
+    [{ computeMs: 0 }, "computeMs is 0"],
+  ])("%p are refused", (options, why) => {
+    const error = failureOf(() => planBench(options));
+    expect(error.code).toBe("BAD_OPTION");
+    expect(error.message).toContain(why);
+  });
+});
+
+describe("a run that goes on", () => {
+  const plan = planBench({ device: "host", data: ["tokens"], rounds: 7 });
+  const run = { ...madeUpRun(), settings: settingsOf(plan) };
+
+  test("has the settings of the one that was interrupted, wherever its data lies", () => {
+    checkResumable([run], { ...plan, folder: "elsewhere", python: "python4" }, "a.jsonl");
+    checkResumable([run], { ...plan, device: "auto" }, "a.jsonl");
+  });
+
+  test("is refused with other settings, naming them", () => {
+    const error = failureOf(() => checkResumable([run], { ...plan, rounds: 9 }, "a.jsonl"));
+    expect(error.code).toBe("BAD_OPTION");
+    expect(error.message).toStartWith("a.jsonl: its run had rounds 7, and this one has 9");
+  });
+
+  test("is refused where nothing is left to do", () => {
+    const cell = { kind: "cell" } as never;
+    const error = failureOf(() => checkResumable([run, cell], plan, "a.jsonl"));
+    expect(error.message).toContain("came to its end");
+  });
+});
