@@ -26,6 +26,8 @@ const OPTION_CODES: readonly ErrorCode[] = [
 const USAGE_CODES: readonly ErrorCode[] = ["BAD_OPTION", "UNKNOWN_COLUMN"];
 
 const program = quiet(new Command("headrace"))
+  // What stands behind a command's name is its own, or its subcommand's.
+  .enablePositionalOptions()
   .description(
     "Feeds GPUs: safetensors and Arrow shards into device buffers, as batches; and runs models over them.",
   )
