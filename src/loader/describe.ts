@@ -125,12 +125,15 @@ function describeBytes(bytes: Bytes, columns: readonly string[] | undefined): Sh
   );
 }
 
-/** All columns where they are supported, so that errors can list them; else the wanted ones alone. */
+/** All columns where they are supported, so that errors can list them; else the wanted ones alone, also where a buffer of
+ * another is too long to decode. */
 function describeWanted({ read, byteLength, decode }: Bytes, columns?: readonly string[]): ShardDescription {
   try {
     return describeArrow(read, byteLength, undefined, decode);
   } catch (error) {
-    const unsupported = error instanceof HeadraceError && error.code === "UNSUPPORTED_TYPE";
+    const unsupported =
+      error instanceof HeadraceError &&
+      (error.code === "UNSUPPORTED_TYPE" || error.code === "UNSUPPORTED_COMPRESSION");
     if (!unsupported || columns === undefined) throw error;
     return describeArrow(read, byteLength, columns, decode);
   }
