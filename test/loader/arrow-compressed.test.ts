@@ -2,8 +2,8 @@
 import { describe, expect, test } from "bun:test";
 import { copyFileSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { compressFrame } from "../../src/codec/compress.ts";
 import { HeadraceError } from "../../src/errors.ts";
+import { compressFrame } from "../unit/codec/frames.ts";
 import { i64, patched } from "../unit/format/arrow-helpers.ts";
 import { fileOf } from "../unit/format/arrow-write-files.ts";
 import { openLoader } from "./device.ts";
