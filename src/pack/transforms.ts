@@ -79,7 +79,10 @@ export function castColumns(
       apply: (batch) => {
         const first = row;
         row += batch.numRows;
-        return { ...batch, columns: batch.columns.map((one, i) => columns[i]?.(one, first) ?? one) };
+        return {
+          ...batch,
+          columns: batch.columns.map((one, i) => columns[i]?.(one, first, batch.numRows) ?? one),
+        };
       },
     };
   };
@@ -141,16 +144,18 @@ function castColumn(
   field: PackField,
   to: CastType,
   saturate: boolean,
-): (column: PackColumn, firstRow: number) => PackColumn {
+): (column: PackColumn, firstRow: number, numRows: number) => PackColumn {
   const from = field.dtype as CastType;
   const caster = new Caster(from, to, saturate);
   const width = field.shape.reduce((a, b) => a * b, 1);
   let memory = new Uint8Array(0);
-  return (column, firstRow) => {
-    const length = (column.values.length / castBytes(from)) * castBytes(to);
+  return (column, firstRow, numRows) => {
+    // A batch that was cut short may have values behind its rows.
+    const count = column.offsets === undefined ? numRows * width : column.offsets[numRows]!;
+    const length = count * castBytes(to);
     if (memory.length < length) memory = new Uint8Array(2 * length);
     const values = memory.subarray(0, length);
-    const misfit = caster.cast(column.values, values);
+    const misfit = caster.cast(column.values.subarray(0, count * castBytes(from)), values);
     if (misfit === undefined) return { ...column, values };
     const row =
       column.offsets === undefined ? Math.floor(misfit.index / width) : rowOf(column.offsets, misfit.index);

@@ -89,6 +89,19 @@ describe("casts", () => {
     });
   });
 
+  test("of a batch that was cut short leave what lies behind alone", async () => {
+    const cut = { ...batch(1), numRows: 2 };
+    const columns = cut.columns.map((column, i) => {
+      if (i === 1) return { values: new Uint8Array(24), nullCount: 0 };
+      return column.offsets === undefined ? column : { ...column, offsets: column.offsets.subarray(0, 3) };
+    });
+    const { values } = await run(castColumns({ id: "U8", tags: "U8" }), { ...cut, columns });
+    expect([values.id, values.tags]).toEqual([
+      [1, 5],
+      [[7, 8], []],
+    ]);
+  });
+
   test("the first of several that match counts", () => {
     expect(castColumns({ id: "U8", "*d": "F32" })(FIELDS).fields[0]!.dtype).toBe("U8");
   });
