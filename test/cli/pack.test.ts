@@ -100,7 +100,7 @@ describe("pack", () => {
 
 test("what the README shows is what comes out", async () => {
   const readme = readFileSync(join(ROOT, "README.md"), "utf8");
-  const block = /```console\n(\$ bun run pack [^]*?)```/.exec(readme)![1]!;
+  const block = /```console\n(\$ bun run pack [\s\S]*?)```/.exec(readme)![1]!;
   const cwd = join(folder, "readme");
   mkdirSync(cwd);
   symlinkSync(DATASETS, join(cwd, "datasets"));
