@@ -37,6 +37,7 @@ interface PackFlags {
   readonly columns?: string[];
   readonly rename?: Record<string, string>;
   readonly cast?: Record<string, string>;
+  readonly saturate?: true;
   readonly schema?: Record<string, string>;
   readonly tokenizer?: string;
   readonly textColumn?: string;
@@ -113,6 +114,7 @@ function addRows(command: Command): void {
     )
     .option("--rename <pairs>", "new names of columns: old=new, with commas", pairs("old=new"))
     .option("--cast <pairs>", "types to convert to: column=f16, or of tensors f32=bf16", pairs("column=type"))
+    .option("--saturate", "casts to integers take the nearest that fits, and do not stop")
     .option(
       "--schema <pairs>",
       "JSONL, CSV: types, such as id=i64,tags=i32[],vector=f32[768],name=utf8",

@@ -58,6 +58,9 @@ export interface PackOptions extends TextOptions {
   readonly rename?: Readonly<Record<string, string>> | undefined;
   /** Element types to convert columns to, by their old names or patterns; of tensors, by dtype (`F32`). */
   readonly casts?: Readonly<Record<string, CastType>> | undefined;
+  /** Whether values that an integer type of `casts` cannot hold become the nearest that it can (NaN 0); else they throw
+   * `BAD_INPUT`. */
+  readonly saturate?: boolean | undefined;
   /** A `tokenizer.json` or the folder that holds one, or `bytes`: its ids take the place of a column of text. */
   readonly tokenizer?: string | undefined;
   /** The column that is tokenised; default `text`. */

@@ -38,7 +38,8 @@ export async function writeTensors(
   const tensors = source.tensors.length;
   try {
     checkTensorOptions(options);
-    const cast = options.casts === undefined ? source : castTensors(source, dtypeCasts(options.casts));
+    const cast =
+      options.casts === undefined ? source : castTensors(source, dtypeCasts(options.casts), options.saturate);
     storage = openStorage("safetensors", options);
     const target = { ops, storage };
     folder = await OutFolder.open(ops, { folder: out, name }, options.overwrite ?? false);
