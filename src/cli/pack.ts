@@ -44,6 +44,7 @@ interface PackFlags {
   readonly tokensColumn?: string;
   readonly keepText?: true;
   readonly maxTokens?: number;
+  readonly special: boolean;
   readonly limit?: number;
   readonly badRows: "fail" | "skip";
   readonly delimiter?: string;
@@ -124,6 +125,7 @@ function addRows(command: Command): void {
     .option("--text-column <name>", "what is tokenised (default: text)")
     .option("--tokens-column <name>", "what the column of ids is called (default: tokens)")
     .option("--keep-text", "keep the text beside its ids")
+    .option("--no-special", "ids without what prompts begin and end with (BOS, most often)")
     .option("--max-tokens <count>", "of a row; what is over is cut off", wholeNumber(1))
     .option("--limit <rows>", "only the first rows", wholeNumber(1))
     .addOption(
@@ -188,11 +190,12 @@ async function run(sources: string[], flags: PackFlags): Promise<void> {
   process.exitCode = ExitCode.done;
 }
 
-function optionsOf({ chunk, cast, delimiter, ...flags }: PackFlags): PackOptions {
+function optionsOf({ chunk, cast, delimiter, special, ...flags }: PackFlags): PackOptions {
   const casts = Object.entries(cast ?? {}).map(([column, type]) => [column, type.toUpperCase()]);
   return {
     ...flags,
     chunkBytes: chunk,
+    addSpecial: special ? undefined : false,
     delimiter: delimiter === "\\t" ? "\t" : delimiter,
     casts: cast === undefined ? undefined : (Object.fromEntries(casts) as PackOptions["casts"]),
   };

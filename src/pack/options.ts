@@ -71,6 +71,8 @@ export interface PackOptions extends TextOptions {
   readonly keepText?: boolean | undefined;
   /** Ids of a row, at most: what is over is cut off. */
   readonly maxTokens?: number | undefined;
+  /** Whether rows begin and end as the model's prompts do (BOS, most often); default true. */
+  readonly addSpecial?: boolean | undefined;
   /** Only the first rows. */
   readonly limit?: number | undefined;
   /** Whether what an earlier run packed in `out` is replaced; else a folder that is not empty is refused. */

@@ -121,7 +121,7 @@ function transformsOf(options: PackOptions): Transform[] {
   if (columns !== undefined) transforms.push(selectColumns(columns));
   if (Object.keys(casts).length > 0) transforms.push(castColumns(casts, saturate));
   if (tokenizer !== undefined) {
-    const { keepText, maxTokens, threads } = options;
+    const { keepText, maxTokens, addSpecial, threads } = options;
     const column = textColumn ?? "text";
     transforms.push(
       tokenizeColumn({
@@ -130,6 +130,7 @@ function transformsOf(options: PackOptions): Transform[] {
         output: tokensColumn,
         keep: keepText,
         maxLength: maxTokens,
+        addSpecial,
         threads,
       }),
     );

@@ -22,6 +22,7 @@ const OF_ROWS = [
   "tokensColumn",
   "keepText",
   "maxTokens",
+  "addSpecial",
   "limit",
   "rowsPerBatch",
 ] as const;
