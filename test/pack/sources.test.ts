@@ -78,7 +78,7 @@ describe.each(KINDS)("%s", (name, open, codes) => {
           if (typeof found === "string") expect(codes).toContain(found);
         },
       ),
-      { numRuns: 400 },
+      { numRuns: 60 },
     );
   });
 
