@@ -134,7 +134,7 @@ export async function writing<T>(path: string, work: () => Promise<T>): Promise<
     const full = code === "ENOSPC" || code === "EDQUOT";
     const text = full
       ? `the disk is full (${code}); make space, or pack to another disk`
-      : `cannot be written (${code === "unknown" ? String(cause) : code})`;
+      : `cannot be read or written (${code === "unknown" ? String(cause) : code})`;
     throw new HeadraceError(full ? "DISK_FULL" : "IO_ERROR", `${path}: ${text}`, { cause });
   }
 }

@@ -206,7 +206,7 @@ async function append(spill: Spill, bytes: Uint8Array): Promise<void> {
 async function copy(spill: Spill, sink: Sink, buffer: Uint8Array): Promise<void> {
   for (let at = 0; at < spill.byteLength; ) {
     const wanted = buffer.subarray(0, Math.min(buffer.length, spill.byteLength - at));
-    const bytes = await spill.file.read(wanted, at);
+    const bytes = await writing(spill.path, () => spill.file.read(wanted, at));
     if (bytes < wanted.length)
       throw new HeadraceError(
         "SHORT_READ",

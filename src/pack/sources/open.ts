@@ -165,10 +165,11 @@ function headOf(path: string): Buffer {
   }
 }
 
-/** The first part of a file's or a folder's name, without what no shard's name should have. */
+/** A file's name without its ending, or a folder's, without what no shard's name should have. */
 function nameOf(source: string): string {
   const name = basename(resolve(source)).replace(/^\.+/, "");
-  const plain = name.replace(/(\.[A-Za-z0-9]{1,12}){1,3}$/, "").replaceAll(/[^\w.-]+/g, "-");
+  const ending = /(\.[A-Za-z0-9]{1,12})?(\.(gz|zst|lz4))?$/;
+  const plain = (isFolder(source) ? name : name.replace(ending, "")).replaceAll(/[^\w.-]+/g, "-");
   return plain === "" || plain === "-" ? "shard" : plain;
 }
 

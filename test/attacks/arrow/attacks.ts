@@ -8,9 +8,9 @@
  */
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { compressFrame } from "../../../src/codec/compress.ts";
 import type { ErrorCode } from "../../../src/errors.ts";
 import type { BodyCodec, WriteColumn, WriteField } from "../../../src/format/arrow-write.ts";
+import { compressFrame } from "../../unit/codec/frames.ts";
 import { batchPlaces, i64, patched } from "../../unit/format/arrow-helpers.ts";
 import { fileOf } from "../../unit/format/arrow-write-files.ts";
 

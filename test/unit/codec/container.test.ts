@@ -3,9 +3,10 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { CompressPool } from "../../../src/codec/compress-pool.ts";
 import { type ContainerOptions, openContainer } from "../../../src/codec/container.ts";
 import { openDecoder } from "../../../src/codec/open.ts";
-import { PARTIAL_ENDING } from "../../../src/codec/output-file.ts";
+import { PARTIAL_ENDING, writeFailure } from "../../../src/codec/output-file.ts";
 import { HeadraceError } from "../../../src/errors.ts";
 import { describeContainer, type SeekableContainer } from "../../../src/format/container.ts";
 import { encodeHeader } from "../../../src/format/safetensors-header.ts";
@@ -190,6 +191,29 @@ test("a name that is taken by a folder is told", async () => {
   expect(await codeOf(writer.finish())).toBe("IO_ERROR");
   await writer.abort();
   expect(existsSync(taken + PARTIAL_ENDING)).toBe(false);
+});
+
+test("what the system says of a failed write becomes a code, with the path", () => {
+  const full = writeFailure("d/a.zst", Object.assign(new Error("x"), { code: "ENOSPC" }));
+  expect([full.code, full.message]).toEqual([
+    "DISK_FULL",
+    expect.stringContaining("d/a.zst: the disk is full"),
+  ]);
+  expect(writeFailure("d/a.zst", Object.assign(new Error("x"), { code: "EROFS" })).message).toContain(
+    "(EROFS)",
+  );
+  expect(writeFailure("d/a.zst", full)).toBe(full);
+});
+
+test("a thread that dies fails what waits for it and all that comes after", async () => {
+  const pool = new CompressPool({ codec: "zstd", level: 99, checksum: true }, 2);
+  const work = () => pool.run({ buffer: new ArrayBuffer(8), byteLength: 8, planes: 1 });
+  const first = work();
+  const second = work();
+  expect(await codeOf(first)).toBe("DEVICE_FAILED");
+  expect(await codeOf(second)).toBe("DEVICE_FAILED");
+  expect(await codeOf(work())).toBe("DEVICE_FAILED");
+  pool.close();
 });
 
 async function codeOf(work: Promise<unknown>): Promise<string> {

@@ -15,13 +15,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createZstdCompress } from "node:zlib";
 import type { CodecName } from "../../../src/codec/codec.ts";
-import { compressFrame } from "../../../src/codec/compress.ts";
 import { encodeLz4Block, lz4Bound } from "../../../src/codec/lz4-block.ts";
 import { decodeWhole, type WholeOptions } from "../../../src/codec/whole.ts";
 import { decodeFile, type WholeWork } from "../../../src/codec/whole-file.ts";
 import { HeadraceError } from "../../../src/errors.ts";
 import { describeContainer } from "../../../src/format/container.ts";
 import { XxHash32 } from "../../../src/format/xxhash.ts";
+import { compressFrame } from "./frames.ts";
 import { NO_LIBRARIES, texture } from "./memory.ts";
 
 let folder = "";

@@ -1,12 +1,12 @@
 /** What compressed files say of themselves, and what they may not. */
 import { describe, expect, test } from "bun:test";
 import type { CodecName } from "../../../src/codec/codec.ts";
-import { compressFrame } from "../../../src/codec/compress.ts";
 import { ChunkCodec } from "../../../src/format/chunks.ts";
 import { describeContainer, MAX_FRAME_BYTES } from "../../../src/format/container.ts";
 import { innerName, isContainerName, parseContainerName } from "../../../src/format/container-names.ts";
 import { encodePlaneTable } from "../../../src/format/plane-table.ts";
 import { encodeSeekTable } from "../../../src/format/seek-table.ts";
+import { compressFrame } from "../codec/frames.ts";
 import { texture } from "../codec/memory.ts";
 import { failureOf } from "../failure.ts";
 
