@@ -37,12 +37,14 @@ interface PackFlags {
   readonly columns?: string[];
   readonly rename?: Record<string, string>;
   readonly cast?: Record<string, string>;
+  readonly saturate?: true;
   readonly schema?: Record<string, string>;
   readonly tokenizer?: string;
   readonly textColumn?: string;
   readonly tokensColumn?: string;
   readonly keepText?: true;
   readonly maxTokens?: number;
+  readonly special: boolean;
   readonly limit?: number;
   readonly badRows: "fail" | "skip";
   readonly delimiter?: string;
@@ -113,6 +115,7 @@ function addRows(command: Command): void {
     )
     .option("--rename <pairs>", "new names of columns: old=new, with commas", pairs("old=new"))
     .option("--cast <pairs>", "types to convert to: column=f16, or of tensors f32=bf16", pairs("column=type"))
+    .option("--saturate", "casts to integers take the nearest that fits, and do not stop")
     .option(
       "--schema <pairs>",
       "JSONL, CSV: types, such as id=i64,tags=i32[],vector=f32[768],name=utf8",
@@ -122,6 +125,7 @@ function addRows(command: Command): void {
     .option("--text-column <name>", "what is tokenised (default: text)")
     .option("--tokens-column <name>", "what the column of ids is called (default: tokens)")
     .option("--keep-text", "keep the text beside its ids")
+    .option("--no-special", "ids without what prompts begin and end with (BOS, most often)")
     .option("--max-tokens <count>", "of a row; what is over is cut off", wholeNumber(1))
     .option("--limit <rows>", "only the first rows", wholeNumber(1))
     .addOption(
@@ -186,11 +190,12 @@ async function run(sources: string[], flags: PackFlags): Promise<void> {
   process.exitCode = ExitCode.done;
 }
 
-function optionsOf({ chunk, cast, delimiter, ...flags }: PackFlags): PackOptions {
+function optionsOf({ chunk, cast, delimiter, special, ...flags }: PackFlags): PackOptions {
   const casts = Object.entries(cast ?? {}).map(([column, type]) => [column, type.toUpperCase()]);
   return {
     ...flags,
     chunkBytes: chunk,
+    addSpecial: special ? undefined : false,
     delimiter: delimiter === "\\t" ? "\t" : delimiter,
     casts: cast === undefined ? undefined : (Object.fromEntries(casts) as PackOptions["casts"]),
   };

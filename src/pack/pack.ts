@@ -117,12 +117,12 @@ async function packRows(
 
 /** What happens to rows on their way, in order. */
 function transformsOf(options: PackOptions): Transform[] {
-  const { columns, casts = {}, rename = {}, tokenizer, textColumn, tokensColumn } = options;
+  const { columns, casts = {}, saturate, rename = {}, tokenizer, textColumn, tokensColumn } = options;
   const transforms: Transform[] = [];
   if (columns !== undefined) transforms.push(selectColumns(columns));
-  if (Object.keys(casts).length > 0) transforms.push(castColumns(casts));
+  if (Object.keys(casts).length > 0) transforms.push(castColumns(casts, saturate));
   if (tokenizer !== undefined) {
-    const { keepText, maxTokens, threads } = options;
+    const { keepText, maxTokens, addSpecial, threads } = options;
     const column = textColumn ?? "text";
     transforms.push(
       tokenizeColumn({
@@ -131,6 +131,7 @@ function transformsOf(options: PackOptions): Transform[] {
         output: tokensColumn,
         keep: keepText,
         maxLength: maxTokens,
+        addSpecial,
         threads,
       }),
     );

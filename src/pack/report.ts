@@ -44,13 +44,13 @@ function packedBy(format: PackFormat, options: PackOptions): Record<string, unkn
     shardBytes = DEFAULT_SHARD_BYTES,
     rowsPerBatch,
   } = options;
-  const { columns, rename, casts, limit, schema, badRows, delimiter } = options;
-  const { textColumn, tokensColumn, keepText, maxTokens } = options;
+  const { columns, rename, casts, saturate, limit, schema, badRows, delimiter } = options;
+  const { textColumn, tokensColumn, keepText, maxTokens, addSpecial } = options;
   // A path says something of the machine, and its last part of the tokenizer.
   const tokenizer = options.tokenizer === undefined ? undefined : basename(options.tokenizer);
   const storage = { format, codec, level, chunkBytes, planes, shardBytes, rowsPerBatch };
-  const rows = { columns, rename, casts, limit, schema, badRows, delimiter };
-  const tokens = { tokenizer, textColumn, tokensColumn, keepText, maxTokens };
+  const rows = { columns, rename, casts, saturate, limit, schema, badRows, delimiter };
+  const tokens = { tokenizer, textColumn, tokensColumn, keepText, maxTokens, addSpecial };
   const all = Object.entries({ ...storage, ...rows, ...tokens });
   return Object.fromEntries(all.filter(([, value]) => value !== undefined));
 }

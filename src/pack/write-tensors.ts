@@ -22,6 +22,7 @@ const OF_ROWS = [
   "tokensColumn",
   "keepText",
   "maxTokens",
+  "addSpecial",
   "limit",
   "rowsPerBatch",
 ] as const;
@@ -38,7 +39,8 @@ export async function writeTensors(
   const tensors = source.tensors.length;
   try {
     checkTensorOptions(options);
-    const cast = options.casts === undefined ? source : castTensors(source, dtypeCasts(options.casts));
+    const cast =
+      options.casts === undefined ? source : castTensors(source, dtypeCasts(options.casts), options.saturate);
     storage = openStorage("safetensors", options);
     const target = { ops, storage };
     folder = await OutFolder.open(ops, { folder: out, name }, options.overwrite ?? false);

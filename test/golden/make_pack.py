@@ -72,7 +72,7 @@ def parquet_table():
         ("date", [s.date() for s in stamps], pa.date32()),
         ("millis", [s.replace(microsecond=0) for s in stamps], pa.timestamp("ms")),
         ("micros", stamps, pa.timestamp("us", tz="UTC")),
-        ("nanos", [None if i % 4 == 1 else s for i, s in enumerate(stamps)], pa.timestamp("ns")),
+        ("nanos", [None if i % 4 == 1 else int(micros(s)) * 1000 + i for i, s in enumerate(stamps)], pa.timestamp("ns")),
         ("time", times, pa.time64("us")),
         ("uuid", [u.bytes for u in uuids], pa.uuid()),
     ]

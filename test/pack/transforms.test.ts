@@ -89,6 +89,19 @@ describe("casts", () => {
     });
   });
 
+  test("of a batch that was cut short leave what lies behind alone", async () => {
+    const cut = { ...batch(1), numRows: 2 };
+    const columns = cut.columns.map((column, i) => {
+      if (i === 1) return { values: new Uint8Array(24), nullCount: 0 };
+      return column.offsets === undefined ? column : { ...column, offsets: column.offsets.subarray(0, 3) };
+    });
+    const { values } = await run(castColumns({ id: "U8", tags: "U8" }), { ...cut, columns });
+    expect([values.id, values.tags]).toEqual([
+      [1, 5],
+      [[7, 8], []],
+    ]);
+  });
+
   test("the first of several that match counts", () => {
     expect(castColumns({ id: "U8", "*d": "F32" })(FIELDS).fields[0]!.dtype).toBe("U8");
   });
@@ -108,7 +121,7 @@ describe("casts", () => {
     };
     await apply(fits);
     expect(() => apply(batch(1))).toThrow(/^row 5: column "pair" has 1000000, which I16/);
-    const { values } = await run(castColumns({ id: "U8", tags: "I8" }, { overflow: "saturate" }), batch(-1));
+    const { values } = await run(castColumns({ id: "U8", tags: "I8" }, true), batch(-1));
     expect([values.id, values.tags]).toEqual([
       [0, 5, 255],
       [[7, 8], [], [-9, 127]],
@@ -156,22 +169,22 @@ describe("tokenising", () => {
   );
 
   test("by Workers gives the same as here", async () => {
-    const rows = Array.from({ length: 4000 }, (_, i) =>
+    const rows = Array.from({ length: 2800 }, (_, i) =>
       i % 17 === 3 ? null : `Zeile ${i} `.repeat(1 + (i % 29)),
     );
     const column = texts(rows);
-    expect(column.values.length).toBeGreaterThan(512 * 1024);
+    expect(column.values.length).toBeGreaterThan(393_216);
     const found = [];
     for (const threads of [1, 3]) {
       const options = { tokenizer: join(tokenizers, "byte-level"), column: "text", threads };
       const { apply, close } = tokenizeColumn(options)([FIELDS[3]!]);
-      for (let round = 0; round < 2; round++) {
+      for (let round = 0; round < (threads === 1 ? 1 : 2); round++) {
         const { columns } = await apply({ numRows: rows.length, columns: [column], sourceBytes: 0 });
         found.push({ ...columns[0]!, values: columns[0]!.values.slice() });
       }
       await close!();
     }
-    expect(found[0]!.offsets![4000]).toBeGreaterThan(100_000);
+    expect(found[0]!.offsets![2800]).toBeGreaterThan(50_000);
     for (const other of found.slice(1)) expect(other).toEqual(found[0]!);
   });
 
