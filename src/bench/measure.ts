@@ -60,10 +60,15 @@ export async function measure<T>(work: Work<T>, computeMs?: number): Promise<Mea
     majorFaults: after.majorPageFault - before.majorPageFault,
     batchMs: LATENCIES.map((share) => (latencies.length === 0 ? 0 : quantile(latencies, share))),
     numBatches: latencies.length,
-    ...(computeMs === undefined || counted < 1
+    ...(computeMs === undefined
       ? {}
-      : { busy: { computeMs, share: Math.min(1, (computeMs * counted) / (ms - firstStepMs)) } }),
+      : { busy: { computeMs, share: busyShare(computeMs, counted, ms - firstStepMs) } }),
   };
+}
+
+/** Of steps after the first: none, where there was but one. */
+function busyShare(computeMs: number, steps: number, ms: number): number {
+  return steps < 1 ? 0 : Math.min(1, (computeMs * steps) / ms);
 }
 
 /** Waits without keeping the thread: what loads in the meantime gets its turns. */

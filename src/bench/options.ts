@@ -54,6 +54,8 @@ export interface BenchOptions {
   readonly seed?: number | undefined;
   /** Where data lies; default `HEADRACE_BENCH_DIR`, else a folder of the system's temporary one. */
   readonly folder?: string | undefined;
+  /** Whether what the machine gives at best is measured too; default true. */
+  readonly ceilings?: boolean | undefined;
   /** A small run of few cells: to see that all works. */
   readonly quick?: boolean | undefined;
 }
@@ -79,6 +81,7 @@ export interface BenchPlan {
   readonly python?: string | undefined;
   readonly largerThanMemory?: true | number | undefined;
   readonly seed: number;
+  readonly ceilings: boolean;
   readonly folder: string;
 }
 
@@ -105,6 +108,7 @@ export function planBench(options: BenchOptions = {}): BenchPlan {
     ...(options.python === undefined ? {} : { python: options.python }),
     ...(options.largerThanMemory === undefined ? {} : { largerThanMemory: options.largerThanMemory }),
     seed: options.seed ?? 0,
+    ceilings: options.ceilings ?? true,
     folder: options.folder ?? process.env.HEADRACE_BENCH_DIR ?? join(tmpdir(), "headrace-bench"),
   };
   check(plan);

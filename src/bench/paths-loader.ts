@@ -63,6 +63,7 @@ function loaderOptionsOf(spec: TrialSpec): OpenOptions {
   return {
     strategy,
     prefetch,
+    columns: spec.columns,
     view: tensors ? "tensors" : "rows",
     ...(tensors ? { batchBytes: spec.batchBytes } : { batchSize: rows }),
     ...(cell.order === "sequential" ? {} : { shuffle: true, seed }),

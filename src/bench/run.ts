@@ -200,7 +200,7 @@ class Run {
   readonly #peerReasons = new Map<string, string>();
 
   async #measureCeilings(): Promise<void> {
-    if (this.#ceilings.length > 0) return;
+    if (!this.#plan.ceilings || this.#ceilings.length > 0) return;
     const plan = this.#plan;
     const { signal, onEvent } = this.#hooks;
     const data = this.#datasets[0]!;
@@ -247,8 +247,15 @@ class Run {
   }
 
   #skipUnavailable({ key, data }: Cell): void {
-    const form = this.#datasets[data]!.forms.get(key.format);
-    const reason = typeof form === "string" ? form : this.#peerReasons.get(key.peer ?? "");
+    const { forms, facts } = this.#datasets[data]!;
+    const form = forms.get(key.format);
+    const others = ["js-read", "apache-arrow", "peer"].includes(key.path);
+    const reason =
+      typeof form === "string"
+        ? form
+        : others && !facts.plain
+          ? "other readers are measured with one column of numbers, or tensors, alone"
+          : this.#peerReasons.get(key.peer ?? "");
     if (reason !== undefined) this.#skipped.set(key.id, reason);
   }
 
@@ -293,6 +300,7 @@ class Run {
       prefetch,
       seed: seedFor(seed, `order ${round}`),
       ...(format.codec === "zstd" ? { container: "zst" } : {}),
+      ...(facts.columns === undefined ? {} : { columns: facts.columns }),
       ...(busy ? { computeMs } : {}),
       ...(ordinal === undefined || key.device !== "cuda" ? {} : { ordinal }),
       ...(this.#group === undefined ? {} : { memoryGroup: this.#group.processes }),
@@ -301,7 +309,7 @@ class Run {
 
   /** The trial's own loop around nothing, beside the shortest cell. */
   async #measureHarness(cells: readonly Cell[]): Promise<void> {
-    if (this.#ceilings.some(({ name }) => name === "harness")) return;
+    if (!this.#plan.ceilings || this.#ceilings.some(({ name }) => name === "harness")) return;
     const medians = cells.map((cell) => ({
       cell,
       seconds: median(countedTrials(cell, { trials: this.#trials }).map(({ seconds }) => seconds)),

@@ -12,6 +12,8 @@ export interface TrialSpec {
   /** Bytes of values that are delivered, and samples. */
   readonly bytes: number;
   readonly numSamples: number;
+  /** The columns that are delivered; all where absent. */
+  readonly columns?: readonly string[] | undefined;
   /** Whether samples are tensors, whose keys are their names', or rows, whose keys are their numbers. */
   readonly tensors: boolean;
   readonly sums: KnownSums;

@@ -82,6 +82,7 @@ function measuring(command: Command, description: string): Command {
     )
     .option("--out <folder>", "where results go", "results")
     .option("--resume <file>", "go on with the results of a run that was interrupted")
+    .option("--no-ceilings", "measure the cells alone, and not what the machine gives at best")
     .option("--quick", "32 MB of weights in three formats")
     .option("--list", "print the cells and about how long they take, and measure nothing")
     .option("--json", "one JSON object on stdout instead of a table")

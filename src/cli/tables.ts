@@ -42,12 +42,20 @@ function printSummary(dataset: Dataset, shards: readonly ShardFacts[]): void {
       "path",
       `${path}, ${amountText(count, "shard")}`,
     ]),
+    ...decoderRows(dataset, shards),
     ["fingerprint", dataset.fingerprint],
     ...metadata.map(([key, value]): [string, string] => [
       `metadata ${key}`,
       value.length > METADATA ? `${value.slice(0, METADATA - 1)}…` : value,
     ]),
   ]);
+}
+
+/** What decodes compressed shards here. */
+function decoderRows({ device }: Dataset, shards: readonly ShardFacts[]): [string, string][] {
+  if (!shards.some(({ compressed }) => compressed !== undefined)) return [];
+  const facts = Object.entries(device.decoders?.().facts ?? {});
+  return [["decoded by", facts.map(([codec, library]) => `${codec}: ${library}`).join(", ")]];
 }
 
 /** `safetensors, zstd 3.12:1 in 41 chunks`. */

@@ -125,12 +125,15 @@ function describeBytes(bytes: Bytes, columns: readonly string[] | undefined): Sh
   );
 }
 
-/** All columns where they are supported, so that errors can list them; else the wanted ones alone. */
+/** All columns where they are supported, so that errors can list them; else the wanted ones alone, also where a buffer of
+ * another is too long to decode. */
 function describeWanted({ read, byteLength, decode }: Bytes, columns?: readonly string[]): ShardDescription {
   try {
     return describeArrow(read, byteLength, undefined, decode);
   } catch (error) {
-    const unsupported = error instanceof HeadraceError && error.code === "UNSUPPORTED_TYPE";
+    const unsupported =
+      error instanceof HeadraceError &&
+      (error.code === "UNSUPPORTED_TYPE" || error.code === "UNSUPPORTED_COMPRESSION");
     if (!unsupported || columns === undefined) throw error;
     return describeArrow(read, byteLength, columns, decode);
   }
@@ -150,7 +153,8 @@ class BodyDecoder implements Disposable {
     const source = this.#read(fileOffset, fileLength);
     const target = new Uint8Array(new ArrayBuffer(byteLength));
     const error = this.#decoder.decode(codec, ptr(source), fileLength, ptr(target), byteLength);
-    if (error !== undefined) throw error;
+    // Used after the call: while only its address was, memory may otherwise have been collected.
+    if (error !== undefined) throw error.within(`${source.length} bytes at ${fileOffset}`);
     return target;
   };
 

@@ -139,6 +139,8 @@ async function randomRows(codec: "zstd" | "lz4"): Promise<Row[]> {
         batchSize: rows,
         seed: seed++,
         limit: 2 * rows,
+        // Nothing is decoded before it is asked for.
+        prefetch: 0,
       });
       // The first batch starts the Workers.
       const batches = loader[Symbol.asyncIterator]();

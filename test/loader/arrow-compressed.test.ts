@@ -1,8 +1,11 @@
 /** Arrow shards with compressed bodies, as pyarrow wrote them: batches are those of the same rows without compression. */
 import { describe, expect, test } from "bun:test";
-import { copyFileSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
+import { copyFileSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { HeadraceError } from "../../src/errors.ts";
+import { compressFrame } from "../unit/codec/frames.ts";
+import { i64, patched } from "../unit/format/arrow-helpers.ts";
+import { fileOf } from "../unit/format/arrow-write-files.ts";
 import { openLoader } from "./device.ts";
 import type { Snapshot } from "./helpers.ts";
 import { collect, expectCode, useTempDir } from "./helpers.ts";
@@ -53,6 +56,34 @@ describe("compressed bodies", () => {
     });
     const options = { batchSize: 5, seed: 3 };
     expect(await collect(mixed, options)).toEqual(await collect(plain, options));
+  });
+
+  test("of columns that nobody asks for may be longer than can be decoded", async () => {
+    const numRows = 5000;
+    const values = new Uint8Array(8 * numRows).fill(3);
+    const fields = ["long", "fine"].map(
+      (name) => ({ name, kind: "fixed", dtype: "I64", nullable: false }) as const,
+    );
+    const columns = fields.map(() => ({ values, nullCount: 0 }));
+    // Frames of 33,000 bytes could become a gibibyte, and the first claims more than one.
+    const sizes = [33_000, undefined];
+    const compress = (bytes: Uint8Array) => {
+      const size = sizes.shift();
+      return size === undefined ? compressFrame("zstd", 3, bytes) : new Uint8Array(size);
+    };
+    const { bytes, places } = fileOf(fields, [{ numRows, columns }], () => ({ codec: "zstd", compress }));
+    const at = places[0]!.offset + places[0]!.metadataLength;
+    const path = temp("long.arrow");
+    writeFileSync(
+      path,
+      patched(bytes, (view) => i64(view, at, 2 ** 30 + 1)),
+    );
+    await expectCode("UNSUPPORTED_COMPRESSION", () => collect(path, {}), path, "fewer rows a batch");
+    const options = { columns: ["fine"], batchSize: 1000 };
+    const found = await collect(path, options, (batch) => {
+      expect((batch.column("fine").view as BigInt64Array)[999]).toBe(0x0303030303030303n);
+    });
+    expect(found).toHaveLength(5);
   });
 
   test("are streamed, whoever asks for what", async () => {

@@ -66,6 +66,17 @@ describe("the same bytes", () => {
     }
   });
 
+  test("pieces that end out of order come in order", async () => {
+    const folder = temp("order");
+    // Pieces of few and of many rows in turns, so that some take longer to parse.
+    const row = (id: number) => `{"id":${id},"t":"${"z".repeat(id % 3000 < 1500 ? 5 : 5000)}"}\n`;
+    const text = Array.from({ length: 6000 }, (_, id) => row(id)).join("");
+    expect(text.length).toBeGreaterThan(7 * 2 ** 21);
+    const out = join(folder, "out");
+    await pack(textFile(folder, "a.jsonl", text), { out, threads: 3, columns: ["id"] });
+    expect((await readRows(out)).map(({ id }) => id)).toEqual(Array.from({ length: 6000 }, (_, id) => id));
+  });
+
   test("dataset.json has counts, columns, bounds, digests and options, and no clock", async () => {
     const folder = temp("manifest");
     const rows = [

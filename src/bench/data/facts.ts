@@ -19,6 +19,10 @@ export interface DataFacts {
   readonly numSamples: number;
   /** Whether safetensors shows it as tensors; rows otherwise. */
   readonly tensors: boolean;
+  /** Whether it is one column of numbers, or tensors: what readers are measured with that know no more. */
+  readonly plain: boolean;
+  /** The columns that are delivered; all where absent. */
+  readonly columns?: readonly string[] | undefined;
   /** Keys are the samples' numbers in the dataset. */
   readonly rowSums: KnownSums;
   /** Keys are those of the tensors' names; of data that is tensors. */

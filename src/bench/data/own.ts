@@ -18,7 +18,9 @@ const BATCH_BYTES = 16 * 2 ** 20;
 export async function ownData(source: string, options: PrepareOptions): Promise<PreparedData> {
   const device = openDevice("host");
   try {
-    using dataset = openDataset(source, device, { strategy: "read" });
+    using whole = openDataset(source, device, { strategy: "read" });
+    const columns = packedColumns(whole);
+    using dataset = openDataset(source, device, { strategy: "read", columns });
     const name = basename(dataset.title).replaceAll(/[^\w.-]/g, "_") || "data";
     const folder = join(options.folder, `own-${name}-${dataset.fingerprint.slice(0, 16)}`);
     mkdirSync(folder, { recursive: true });
@@ -26,13 +28,15 @@ export async function ownData(source: string, options: PrepareOptions): Promise<
     let facts = readFacts(folder, made);
     if (facts === undefined) {
       options.onStep?.(`reading ${dataset.title} once for its sums`);
-      facts = await factsOf(dataset, folder, made, options.signal);
+      facts = await factsOf(dataset, columns, folder, made, options.signal);
     }
     const forms = new Map<string, StoredForm | string>();
-    const paths = dataset.shardPaths;
     for (const format of options.formats) {
       options.onStep?.(`${dataset.title}: ${format.name}`);
-      forms.set(format.name, await formOf(dataset, paths, folder, format, options.signal));
+      const form = await formOf(dataset, folder, format, facts, options.signal);
+      forms.set(format.name, form);
+      if (typeof form === "string" || facts.formats.includes(format.name)) continue;
+      facts = writeFacts(folder, { ...facts, formats: [...facts.formats, format.name] });
     }
     return { name, facts, forms };
   } finally {
@@ -41,7 +45,7 @@ export async function ownData(source: string, options: PrepareOptions): Promise<
 }
 
 /** The form in which the dataset lies. Throws `UNSUPPORTED` where its shards are of several. */
-export function ownFormat(paths: readonly string[]): "safetensors" | "arrow" {
+function ownFormat(paths: readonly string[]): "safetensors" | "arrow" {
   const kinds = new Set(paths.map((path) => (/\.safetensors$/.test(path) ? "safetensors" : "arrow")));
   const compressed = paths.find((path) => /\.(zst|lz4)$/.test(path));
   if (compressed !== undefined || kinds.size !== 1) {
@@ -54,29 +58,39 @@ export function ownFormat(paths: readonly string[]): "safetensors" | "arrow" {
   return [...kinds][0]!;
 }
 
+/** The columns that packing stores as they are: dictionaries become what they stand for. Undefined for all. */
+function packedColumns({ schema }: Dataset): string[] | undefined {
+  const kept = schema.columns.filter(({ dictionary }) => dictionary === undefined).map(({ name }) => name);
+  return kept.length === 0 || kept.length === schema.columns.length ? undefined : kept;
+}
+
 async function formOf(
   dataset: Dataset,
-  paths: readonly string[],
   folder: string,
   format: Format,
+  facts: DataFacts,
   signal: AbortSignal | undefined,
 ): Promise<StoredForm | string> {
+  const paths = dataset.shardPaths;
   const base = ownFormat(paths);
-  if (format.name === base) {
-    return { format, paths, fileBytes: dataset.byteLength };
-  }
+  if (format.name === base) return { format, paths, fileBytes: dataset.byteLength };
   if (format.base !== base) return `${dataset.title} is ${base}; pack it to ${format.base} and give that`;
   const into = join(folder, format.name);
-  return (await compressForm(paths, into, format, signal)) ?? storedForm(format, into);
+  const why = facts.formats.includes(format.name)
+    ? undefined
+    : await compressForm(paths, into, format, signal);
+  return why ?? storedForm(format, into);
 }
 
 async function factsOf(
   dataset: Dataset,
+  wanted: readonly string[] | undefined,
   folder: string,
   made: string,
   signal: AbortSignal | undefined,
 ): Promise<DataFacts> {
   const tensors = dataset.view === "tensors";
+  const { columns } = dataset.schema;
   const host = new HostSum();
   const mix = new MixSum();
   const words = new WordSum();
@@ -98,6 +112,8 @@ async function factsOf(
     bytes,
     numSamples: dataset.numSamples,
     tensors,
+    plain: tensors || (columns.length === 1 && columns[0]!.logical === "number"),
+    ...(wanted === undefined ? {} : { columns: wanted }),
     rowSums: sums,
     ...(tensors ? { tensorSums: sums } : {}),
     formats: [],

@@ -123,6 +123,7 @@ class Sums {
       bytes: this.#bytes,
       numSamples: this.#numSamples,
       tensors: this.#isTensors,
+      plain: true,
       rowSums: this.#rows.known,
       ...(this.#isTensors ? { tensorSums: this.#tensors.known } : {}),
     };

@@ -10,7 +10,7 @@ import { ChunkCodec } from "../../../src/format/chunks.ts";
 import { measureLz4Block } from "../../../src/format/lz4-frames.ts";
 import { XxHash32 } from "../../../src/format/xxhash.ts";
 import { failureOf } from "../failure.ts";
-import { compressFrame } from "./frames.ts";
+import { compressFrame, zstdWithoutLength } from "./frames.ts";
 import { decodeGuarded, NO_LIBRARIES, texture, withVariables } from "./memory.ts";
 
 const KINDS: Record<CodecName, number> = { zstd: ChunkCodec.zstd, lz4: ChunkCodec.lz4Frame };
@@ -230,18 +230,3 @@ test("XXH32 in pieces is that of the whole", () => {
     { numRuns: 300 },
   );
 });
-
-/** The same frame with its header's length taken out, as a stream of unknown length has it. */
-function zstdWithoutLength(frame: Uint8Array): Uint8Array<ArrayBuffer> {
-  const descriptor = frame[4]!;
-  const single = (descriptor & 0x20) !== 0;
-  const lengthBytes = [single ? 1 : 0, 2, 4, 8][descriptor >>> 6]!;
-  const start = single ? 5 : 6;
-  // 8 MiB of window.
-  return Uint8Array.of(
-    ...frame.subarray(0, 4),
-    descriptor & 0x07,
-    13 << 3,
-    ...frame.subarray(start + lengthBytes),
-  );
-}

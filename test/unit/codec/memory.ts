@@ -20,6 +20,8 @@ export function decodeGuarded(
   source.set(chunk);
   const target = new Uint8Array(new ArrayBuffer(GUARD + length + GUARD)).fill(SENTINEL);
   const error = decoder.decode(codec, ptr(source), chunk.length, ptr(target) + GUARD, length, extras);
+  // This also keeps the source from being collected while only its address is in use.
+  expect(Buffer.compare(source.subarray(0, chunk.length), chunk)).toBe(0);
   const intact = (bytes: Uint8Array) => bytes.every((byte) => byte === SENTINEL);
   expect(intact(target.subarray(0, GUARD))).toBe(true);
   expect(intact(target.subarray(GUARD + length))).toBe(true);

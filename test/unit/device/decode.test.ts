@@ -125,7 +125,12 @@ describe("what is decoded", () => {
 
   test("a chunk once for two decodings that want it at once", async () => {
     const made = make(evenly(2, 400_000));
-    await using pool = openPool();
+    // Without a look at what is in memory lanes read, and the first read takes a while.
+    const faults: Fault[] = [
+      { call: "mmap", nth: 2, errno: "ENOMEM" },
+      { call: "pread", nth: 1, delayMs: 700 },
+    ];
+    await using pool = openPool({}, faults);
     using file = pool.open(made.path, made.table);
     using target = host.createBuffer(made.bytes.length);
     const both = [range(file, target, 10, 200_000), range(file, target, 200_000, 399_000)];

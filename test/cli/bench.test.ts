@@ -1,0 +1,213 @@
+import { describe, expect, test } from "bun:test";
+import { appendFileSync, existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { readRecords } from "../../src/bench/read.ts";
+import type { CellRecord, TrialRecord } from "../../src/bench/record.ts";
+import { DATASETS, headrace, scratch, start, waitFor } from "./process.ts";
+
+const folder = scratch();
+const DATA = join(folder, "data");
+
+/** A run of a moment: two cells of a mebibyte. */
+function tiny(out: string, ...more: string[]): string[] {
+  const cells = ["--data", "embeddings", "--formats", "safetensors", "--paths", "map,read"];
+  const small = ["--size", "1MiB", "--temperatures", "warm", "--orders", "random", "--device", "host"];
+  const batches = ["--batch-bytes", "64KiB", "--no-ceilings"];
+  return [
+    "bench",
+    ...cells,
+    ...small,
+    ...batches,
+    "--data-folder",
+    DATA,
+    "--out",
+    join(folder, out),
+    ...more,
+  ];
+}
+
+function resultsIn(out: string): string {
+  const [name, ...others] = readdirSync(join(folder, out));
+  expect(others).toEqual([]);
+  return join(folder, out, name!);
+}
+
+const withCeilings = tiny("all", "--compute-ms", "1").filter((arg) => arg !== "--no-ceilings");
+
+describe("bench", () => {
+  test("measures every cell in every round, and writes all of it down", async () => {
+    const { code, out, err } = await headrace(...withCeilings);
+    expect(err).toContain("warm-up");
+    expect(out).toContain("embeddings");
+    expect(out).toContain("ceiling checksum");
+    expect(code).toBe(0);
+    const records = readRecords(resultsIn("all"));
+    expect(records[0]).toMatchObject({
+      kind: "run",
+      command: expect.stringContaining("--data embeddings"),
+      settings: { seed: 0, rounds: 5, formats: ["safetensors"], paths: ["map", "read"] },
+    });
+    const trials = records.filter((record) => record.kind === "trial") as TrialRecord[];
+    const cells = records.filter((record) => record.kind === "cell") as CellRecord[];
+    expect(cells.map(({ cell }) => cell.path)).toEqual(["map", "read"]);
+    for (const { cell, rounds, gigabytesPerSecond, busyShare, ceiling } of cells) {
+      const own = trials.filter((trial) => trial.cell === cell.id && trial.busy === undefined);
+      expect(own.map(({ round }) => round).toSorted((a, b) => a - b)).toEqual([-1, 0, 1, 2, 3, 4]);
+      expect(rounds).toBe(5);
+      expect(gigabytesPerSecond.low).toBeLessThanOrEqual(gigabytesPerSecond.median);
+      expect(gigabytesPerSecond.high).toBeGreaterThanOrEqual(gigabytesPerSecond.median);
+      expect(busyShare!.median).toBeGreaterThan(0);
+      expect(ceiling!.part).toBeGreaterThan(0);
+    }
+    expect(new Set(trials.map(({ checksum }) => checksum)).size).toBe(1);
+    // Rounds follow one another; the order of cells within them is shuffled.
+    expect(trials.map(({ round }) => round)).toEqual(
+      trials.map(({ round }) => round).toSorted((a, b) => a - b),
+    );
+    const names = records.filter((record) => record.kind === "ceiling").map(({ name }) => name);
+    expect(names).toEqual(expect.arrayContaining(["pread-warm", "memcpy", "checksum", "harness"]));
+  });
+
+  test("goes on where a run was cut off, with the trials that it had", async () => {
+    const path = join(folder, "cut.jsonl");
+    const lines = readFileSync(resultsIn("all"), "utf8").split("\n");
+    const half = lines.findIndex((line) => line.includes('"round":3')) + 1;
+    writeFileSync(path, `${lines.slice(0, half).join("\n")}\n{"kind":"tri`);
+    const before = readRecords(path);
+    const { code, out } = await headrace(...withCeilings, "--resume", path, "--json");
+    expect(code).toBe(0);
+    const after = readRecords(path);
+    expect(after.slice(0, before.length)).toEqual([...before]);
+    const trials = after.filter((record) => record.kind === "trial");
+    const names = trials.map(({ cell, round, busy }) => `${cell} ${round} ${busy === undefined}`);
+    expect(names.length).toBe(24);
+    expect(new Set(names).size).toBe(24);
+    expect(after.filter(({ kind }) => kind === "run").length).toBe(1);
+    expect(JSON.parse(out)).toMatchObject({
+      results: path,
+      failures: [],
+      cells: [{ rounds: 5 }, { rounds: 5 }],
+    });
+    const again = await headrace(...withCeilings, "--resume", path);
+    expect(again.code).toBe(2);
+    expect(again.err).toContain("there is nothing to resume [BAD_OPTION]");
+  });
+
+  test("keeps what was measured when it is interrupted, and says how to go on", async () => {
+    const { child, ended } = start(tiny("interrupted", "--rounds", "500"));
+    const results = join(folder, "interrupted");
+    const count = () => {
+      if (!existsSync(results) || readdirSync(results).length === 0) return 0;
+      return readFileSync(resultsIn("interrupted"), "utf8").split('"kind":"trial"').length;
+    };
+    await waitFor("some trials", () => count() > 4);
+    child.kill("SIGINT");
+    const { code, err } = await ended;
+    expect(code).toBe(130);
+    expect(err).toContain(`interrupted; go on with --resume ${resultsIn("interrupted")}`);
+    expect(readRecords(resultsIn("interrupted")).length).toBeGreaterThan(4);
+  });
+
+  test("takes a dataset of one's own, and packs it", async () => {
+    const out = join(folder, "own");
+    const cells = ["--formats", "arrow,arrow.lz4-body", "--paths", "read,stream", "--temperatures", "cold"];
+    const where = [
+      "--orders",
+      "random",
+      "--device",
+      "host",
+      "--data-folder",
+      DATA,
+      "--out",
+      out,
+      "--json",
+      "--no-ceilings",
+    ];
+    const { code, out: text } = await headrace("bench", join(DATASETS, "prose"), ...cells, ...where);
+    const report = JSON.parse(text) as { cells: CellRecord[]; failures: TrialRecord[] };
+    expect(report.failures).toEqual([]);
+    expect(code).toBe(0);
+    const [plain, packed] = report.cells;
+    expect(plain).toMatchObject({ rounds: 5, cell: { path: "read", data: "prose" } });
+    expect(packed).toMatchObject({ rounds: 5, cell: { path: "stream", format: "arrow.lz4-body" } });
+    expect(packed!.compression).toBeGreaterThan(plain!.compression);
+  });
+
+  test("ends with 1 where a trial delivers other bytes than were made", async () => {
+    const data = join(DATA, "embeddings-1048576-0", "safetensors");
+    const path = join(data, readdirSync(data)[0]!);
+    const bytes = readFileSync(path);
+    bytes[bytes.length - 1]! ^= 1;
+    writeFileSync(path, bytes);
+    try {
+      const { code, out, err } = await headrace(...tiny("bad"));
+      expect(code).toBe(1);
+      expect(err).toContain("bytes are missing, damaged or misplaced");
+      expect(out).toContain("2 trials FAILED");
+    } finally {
+      bytes[bytes.length - 1]! ^= 1;
+      writeFileSync(path, bytes);
+    }
+  });
+
+  test("lists cells without touching a disk", async () => {
+    const { code, out } = await headrace("bench", "--list", "--json", "--data-folder", join(folder, "none"));
+    expect(code).toBe(0);
+    const { cells, seconds } = JSON.parse(out);
+    expect(cells.length).toBeGreaterThan(20);
+    expect(seconds).toBeGreaterThan(30);
+    expect(existsSync(join(folder, "none"))).toBe(false);
+    const table = await headrace("bench", "--list", "--quick");
+    expect(table.out).toMatch(/\d+ cells, \d+ trials: about/);
+  });
+
+  test("refuses data larger than the disk before it writes any, with the numbers", async () => {
+    const wanted = ["--larger-than-memory", "900TB", "--data", "weights", "--formats", "safetensors"];
+    const { code, err } = await headrace("bench", ...wanted, "--data-folder", join(folder, "huge"));
+    expect(code).toBe(1);
+    expect(err).toMatch(/huge: has \d+ bytes free, and 1 forms? of 1800000000000000 bytes, .*\[DISK_FULL\]/);
+    expect(readdirSync(join(folder, "huge"))).toEqual([]);
+  });
+
+  test.each([
+    [["--rounds", "3"], "rounds"],
+    [["--formats", "parquet"], "formats: parquet is none"],
+    [["--paths", "mmap"], "paths: mmap is none of"],
+    [["--lanes", "0"], "lanes"],
+    [["--size", "big"], "It must be a number of bytes"],
+    [["somewhere", "--size", "1GB"], "--size is for data that is made"],
+    [["--resume", "nothing.jsonl"], "nothing.jsonl"],
+    [["--compute-ms", "no"], "It must be a number of milliseconds"],
+  ])("refuses %p", async (args, why) => {
+    const { code, out, err } = await headrace("bench", ...args);
+    expect(out).toBe("");
+    expect(code).not.toBe(0);
+    expect(err).toContain(why);
+    expect(err.trim().split("\n").length).toBe(1);
+  });
+
+  test("shows its subcommands' own help and failures", async () => {
+    const help = await headrace("bench", "--help");
+    expect(help.out).toContain("--larger-than-memory");
+    for (const name of ["report", "compare", "recommend"]) {
+      expect(help.out).toContain(name);
+      const { code, err } = await headrace("bench", name);
+      expect(code).toBe(2);
+      expect(err).toBe(
+        `headrace: missing required argument '${name === "compare" ? "a" : "results"}'; see 'headrace bench ${name} --help'\n`,
+      );
+    }
+  });
+});
+
+test("a page of a run can be drawn from what bench wrote", async () => {
+  const path = join(folder, "page.jsonl");
+  writeFileSync(path, readFileSync(resultsIn("all")));
+  const page = join(folder, "page.html");
+  const { code, err } = await headrace("bench", "report", path, "--out", page);
+  expect(err).toBe("");
+  expect(code).toBe(0);
+  expect(readFileSync(page, "utf8")).toContain("embeddings");
+  appendFileSync(path, "no record\n");
+  expect((await headrace("bench", "report", path)).code).not.toBe(0);
+});
