@@ -36,7 +36,7 @@ const PACK_PHRASES: readonly (readonly [RegExp, string])[] = [
   [/^(casts|schema): /, "--$1: "],
   [/^--casts: /, "--cast: "],
   [/; name others by columns$/, "; name others by --columns"],
-  [/^(to|level|codec|planes|name|delimiter|limit|threads)(?= (is|are|means|compresses)\b)/, "--$1"],
+  [/^(out|to|level|codec|planes|name|delimiter|limit|threads)(?= (is|are|means|compresses)\b)/, "--$1"],
 ];
 
 /** `message` of the library with its options named as they are typed after `command`. Names that are plain words

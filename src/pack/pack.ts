@@ -3,7 +3,7 @@ import { HeadraceError } from "../errors.ts";
 import { DISK, type FileOps } from "../loader/writeback/files.ts";
 import { openStorage, type Storage } from "./codecs.ts";
 import { batchBytes, schemaOf } from "./columns.ts";
-import { OutFolder } from "./folder.ts";
+import { checkApart, OutFolder } from "./folder.ts";
 import { checkMtlio, isMtlioCodec } from "./mtlio.ts";
 import {
   checkPackOptions,
@@ -51,6 +51,7 @@ export async function packWith(
   try {
     signal?.throwIfAborted();
     if (codec !== undefined && isMtlioCodec(codec)) await checkMtlio(codec, { chunkBytes });
+    checkApart(typeof source === "string" ? [source] : source, options.out);
     const opened = await openSource(source, options);
     const report =
       "tensors" in opened.source

@@ -18,6 +18,9 @@ writeFileSync(
   SOURCE,
   Array.from({ length: 500 }, (_, i) => `{"id":${i},"text":"row ${i}","tags":[${i},1]}\n`).join(""),
 );
+const FULL = join(folder, "full");
+mkdirSync(FULL);
+writeFileSync(join(FULL, "notes.txt"), "mine");
 
 describe("pack", () => {
   test("a table of what came of it, and the same as JSON", async () => {
@@ -70,7 +73,8 @@ describe("pack", () => {
       2,
       "--level means nothing with codec none",
     ],
-    [["pack", SOURCE, "--out", folder], 1, "or add --overwrite [OTHER_JOB]"],
+    [["pack", SOURCE, "--out", folder], 2, "--out is "],
+    [["pack", SOURCE, "--out", FULL], 1, "or add --overwrite [OTHER_JOB]"],
     [["pack", join(folder, "none.jsonl"), "--out", join(folder, "u")], 1, "there is no such file or folder"],
     [["verify", join(folder, "none")], 1, "there is no such file or folder"],
   ])("%j ends with %d", async (args, code, message) => {

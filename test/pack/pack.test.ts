@@ -1,6 +1,6 @@
 /** Packing as a whole: the same bytes again, nothing half done, every codec, what is refused. */
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type PackOptions, pack, parseManifest } from "../../src/index.ts";
 import { packWith } from "../../src/pack/pack.ts";
@@ -233,6 +233,22 @@ test.each([
   expect(failure.code).toBe("BAD_OPTION");
   expect(failure.message).toContain(message);
   expect(readdirSync(folder)).toEqual(["a.jsonl"]);
+});
+
+test("a folder is not packed to itself", async () => {
+  const folder = temp("self");
+  const out = join(folder, "out");
+  await pack(textFile(folder, "a.jsonl", '{"a":1}\n'), { out });
+  const before = filesOf(out);
+  symlinkSync(out, join(folder, "link"));
+  for (const source of [out, join(out, "*.arrow"), join(folder, "link"), join(out, "dataset.json")]) {
+    const failure = await rejection(() => pack(source, { out, overwrite: true }));
+    expect(failure.code).toBe("BAD_OPTION");
+    expect(failure.message).toContain("lies; name another folder");
+  }
+  expect(filesOf(out)).toEqual(before);
+  await pack(out, { out: join(folder, "out-2") });
+  expect(await readRows(join(folder, "out-2"))).toEqual([{ a: 1 }]);
 });
 
 test("nulls have no place in safetensors", async () => {
