@@ -31,7 +31,7 @@ class BareDecoder {
   readonly #jobs: readonly Omit<BareJob, "next">[];
   readonly #ring: Uint8Array<ArrayBuffer>;
 
-  constructor(path: string, { starts, fileOffset, fileLength }: ChunkTable, codec: "zstd" | "lz4") {
+  constructor(path: string, { starts, fileOffset, fileLength }: ChunkTable, codec: BareJob["codec"]) {
     this.#ring = new Uint8Array(new ArrayBuffer(RING_BYTES)).fill(1);
     const source = Number(mmap(null, Bun.file(path).size, 1, 1, openSync(path, "r"), 0));
     // Each thread has a part of its own: one that is held up must not be written over.
@@ -69,24 +69,30 @@ export async function epochRate(loader: Loader): Promise<number> {
   return DATA_BYTES / (await seconds(() => drain(loader.epoch()))) / 1e9;
 }
 
-export function openEndless(path: string): Promise<Loader> {
-  return openLoader(path, { device: "host", batchSize: BATCH_ROWS, epochs: Number.POSITIVE_INFINITY });
+export function openEndless(path: string, checksums = true): Promise<Loader> {
+  const epochs = Number.POSITIVE_INFINITY;
+  return openLoader(path, { device: "host", batchSize: BATCH_ROWS, epochs, checksums });
 }
 
-async function againstLibrary(kind: "tokens" | "floats", codec: "zstd" | "lz4"): Promise<Row[]> {
+/** Unless `verified`: against decoding blocks of LZ4 alone, with checksums verified on neither side. */
+async function againstLibrary(
+  kind: "tokens" | "floats",
+  codec: "zstd" | "lz4",
+  verified = true,
+): Promise<Row[]> {
   const path = await container(kind, { codec });
   warm([path]);
   const table = await tableOf(path);
-  const bare = new BareDecoder(path, table, codec);
-  await using loader = await openEndless(path);
+  const bare = new BareDecoder(path, table, verified ? codec : "lz4-blocks");
+  await using loader = await openEndless(path, verified);
   const ratio = (table.byteLength / Bun.file(path).size).toFixed(2);
   const row = await measure({
-    name: `stream.decode.${codec}.${kind}`,
+    name: `stream.decode.${codec}.${kind}${verified ? "" : ".unverified"}`,
     unit: "GB/s",
-    against: `lib${codec} on ${THREADS} threads into touched memory`,
+    against: `${verified ? `lib${codec}` : "LZ4_decompress_safe"} on ${THREADS} threads into touched memory`,
     higherIsBetter: true,
     rounds: ROUNDS,
-    note: `${DATA_BYTES / MIB} MiB warm, ${table.maxLength / 1024} KiB chunks, ratio ${ratio}, batches of ${(BATCH_ROWS * ROW_BYTES) / MIB} MiB, checksums verified on both sides`,
+    note: `${DATA_BYTES / MIB} MiB warm, ${table.maxLength / 1024} KiB chunks, ratio ${ratio}, batches of ${(BATCH_ROWS * ROW_BYTES) / MIB} MiB, checksums verified on ${verified ? "both sides" : "neither side"}`,
     ours: () => epochRate(loader),
     theirs: async () => DATA_BYTES / (await seconds(() => bare.run())) / 1e9,
   });
@@ -160,6 +166,8 @@ async function randomRows(codec: "zstd" | "lz4"): Promise<Row[]> {
 export const decodes: Cases = {
   "stream.decode.zstd.tokens": () => againstLibrary("tokens", "zstd"),
   "stream.decode.lz4.tokens": () => againstLibrary("tokens", "lz4"),
+  "stream.decode.lz4.tokens.unverified": () => againstLibrary("tokens", "lz4", false),
+  "stream.decode.lz4.floats.unverified": () => againstLibrary("floats", "lz4", false),
   "stream.decode.zstd.floats": () => againstLibrary("floats", "zstd"),
   "stream.decode.lz4.floats": () => againstLibrary("floats", "lz4"),
 };

@@ -1,9 +1,10 @@
 /** One thread of the bare decoder: the library's own call on one chunk after another, from a mapping into memory that is
  * touched already. */
-import { dlopen } from "bun:ffi";
+import { dlopen, type Pointer, read } from "bun:ffi";
 
 export interface BareJob {
-  readonly codec: "zstd" | "lz4";
+  /** `lz4-blocks` are frames of one block, of which the block alone is decoded and nothing verified. */
+  readonly codec: "zstd" | "lz4" | "lz4-blocks";
   /** Of the mapped file. */
   readonly source: number;
   readonly fileOffset: Float64Array;
@@ -59,10 +60,25 @@ function lz4(): Decode {
   };
 }
 
+/** Bytes of a frame's header that tells the length of its content. */
+const FRAME_HEADER = 15;
+
+function lz4Blocks(): Decode {
+  const { symbols } = dlopen("liblz4.so.1", {
+    LZ4_decompress_safe: { args: ["ptr", "ptr", "i32", "i32"], returns: "i32" },
+  });
+  return (target, room, source) => {
+    const blockLength = read.u32(source as Pointer, FRAME_HEADER);
+    const block = source + FRAME_HEADER + 4;
+    return symbols.LZ4_decompress_safe(block as never, target as never, blockLength, room);
+  };
+}
+
+const MAKERS = { zstd, lz4, "lz4-blocks": lz4Blocks };
 const decoders: Partial<Record<BareJob["codec"], Decode>> = {};
 
 self.onmessage = ({ data: job }: MessageEvent<BareJob>) => {
-  decoders[job.codec] ??= job.codec === "zstd" ? zstd() : lz4();
+  decoders[job.codec] ??= MAKERS[job.codec]();
   const decode = decoders[job.codec]!;
   const { starts, fileOffset, fileLength, ring } = job;
   const next = new Int32Array(job.next);
