@@ -33,6 +33,7 @@ export {
   type SlotOffset,
 } from "./device/requests.ts";
 export { ERROR_CODES, type ErrorCode, HeadraceError } from "./errors.ts";
+export { codecNames } from "./format/chunks.ts";
 export { encodeManifest, type Manifest, type ManifestShard, parseManifest } from "./format/manifest.ts";
 export { EmbedEngine, type EmbedOptions, openEmbedder } from "./infer/embed.ts";
 export type {
@@ -114,10 +115,8 @@ export type { LoaderOptions } from "./loader/options.ts";
 export type { ShardPath } from "./loader/path.ts";
 export { HostReader, type HostReaderOptions } from "./loader/reader.ts";
 export {
-  foreignReason,
   type MeasuredChoice,
   type MeasuredMachine,
-  machineHere,
   parseRecommended,
   RECOMMENDED_VERSION,
   type Recommended,
@@ -126,6 +125,7 @@ export { type SaveOptions, saveSafetensors, saveText, type TensorData } from "./
 export { columnText } from "./loader/schema.ts";
 export type { LoaderState } from "./loader/state.ts";
 export { DEVICE_TRACKS, INFER_TRACKS, TRACKS, TraceRecorder, type Tracer } from "./loader/trace.ts";
+export { type PreparedSource, type PrepareOptions, prepareSource } from "./loader/whole.ts";
 export type { OutputColumn } from "./loader/writeback/columns.ts";
 export type { JobIdentity, Json } from "./loader/writeback/job.ts";
 export { openWriter } from "./loader/writeback/open.ts";
@@ -143,5 +143,13 @@ export {
   type PackReport,
 } from "./pack/options.ts";
 export { pack } from "./pack/pack.ts";
+export {
+  type Check,
+  type Problem,
+  type VerifiedShard,
+  type VerifyOptions,
+  type VerifyReport,
+  verify,
+} from "./pack/verify.ts";
 export type { SampleRange } from "./plan/select.ts";
 export type * from "./types.ts";

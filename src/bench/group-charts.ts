@@ -3,7 +3,7 @@ import { table } from "./html.ts";
 import type { Palette } from "./palette.ts";
 import type { Chart } from "./plot.ts";
 import type { CeilingRecord } from "./record.ts";
-import { type BestCell, bestSettings, type Group } from "./results.ts";
+import { type BestCell, bestSettings, type CellResult, type Group } from "./results.ts";
 import { type Guide, MAX_ROWS, type Row, type RowsOptions, rowsChart } from "./rows-chart.ts";
 import {
   amountText,
@@ -83,6 +83,21 @@ function firstText(rows: readonly CellRow[]): string {
   return first === undefined ? "" : `First: ${wayText(first.cell.key)}, ${first.value}.`;
 }
 
+/** The ceilings that bound `cells`: those that charts up to `most` can show, and a sentence on the others. */
+export function boundsOf(
+  cells: readonly CellResult[],
+  most: number,
+  ceilings: readonly CeilingRecord[],
+): { readonly near: readonly CeilingRecord[]; readonly beyond: readonly string[] } {
+  const names = new Set(cells.map(({ record }) => record.ceiling?.name));
+  const bounds = ceilings.filter(({ name }) => names.has(name));
+  const near = bounds.filter((bound) => bound.gigabytesPerSecond.median <= most * GUIDE_REACH);
+  const far = bounds.filter((bound) => !near.includes(bound));
+  if (far.length === 0) return { near, beyond: [] };
+  const texts = far.map(({ name, gigabytesPerSecond: { median } }) => `${name}, ${rateText(median)}`);
+  return { near, beyond: [`Beyond the axis: the ceiling ${texts.join("; ")}.`] };
+}
+
 /** Rates with their intervals, and the ceilings that bound them. */
 export function rateChart(group: Group, context: ChartContext): Chart {
   const best = bestSettings(group.cells);
@@ -91,17 +106,13 @@ export function rateChart(group: Group, context: ChartContext): Chart {
     return { cell, value: rateText(rate.median), bar: rate.median, interval: [rate.low, rate.high] };
   });
   const most = Math.max(...best.map(({ record }) => record.gigabytesPerSecond.high));
-  const names = new Set(best.flatMap(({ record }) => record.ceiling?.name ?? []));
-  const bounds = context.ceilings.filter(({ name }) => names.has(name));
-  const near = bounds.filter((bound) => bound.gigabytesPerSecond.median <= most * GUIDE_REACH);
-  const far = bounds.filter((bound) => !near.includes(bound));
+  const { near, beyond } = boundsOf(best, most, context.ceilings);
   const guides = near.map(({ name, gigabytesPerSecond: { median } }): Guide => {
     return { at: median, label: `dashed: ${name}, ${rateText(median)}` };
   });
-  const beyond = far.map(({ name, gigabytesPerSecond: { median } }) => `${name}, ${rateText(median)}`);
   const notes = [
     ...(best.some(({ settings }) => settings > 1) ? ["Each row has the best of the settings tried."] : []),
-    ...(beyond.length > 0 ? [`Beyond the axis: the ceiling ${beyond.join("; ")}.`] : []),
+    ...beyond,
   ];
   const chart = cellChart(
     {
@@ -266,9 +277,9 @@ export function residencyChart(groups: readonly Group[], context: ChartContext):
     if (parts.length === 0) return [];
     const least = Math.min(...parts);
     const most = Math.max(...parts);
-    const range = least === most ? percentText(least) : `${percentText(least)} to ${percentText(most)}`;
+    const ends = [...new Set([percentText(least), percentText(most)])];
     const dots = [...new Set(parts.map((part) => Math.round(part * 1000) / 10))];
-    const value = `${amountText(parts.length, "trial")}: ${range}`;
+    const value = `${amountText(parts.length, "trial")}: ${ends.join(" to ")}`;
     return [
       { label: `${temperature}: ${format}`, value, dots, colour: context.palette.colour(format), most },
     ];

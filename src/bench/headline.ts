@@ -1,13 +1,6 @@
 /** What a run says, in sentences. */
 import type { Results } from "./results.ts";
-import {
-  bestSettings,
-  type CellResult,
-  clearlyFaster,
-  fastestFirst,
-  type Group,
-  groupsOf,
-} from "./results.ts";
+import { bestSettings, type CellResult, clearlyFaster, type Group, groupsOf, medianOf } from "./results.ts";
 import {
   amountText,
   digits,
@@ -29,15 +22,14 @@ export function headlines({ cells }: Results): { readonly title: string; readonl
 
 function headlineOf(group: Group): string {
   const best = bestSettings(group.cells);
-  const own = best.filter((cell) => cell.own);
-  const first = own[0];
-  if (first === undefined) return `Only others were measured; the fastest is ${rankText(best[0]!)}.`;
-  const parts = [`Fastest: ${rankText(first)}`];
-  const tied = own.slice(1).filter((cell) => !clearlyFaster(first, cell));
+  const first = best[0]!;
+  const tied = best.slice(1).filter((cell) => !clearlyFaster(first, cell));
+  const parts = [`${tied.length > 0 ? "Highest median" : "Fastest"}: ${rankText(first)}`];
   if (tied.length > 0) parts.push(`no clear difference to ${listText(tied)}`);
-  else if (own[1] !== undefined) parts.push(`next: ${wayText(own[1].key)}, ${rateText(medianRate(own[1]))}`);
-  const other = fastestFirst(best.filter((cell) => !cell.own))[0];
-  if (other !== undefined) parts.push(againstText(first, other));
+  else if (best[1] !== undefined) parts.push(`next: ${wayText(best[1].key)}, ${rateText(medianOf(best[1]))}`);
+  // What others do is told beside what this project does, whichever of them came first.
+  const other = best.find((cell) => cell.own !== first.own);
+  if (other !== undefined && other !== best[1]) parts.push(againstText(first, other));
   return `${parts.join("; ")}.`;
 }
 
@@ -55,14 +47,10 @@ function listText(cells: readonly CellResult[]): string {
 }
 
 function againstText(first: CellResult, other: CellResult): string {
-  const name = `${wayText(other.key)}, ${rateText(medianRate(other))}`;
-  if (!clearlyFaster(first, other) && !clearlyFaster(other, first)) return `no clear difference to ${name}`;
-  const times = digits(medianRate(first) / medianRate(other));
-  return `${times} times as fast as ${name}`;
-}
-
-function medianRate({ record }: CellResult): number {
-  return record.gigabytesPerSecond.median;
+  const whose = other.own ? "the best of this project's" : "the best of others";
+  const name = `${whose}: ${wayText(other.key)}, ${rateText(medianOf(other))}`;
+  if (!clearlyFaster(first, other)) return `${name}, no clear difference`;
+  return `${name}, ${digits(medianOf(first) / medianOf(other))} times slower`;
 }
 
 /** What takes from the figures' worth: rounds that were not cold, failures, few rounds, an interruption. */

@@ -23,18 +23,23 @@ function textOf(value: Piece): string {
   return typeof value === "object" ? value.map(textOf).join("") : escapeHtml(String(value));
 }
 
-/** `text` as the content of an element or of a quoted attribute. Marks that turn the direction of text go. */
+/** `text` as the content of an element or of a quoted attribute. */
 export function escapeHtml(text: string): string {
-  return text
-    .replaceAll(/[\p{Cc}\u200e\u200f\u202a-\u202e\u2066-\u2069]/gu, (mark) =>
-      mark === "\n" || mark === "\t" ? mark : "\ufffd",
-    )
+  return cleanText(text)
     .replaceAll("&", "&amp;")
     .replaceAll("<", "&lt;")
     .replaceAll(">", "&gt;")
     .replaceAll('"', "&quot;")
     .replaceAll("'", "&#39;");
 }
+
+/** `text` with signs in place of control characters and of marks that turn the direction of what follows. */
+export function cleanText(text: string): string {
+  return text.replaceAll(UNSAFE, "\ufffd");
+}
+
+/** All but tabs and line feeds. */
+const UNSAFE = /(?![\t\n])[\p{Cc}\u200e\u200f\u202a-\u202e\u2066-\u2069]/gu;
 
 /** A table whose first cell of each row is its heading. Columns of `numeric` (from 0) are set to the right. */
 export function table(

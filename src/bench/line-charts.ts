@@ -1,6 +1,6 @@
 /** The charts of a report with points: rates over a setting, and rates over how much a form compresses. */
 import * as Plot from "@observablehq/plot";
-import type { ChartContext } from "./group-charts.ts";
+import { boundsOf, type ChartContext } from "./group-charts.ts";
 import { table } from "./html.ts";
 import { type Chart, fitText } from "./plot.ts";
 import type { CellKey } from "./record.ts";
@@ -80,15 +80,18 @@ function sweepChart(
   points: readonly Point[],
   { palette, ceilings }: ChartContext,
 ): Chart {
-  const names = new Set(points.flatMap(({ cell }) => cell.record.ceiling?.name ?? []));
-  const bounds = ceilings.filter(({ name }) => names.has(name));
+  const most = Math.max(...points.map(({ high }) => high));
+  const cells = points.map(({ cell }) => cell);
+  const { near: bounds, beyond } = boundsOf(cells, most, ceilings);
   const formats = [...new Set(points.map(({ format }) => format))];
   const ticks = [...new Set(points.map(({ x }) => x))].sort((a, b) => a - b);
   const best = points.reduce((most, point) => (point.rate > most.rate ? point : most));
   const title = `Rate over ${sweep.name}: ${way}, ${groupText(group)} (GB/s, more is better)`;
   return {
     title,
-    note: `Each point is the best of the other settings; upright lines are 95 % intervals.`,
+    note: ["Each point is the best of the other settings; upright lines are 95 % intervals.", ...beyond].join(
+      " ",
+    ),
     summary: `Highest: ${best.format} at ${sweep.tick(best.x)}, ${rateText(best.rate)}.`,
     legend: palette.legend(formats),
     figures: table(

@@ -1,13 +1,12 @@
 /** Charts as SVG by Observable Plot, drawn without a browser. Slow to load: only reports import this. */
 import * as Plot from "@observablehq/plot";
 import { parseHTML } from "linkedom";
-import { Html, html, type Piece } from "./html.ts";
+import { cleanText, Html, html, type Piece } from "./html.ts";
 
 /** Widths that charts are drawn for, in CSS pixels: a phone's, and half of a desk's. The page shows the one that fits. */
-export const WIDTHS = [340, 540] as const;
-/** Of text in charts, px; and what a character of it takes at most on average. */
+export const WIDTHS = [310, 540] as const;
+/** Of text in charts, px. */
 export const FONT_SIZE = 12;
-const CHARACTER = 6.6;
 
 /** One chart. */
 export interface Chart {
@@ -49,25 +48,37 @@ function draw(chart: Chart, width: number, className: string): Html {
     part.setAttribute("data-part", part.getAttribute("aria-label")!);
     part.removeAttribute("aria-label");
   }
-  svg.setAttribute("class", className);
-  svg.setAttribute("role", "img");
-  svg.setAttribute("aria-label", `${chart.title}. ${chart.summary}`);
-  svg.setAttribute("font-size", String(FONT_SIZE));
-  svg.removeAttribute("style");
-  const title = document.createElementNS("http://www.w3.org/2000/svg", "title");
-  title.textContent = chart.title;
-  svg.insertBefore(title, svg.firstChild);
-  return new Html(svg.outerHTML);
+  // Attributes and title are written here, so that they are escaped as everything else on the page.
+  const inner = new Html(cleanText(svg.innerHTML));
+  const height = svg.getAttribute("height")!;
+  const label = `${chart.title}. ${chart.summary}`;
+  return html`<svg class="${className}" role="img" aria-label="${label}" viewBox="0 0 ${width} ${height}" width="${width}" height="${height}" font-size="${FONT_SIZE}" text-anchor="middle" fill="currentColor"><title>${chart.title}</title>${inner}</svg>
+`;
 }
 
 /** `text` cut so that it takes `pixels` at most. */
 export function fitText(text: string, pixels: number): string {
-  const most = Math.max(1, Math.floor(pixels / CHARACTER));
+  if (textWidth(text) <= pixels) return text;
   const characters = [...text];
-  return characters.length <= most ? text : `${characters.slice(0, most - 1).join("")}…`;
+  let width = textWidth("…");
+  const end = characters.findIndex((character) => {
+    width += textWidth(character);
+    return width > pixels;
+  });
+  return `${characters.slice(0, end).join("")}…`;
 }
 
-/** Pixels that `text` takes at most on average. */
+/** Pixels that `text` takes at most, at {@link FONT_SIZE}, in the fonts that systems have for their own windows. */
 export function textWidth(text: string): number {
-  return [...text].length * CHARACTER;
+  let ems = 0;
+  for (const character of text) ems += emsOf(character);
+  return ems * FONT_SIZE;
+}
+
+/** By kinds of letters, from DejaVu Sans, which is among the widest. */
+function emsOf(character: string): number {
+  if (/[iljI.,:;|!'() ft[\]-]/.test(character)) return 0.4;
+  if (/[mwMW@%<>=+&~…—×]/.test(character)) return 1;
+  if (/[A-Z]/.test(character)) return 0.77;
+  return character.codePointAt(0)! < 0x250 ? 0.64 : 1.1;
 }

@@ -1,7 +1,7 @@
 /** What a run recommends, in words, flags and code. */
 import { parseFormat } from "./formats.ts";
 import { type Advice, onlyOf, type Supported } from "./recommend.ts";
-import { intervalText, orText, requestText, settingsText, wayText } from "./text.ts";
+import { amountText, intervalText, orText, requestText, settingsText, wayText } from "./text.ts";
 
 /** What of an advice settings are made of. */
 type Settings = Omit<Advice, "best" | "tied" | "next">;
@@ -12,12 +12,14 @@ export function adviceRows(advice: Advice): [name: string, value: string][] {
   const settings = settingsText(best.key);
   const rows: [string, string][] = [
     [
-      "fastest",
+      tied.length > 1 ? "highest" : "fastest",
       `${wayText(best.key)}${settings === "" ? "" : ` (${settings})`}, ${intervalText(best.record.gigabytesPerSecond)}`,
     ],
   ];
-  if (tied.length > 1)
-    rows.push(["as fast", `${tied.length - 1} other settings, whose intervals reach into that one`]);
+  if (tied.length > 1) {
+    const others = amountText(tied.length - 1, "other setting");
+    rows.push(["as fast", `${others}, by intervals that reach into that one`]);
+  }
   if (next !== undefined) {
     const rate = intervalText(next.record.gigabytesPerSecond);
     rows.push(["slower", `${wayText(next.key)} (${settingsText(next.key)}), ${rate}`]);

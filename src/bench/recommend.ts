@@ -3,6 +3,7 @@
 import { type Measured, measuredOf } from "./measured.ts";
 import type { BenchRecord, CellKey, RunRecord } from "./record.ts";
 import { type CellResult, clearlyFaster, fastestFirst, type Group, groupsOf, resultsOf } from "./results.ts";
+import { amountText, intervalText, wayText } from "./text.ts";
 
 /** Trials below which a cell is not recommended. */
 const LEAST_TRIALS = 3;
@@ -74,12 +75,19 @@ export function recommend(records: readonly BenchRecord[], options: RecommendOpt
     ({ rates }) => rates.length >= LEAST_TRIALS,
     `have under ${LEAST_TRIALS} trials that count`,
   );
+  if (results.unfinished.length > 0) {
+    notes.push(
+      `the run was interrupted: ${amountText(results.unfinished.length, "cell")} had begun and have no figures`,
+    );
+  }
   if (cells.length === 0) notes.push("no cell is left to recommend");
   const devices = [...new Set(cells.map(({ key }) => key.device))];
   const advice = groupsOf(cells).flatMap((group) =>
     devices.flatMap((name) => {
       const members = group.cells.filter(({ key }) => key.device === name);
-      return members.length === 0 ? [] : [adviceOf(group, name, members, results.run)];
+      if (members.length === 0) return [];
+      const advice = adviceOf(group, name, members, results.run);
+      return [{ ...advice, notes: [...advice.notes, ...othersNote(advice, results.cells)] }];
     }),
   );
   return {
@@ -111,11 +119,32 @@ function adviceOf(group: Group, device: string, members: readonly CellResult[], 
     next: sorted.find((cell) => !tied.includes(cell)),
     format: supported((key) => key.format),
     path: supported((key) => key.path),
-    lanes: supported((key) => (key.lanes > 0 ? key.lanes : undefined)),
+    // A mapping has none.
+    lanes: supported((key) => (key.lanes > 0 && key.path !== "map" ? key.lanes : undefined)),
     requestBytes: supported((key) => key.requestBytes),
     prefetch: prefetch.batches,
     notes: prefetch.note === undefined ? [] : [prefetch.note],
   };
+}
+
+/** What is not ours to recommend, but was faster. */
+function othersNote(
+  { best, data, temperature, order, device }: Advice,
+  cells: readonly CellResult[],
+): string[] {
+  const others = cells.filter(
+    ({ own, key }) =>
+      !own &&
+      key.data === data &&
+      key.temperature === temperature &&
+      key.order === order &&
+      key.device === device,
+  );
+  const faster = fastestFirst(others).find((other) => clearlyFaster(other, best));
+  if (faster === undefined) return [];
+  return [
+    `faster than all of these: ${wayText(faster.key)}, ${intervalText(faster.record.gigabytesPerSecond)}`,
+  ];
 }
 
 function prefetchOf({ record }: CellResult, run: RunRecord): { batches?: number; note?: string } {

@@ -5,10 +5,14 @@ import { fitText, textWidth } from "./plot.ts";
 /** Rows of the longest chart; the table of all cells has the others. */
 export const MAX_ROWS = 24;
 const LINE = 15;
-const BODY = 16;
+const BODY = 17;
 const GAP = 9;
+/** How much wider bold text is. */
+const BOLD = 1.1;
 /** Between frame and edge, so that a tick's label at the end is whole. */
 const SIDE = 16;
+/** Between a row's texts and the edge: they reach beyond the frame, clear of its last line. */
+const EDGE = 2;
 
 /** A row. All figures are in the unit of the axis. */
 export interface Row {
@@ -56,7 +60,7 @@ export function rowsChart(rows: readonly Row[], options: RowsOptions, width: num
   const data = rows.map((row, id): Placed => ({ ...row, id }));
   const lines = rows.some((row) => row.below !== undefined) ? 2 : 1;
   const height = lines * LINE + BODY + GAP;
-  const top = lines * LINE + 2;
+  const top = lines * LINE + 3;
   const { guides = [], scale = "linear" } = options;
   const marginTop = 4 + guides.length * LINE;
   const marginBottom = 42;
@@ -79,7 +83,7 @@ export function rowsChart(rows: readonly Row[], options: RowsOptions, width: num
     marks: [
       ...guideMarks(guides, width),
       ...bodyMarks(data, top, height),
-      ...labelMarks(data, height, width - 2 * SIDE),
+      ...labelMarks(data, height, width - 2 * EDGE),
     ],
   };
 }
@@ -103,25 +107,31 @@ function ticksOf(
   return { domain: [low, high], ticks: logTicks(low, high), tickFormat: plainNumber };
 }
 
-/** From 3 to about 9 round numbers from `low` to `high`, which are above 0: powers of ten where these are enough, else the
- * steps between them. */
+/** At most 9 round numbers from `low` to `high`, which are above 0: powers of ten where at least three lie there, else the
+ * steps between them, or where these are too wide as well, numbers at even distances. */
 export function logTicks(low: number, high: number): number[] {
   const first = Math.floor(Math.log10(low));
   const last = Math.ceil(Math.log10(high));
-  for (const steps of [[1], [1, 3], [1, 2, 5], [1, 1.5, 2, 3, 5, 7], TENTHS]) {
-    const ticks = [];
+  for (const steps of STEPS) {
+    const inside: number[] = [];
     for (let power = first; power <= last; power++) {
-      for (const step of steps) ticks.push(Number((step * 10 ** power).toPrecision(3)));
+      for (const step of steps) {
+        const tick = Number((step * 10 ** power).toPrecision(3));
+        if (tick >= low && tick <= high) inside.push(tick);
+      }
     }
-    const inside = ticks.filter((tick) => tick >= low && tick <= high);
     if (inside.length >= 3) return thinned(inside);
   }
-  return [Number(low.toPrecision(3)), Number(high.toPrecision(3))].filter(
-    (tick) => tick >= low && tick <= high,
-  );
+  const rough = (high - low) / 4;
+  const power = 10 ** Math.floor(Math.log10(rough));
+  const step = power * (rough < 2 * power ? 1 : rough < 5 * power ? 2 : 5);
+  const count = Math.floor((high - low) / step) + 1;
+  const start = Math.ceil(low / step);
+  const even = Array.from({ length: count }, (_, i) => Number(((start + i) * step).toPrecision(6)));
+  return even.filter((tick) => tick >= low && tick <= high);
 }
 
-const TENTHS = Array.from({ length: 90 }, (_, i) => 1 + i / 10);
+const STEPS = [[1], [1, 3], [1, 2, 5], [1, 1.5, 2, 3, 5, 7]];
 const MAX_TICKS = 9;
 
 function thinned(ticks: readonly number[]): number[] {
@@ -130,7 +140,7 @@ function thinned(ticks: readonly number[]): number[] {
 }
 
 function plainNumber(value: number): string {
-  return value.toLocaleString("en-US", { maximumSignificantDigits: 3 });
+  return value.toLocaleString("en-US", { maximumSignificantDigits: 4 });
 }
 
 function guideMarks(guides: readonly Guide[], width: number): Plot.Markish[] {
@@ -196,10 +206,10 @@ function bodyMarks(data: readonly Placed[], top: number, height: number): Plot.M
 
 function labelMarks(data: readonly Placed[], height: number, width: number): Plot.Markish[] {
   // Lines end around letters, so that both can be read.
-  const halo = { fill: "currentColor", stroke: "var(--ground)", strokeWidth: 4 };
+  const halo = { fill: "currentColor", stroke: "var(--ground)", strokeWidth: 5 };
   const line = (dy: number) => ({ ...halo, y: "id", dy: -height / 2 + LINE / 2 + dy });
   const texts = data.map((row) => {
-    const room = width - textWidth(row.value) - 8;
+    const room = width - BOLD * textWidth(row.value) - 8;
     const name = textWidth(row.label) <= room ? row.label : (row.short ?? row.label);
     const whole = row.aside === undefined ? name : `${name} · ${row.aside}`;
     return {
@@ -210,13 +220,26 @@ function labelMarks(data: readonly Placed[], height: number, width: number): Plo
     };
   });
   return [
-    Plot.text(texts, { ...line(0), text: "label", frameAnchor: "left", textAnchor: "start" }),
-    Plot.text(texts, { ...line(LINE), text: "below", frameAnchor: "left", textAnchor: "start" }),
+    Plot.text(texts, {
+      ...line(0),
+      text: "label",
+      frameAnchor: "left",
+      textAnchor: "start",
+      dx: EDGE - SIDE,
+    }),
+    Plot.text(texts, {
+      ...line(LINE),
+      text: "below",
+      frameAnchor: "left",
+      textAnchor: "start",
+      dx: EDGE - SIDE,
+    }),
     Plot.text(texts, {
       ...line(0),
       text: "value",
       frameAnchor: "right",
       textAnchor: "end",
+      dx: SIDE - EDGE,
       fontWeight: "bold",
       fontVariant: "tabular-nums",
     }),

@@ -50,7 +50,7 @@ td.n, th.n { text-align: right; white-space: nowrap; }
 @media print {
   :root { ${LIGHT} }
   body { max-width: none; font-size: 11pt; }
-  nav, .scroll[tabindex] + summary { display: none; }
+  nav { display: none; }
   figure, tr { break-inside: avoid; }
   .scroll { overflow: visible; }
   .charts { display: block; }

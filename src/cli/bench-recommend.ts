@@ -1,5 +1,5 @@
 /** `bench recommend`: the settings that a run's figures support. */
-import { mkdirSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync } from "node:fs";
 import { dirname } from "node:path";
 import { Command } from "commander";
 import type { Measured } from "../bench/measured.ts";
@@ -7,9 +7,10 @@ import { readRecords } from "../bench/read.ts";
 import { type Recommendation, recommend } from "../bench/recommend.ts";
 import { adviceRows, loadCode, loadFlags, packFlags } from "../bench/recommend-text.ts";
 import { groupText } from "../bench/text.ts";
-import { HeadraceError, type MeasuredChoice, saveText } from "../index.ts";
+import { HeadraceError, type MeasuredChoice, parseRecommended, saveText } from "../index.ts";
 import { byteCount, printable, printPairs } from "./output.ts";
 import { defaultRecommendedPath } from "./recommended.ts";
+import { RESULTS_HELP, resultsPath } from "./results.ts";
 
 interface RecommendFlags {
   readonly device?: string;
@@ -32,7 +33,7 @@ Examples:
 export function benchRecommendCommand(): Command {
   return new Command("recommend")
     .description("Print the loader settings that the figures of a run support.")
-    .argument("<results>", "what 'headrace bench' wrote: JSON lines")
+    .argument("[results]", RESULTS_HELP)
     .option("--device <name>", "only figures of this device")
     .option("--memory <bytes>", "only what never took more memory, such as 500MB", byteCount)
     .option("--save [file]", `keep the choice between map and read (default: ${defaultRecommendedPath()})`)
@@ -41,8 +42,11 @@ export function benchRecommendCommand(): Command {
     .action(run);
 }
 
-function run(results: string, flags: RecommendFlags): void {
-  const recommendation = recommend(readRecords(results), { device: flags.device, memoryBytes: flags.memory });
+function run(named: string | undefined, flags: RecommendFlags): void {
+  const recommendation = recommend(readRecords(resultsPath(named)), {
+    device: flags.device,
+    memoryBytes: flags.memory,
+  });
   if (flags.json) console.log(JSON.stringify(jsonOf(recommendation)));
   else print(recommendation);
   if (flags.save !== undefined)
@@ -109,9 +113,23 @@ function save({ measured }: Recommendation, path: string): void {
     const why = one?.notes.join("; ") ?? "no cell is left to recommend";
     throw new HeadraceError("BAD_RESULTS", `there is nothing to save: ${why}`);
   }
+  checkKept(path);
   mkdirSync(dirname(path), { recursive: true });
   saveText(path, `${JSON.stringify(one.recommended, undefined, 2)}\n`);
   console.error(
     `headrace: wrote ${printable(path)}; 'headrace load' and 'headrace inspect' go by it on this machine`,
   );
+}
+
+/** Nothing but figures is written over: what stands behind `--save` may have been meant as the results. */
+function checkKept(path: string): void {
+  if (!existsSync(path)) return;
+  try {
+    parseRecommended(readFileSync(path, "utf8"));
+  } catch {
+    throw new HeadraceError(
+      "BAD_OPTION",
+      `--save ${path}: that file is there and holds no figures of this kind; name another, or remove it`,
+    );
+  }
 }

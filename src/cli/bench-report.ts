@@ -4,9 +4,11 @@ import { Command } from "commander";
 import { readRecords } from "../bench/read.ts";
 import { saveText } from "../index.ts";
 import { bytesText, printable } from "./output.ts";
+import { RESULTS_HELP, resultsPath } from "./results.ts";
 
 const EXAMPLES = `
 Examples:
+  headrace bench report                                  the newest results
   headrace bench report results.jsonl                    writes results.html
   headrace bench report results.jsonl --out page.html
 `;
@@ -15,13 +17,14 @@ Examples:
 export function benchReportCommand(): Command {
   return new Command("report")
     .description("Draw the results of a run as one HTML page that needs no network.")
-    .argument("<results>", "what 'headrace bench' wrote: JSON lines")
+    .argument("[results]", RESULTS_HELP)
     .option("--out <file>", "the page (default: beside the results, ending in .html)")
     .addHelpText("after", EXAMPLES)
     .action(report);
 }
 
-async function report(results: string, flags: { readonly out?: string }): Promise<void> {
+async function report(named: string | undefined, flags: { readonly out?: string }): Promise<void> {
+  const results = resultsPath(named);
   const records = readRecords(results);
   // Loaded now and not before: what draws takes longer to load than a small dataset.
   const { renderReport } = await import("../bench/report.ts");

@@ -1,5 +1,5 @@
 /** What `inspect` says of each shard. */
-import type { Dataset, ShardDescription } from "../index.ts";
+import { codecNames, type Dataset, type ShardDescription } from "../index.ts";
 
 /** The page of Apple Silicon; data that starts on a multiple of it can be handed to any GPU as it is. */
 const PAGE_BYTES = 16_384;
@@ -11,11 +11,23 @@ export interface ShardFacts {
   readonly samples: number;
   /** Record batches; undefined for safetensors. */
   readonly groups: number | undefined;
-  /** Largest power of two up to 16 KiB that all values start on a multiple of. */
-  readonly alignment: number;
+  /** Largest power of two up to 16 KiB that all values start on a multiple of; undefined for compressed ones. */
+  readonly alignment: number | undefined;
+  /** How the shard is compressed, and what its chunks decode to; undefined for plain ones. */
+  readonly compressed: Compressed | undefined;
   readonly metadata: Readonly<Record<string, string>>;
   /** safetensors alone. */
   readonly tensors: ShardDescription["tensors"];
+}
+
+export interface Compressed {
+  readonly codecs: string;
+  readonly bytes: number;
+  readonly chunks: number;
+  /** Of the longest chunk, decoded. */
+  readonly chunkBytes: number;
+  /** Bytes decoded for each byte that is decoded from. */
+  readonly ratio: number;
 }
 
 /** Facts of all shards, each of which is opened. Throws what opening throws. */
@@ -29,11 +41,25 @@ export function factsOf(dataset: Dataset): ShardFacts[] {
       bytes: description.byteLength,
       samples: dataset.index.countOf(i),
       groups: tensors === undefined ? rows?.groups.length : undefined,
-      alignment: alignmentOf(description),
+      alignment: description.chunks === undefined ? alignmentOf(description) : undefined,
+      compressed: compressedOf(description),
       metadata: description.metadata,
       tensors,
     };
   });
+}
+
+function compressedOf({ chunks }: ShardDescription): Compressed | undefined {
+  if (chunks === undefined) return undefined;
+  const { byteLength, numChunks, maxLength, fileLength } = chunks;
+  const stored = fileLength.reduce((total, length) => total + length, 0);
+  return {
+    codecs: codecNames(chunks),
+    bytes: byteLength,
+    chunks: numChunks,
+    chunkBytes: maxLength,
+    ratio: stored === 0 ? 1 : byteLength / stored,
+  };
 }
 
 function alignmentOf({ tensors, rows }: ShardDescription): number {

@@ -9,10 +9,11 @@ const FLAGS: Readonly<Record<string, string>> = {
   contextLength: "--context",
   kvBytes: "--kv-memory",
   apiMode: "--chat",
+  chunkBytes: "--chunk",
 };
 /** Names that are options, if with dashes. */
 const DASHED =
-  "batchSize batchBytes batchLength lengthColumn lastBatch worldSize padTo padValue maxNewTokens topK topP minP repetitionPenalty tokensPerStep kvType apiModel retryFailed".split(
+  "batchSize batchBytes batchLength lengthColumn lastBatch worldSize padTo padValue maxNewTokens topK topP minP repetitionPenalty tokensPerStep kvType apiModel retryFailed shardBytes rowsPerBatch badRows textColumn tokensColumn keepText maxTokens".split(
     " ",
   );
 /** Options of `infer` that are plain words, where a message says something of one. */
@@ -29,11 +30,24 @@ const INFER_PHRASES: readonly (readonly [RegExp, string])[] = [
   [/leave fast out$/, "leave --fast out"],
 ];
 
+/** And of `pack`. */
+const PACK_PHRASES: readonly (readonly [RegExp, string])[] = [
+  [/by out, or set overwrite$/, "by --out, or add --overwrite"],
+  [/^(casts|schema): /, "--$1: "],
+  [/^--casts: /, "--cast: "],
+  [/; name others by columns$/, "; name others by --columns"],
+  [/^(out|to|level|codec|planes|name|delimiter|limit|threads)(?= (is|are|means|compresses)\b)/, "--$1"],
+];
+
 /** `message` of the library with its options named as they are typed after `command`. Names that are plain words
  * (`rank`, `limit`) stand for themselves but in `infer`. */
 export function asFlags(message: string, command?: string): string {
-  if (command !== "infer") return named(message, "--shuffle");
   let text = message;
+  if (command === "pack") {
+    for (const [phrase, typed] of PACK_PHRASES) text = text.replace(phrase, typed);
+    return named(text, "--seed");
+  }
+  if (command !== "infer") return named(message, "--shuffle");
   for (const [phrase, typed] of INFER_PHRASES) text = text.replace(phrase, typed);
   return named(text, "--seed").replaceAll(INFER_WORDS, "--$&");
 }

@@ -12,6 +12,7 @@ import {
   openDataset,
   openDevice,
   parseManifest,
+  prepareSource,
   saveText,
   type View,
 } from "../index.ts";
@@ -74,7 +75,8 @@ async function inspect(source: string, flags: InspectFlags): Promise<void> {
   const device = await openDevice("host");
   try {
     const { view, columns } = flags;
-    using dataset = openDataset(source, device, { view, columns, recommended: kept?.recommended });
+    using prepared = await prepareSource(source, device);
+    using dataset = openDataset(prepared, device, { view, columns, recommended: kept?.recommended });
     warnUnused(dataset, kept);
     const shards = factsOf(dataset);
     if (manifestPath !== undefined) await writeManifest(dataset, shards, manifestPath);

@@ -42,6 +42,7 @@ type StreamCodec = NonNullable<NonNullable<OpenDeviceOptions["stream"]>["codec"]
 export interface LoadFlags extends RecommendedFlags {
   readonly device: string;
   readonly strategy: Strategy | "auto";
+  readonly checksums?: boolean;
   readonly ordinal?: number;
   readonly lanes?: number;
   readonly streamCodec?: StreamCodec;
@@ -144,6 +145,7 @@ export function loadCommand(): Command {
     .option("--limit <samples>", "only the first of each epoch's order", wholeNumber(0))
     .option("--rank <rank>", "this process among --world-size", wholeNumber(0), 0)
     .option("--world-size <count>", "processes that share the dataset", wholeNumber(1), 1)
+    .option("--no-checksums", "do not verify the checksums of compressed shards")
     .option("--prefetch <batches>", "batches made ready ahead", wholeNumber(0, 1024), 2)
     .option("--memory <bytes>", "bound of the arena (default: a quarter of memory)", byteCount)
     .option("--pad-to <multiple>", "ragged columns to one length, with a mask", wholeNumber(1))
@@ -235,6 +237,7 @@ function deviceOptionsOf({ ordinal, lanes, streamCodec: codec, streamCache: cach
 function optionsOf(flags: LoadFlags): OpenOptions {
   return {
     strategy: flags.strategy,
+    checksums: flags.checksums,
     view: flags.view,
     columns: flags.columns,
     batchSize: flags.batchSize,

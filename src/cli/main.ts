@@ -11,6 +11,8 @@ import { inferCommand } from "./infer.ts";
 import { inspectCommand } from "./inspect.ts";
 import { loadCommand } from "./load.ts";
 import { ExitCode, printable } from "./output.ts";
+import { packCommand } from "./pack.ts";
+import { verifyCommand } from "./verify.ts";
 
 /** Failures whose messages name options. */
 const OPTION_CODES: readonly ErrorCode[] = [
@@ -26,18 +28,23 @@ const OPTION_CODES: readonly ErrorCode[] = [
 const USAGE_CODES: readonly ErrorCode[] = ["BAD_OPTION", "UNKNOWN_COLUMN"];
 
 const program = quiet(new Command("headrace"))
-  // What stands behind a command's name is its own, or its subcommand's.
+  // `bench` shares names of options with its subcommands: they are of the one behind which they stand.
   .enablePositionalOptions()
   .description(
     "Feeds GPUs: safetensors and Arrow shards into device buffers, as batches; and runs models over them.",
   )
   .version(version(), "--version", "print the version")
-  .addHelpText(
-    "after",
-    "\n'headrace load --help', and so with 'infer', 'inspect', 'bench' and 'doctor', has options and examples.\n",
-  );
+  .addHelpText("after", "\n'headrace load --help', and so with all others, has options and examples.\n");
 
-for (const command of [loadCommand(), inferCommand(), inspectCommand(), benchCommand(), doctorCommand()]) {
+for (const command of [
+  loadCommand(),
+  inferCommand(),
+  packCommand(),
+  verifyCommand(),
+  benchCommand(),
+  inspectCommand(),
+  doctorCommand(),
+]) {
   for (const one of [command, ...command.commands]) {
     quiet(one).option("--debug", "print the stack of a failure");
   }

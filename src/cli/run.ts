@@ -92,6 +92,7 @@ export class Run {
       samples: stats.samples,
       batches: stats.batches,
       bytes: stats.bytes,
+      ...(stats.decodedBytes > 0 ? { decodedBytes: stats.decodedBytes } : {}),
       seconds,
       firstBatchMs: this.#firstBatchMs,
       samplesPerSecond: stats.samples / seconds,
@@ -111,6 +112,7 @@ export class Run {
   /** The closing table. */
   print(): void {
     const report = this.report();
+    const { stats } = this.#loader;
     const rows: [string, string][] = [
       ["dataset", `${report.dataset} (${amountText(this.#loader.dataset.numShards, "shard")})`],
       ["device", report.device],
@@ -123,6 +125,7 @@ export class Run {
         : [["stream cache", preparedText(this.#prepared)] as [string, string]]),
       ["samples", `${countText(report.samples)} in ${amountText(report.batches, "batch", "batches")}`],
       ["bytes", bytesText(report.bytes)],
+      ...(stats.decodedBytes > 0 ? [["decoded", bytesText(stats.decodedBytes)] as [string, string]] : []),
       ["time", `${timeText(report.seconds * 1000)}, first batch after ${timeText(report.firstBatchMs)}`],
       ["rate", `${countText(report.samplesPerSecond)} samples/s, ${bytesText(report.bytesPerSecond)}/s`],
       ["wait for a batch", `${timeText(report.batchMsP50)} median, ${timeText(report.batchMsP99)} p99`],

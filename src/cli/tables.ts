@@ -42,6 +42,7 @@ function printSummary(dataset: Dataset, shards: readonly ShardFacts[]): void {
       "path",
       `${path}, ${amountText(count, "shard")}`,
     ]),
+    ...decoderRows(dataset, shards),
     ["fingerprint", dataset.fingerprint],
     ...metadata.map(([key, value]): [string, string] => [
       `metadata ${key}`,
@@ -50,16 +51,30 @@ function printSummary(dataset: Dataset, shards: readonly ShardFacts[]): void {
   ]);
 }
 
+/** What decodes compressed shards here. */
+function decoderRows({ device }: Dataset, shards: readonly ShardFacts[]): [string, string][] {
+  if (!shards.some(({ compressed }) => compressed !== undefined)) return [];
+  const facts = Object.entries(device.decoders?.().facts ?? {});
+  return [["decoded by", facts.map(([codec, library]) => `${codec}: ${library}`).join(", ")]];
+}
+
+/** `safetensors, zstd 3.12:1 in 41 chunks`. */
+function formatText({ format, compressed }: ShardFacts): string {
+  if (compressed === undefined) return format;
+  const { codecs, ratio, chunks } = compressed;
+  return `${format}, ${codecs} ${ratio.toFixed(2)}:1 in ${amountText(chunks, "chunk")}`;
+}
+
 async function printShards(shards: readonly ShardFacts[], total: number): Promise<void> {
   if (shards.length > 0) {
     console.log("");
     const rows = shards.map((shard) => [
       shard.path,
-      shard.format,
+      formatText(shard),
       countText(shard.samples),
       bytesText(shard.bytes),
       shard.groups === undefined ? "-" : countText(shard.groups),
-      `${shard.alignment} B`,
+      shard.alignment === undefined ? "-" : `${shard.alignment} B`,
     ]);
     await printTable(["shard", "format", "samples", "bytes", "batches", "values aligned to"], rows);
   }

@@ -12,7 +12,8 @@ export interface ChunkExtras {
   readonly checksum?: number | undefined;
 }
 
-/** How one thread decodes. Memory is named by address and stays its owner's; nothing is kept after a call. */
+/** How one thread decodes. Memory is named by address and stays its owner's, who keeps it from being collected until the
+ * call has ended (a JavaScript array that only its address is used of may be); nothing is kept after a call. */
 export interface Decoder {
   /** For people: `libzstd 1.5.4, liblz4 1.9.4`. */
   readonly library: string;

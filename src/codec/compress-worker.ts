@@ -1,7 +1,7 @@
 /** The Worker that compresses chunks of a container. */
 import type { CodecName, Compressor } from "./codec.ts";
 import { openCompressor } from "./open.ts";
-import { splitPlanes } from "./planes.ts";
+import { Planes } from "./planes.ts";
 
 declare const self: Worker;
 
@@ -30,6 +30,7 @@ export interface CompressDone {
 
 let compressor: Compressor | undefined;
 let codec: CodecName = "zstd";
+let splitter: Planes | undefined;
 
 self.onmessage = ({ data }: MessageEvent<CompressStart | CompressWork>) => {
   if ("codec" in data) {
@@ -39,7 +40,8 @@ self.onmessage = ({ data }: MessageEvent<CompressStart | CompressWork>) => {
   }
   const { buffer, byteLength, planes } = data;
   const bytes = new Uint8Array(buffer, 0, byteLength);
-  const plain = planes === 1 ? bytes : splitPlanes(bytes, planes);
+  if (planes !== 1) splitter ??= new Planes();
+  const plain = planes === 1 ? bytes : splitter!.split(bytes, planes);
   const frame = compressor!.frame(plain);
   // zstd's own checksum costs nothing beside its decoding; LZ4's frame has one that decodes slower than the data.
   const checksum = codec === "lz4" ? Bun.hash.crc32(plain) : undefined;

@@ -13,7 +13,8 @@ import { checkLevel } from "./open.ts";
 import { OutputFile } from "./output-file.ts";
 import { PlaneBorders } from "./plane-borders.ts";
 
-/** Bytes of the file inside in a chunk, where nothing else is said. */
+/** Bytes of the file inside in a chunk, where nothing else is said: shorter ones compress less well (zstd takes other
+ * settings for those up to 256 KiB), longer ones make random rows dearer. */
 export const DEFAULT_CHUNK_BYTES: Readonly<Record<CodecName, number>> = { zstd: 2 ** 19, lz4: 2 ** 18 };
 const MIN_CHUNK_BYTES = 2 ** 12;
 const MAX_THREADS = 64;
@@ -22,7 +23,7 @@ const AHEAD = 3;
 
 export interface ContainerOptions {
   readonly codec: CodecName;
-  /** zstd: 1 to 19, default 3. LZ4: 1 and 2 are fast, 3 to 12 search longer; default 1. */
+  /** zstd: 1 to 19, default 3, with planes 1. LZ4: 1 and 2 are fast, 3 to 12 search longer; default 1. */
   readonly level?: number | undefined;
   /** Bytes of the file inside in a chunk, from 4 KiB to 1 GiB, a multiple of 4; defaults in {@link DEFAULT_CHUNK_BYTES}. */
   readonly chunkBytes?: number | undefined;
@@ -83,7 +84,10 @@ function settle(options: ContainerOptions): Settings {
   if (planes && codec !== "zstd") {
     throw new HeadraceError("BAD_OPTION", "byte planes need the codec zstd");
   }
-  return { codec, level: checkLevel(codec, options.level), chunkBytes, checksum, threads, planes };
+  // Of planes, those that compress need no search for matches, and in the others it finds some that cost more than they
+  // save: level 1 gives smaller files than those up to 9.
+  const level = checkLevel(codec, options.level ?? (planes ? 1 : undefined));
+  return { codec, level, chunkBytes, checksum, threads, planes };
 }
 
 class FrameWriter implements ContainerWriter {

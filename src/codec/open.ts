@@ -12,7 +12,7 @@ import type {
 import { type Lz4Blocks, openLz4Blocks } from "./lz4.ts";
 import { decodeLz4Frame, encodeLz4Frame, lz4FrameBound } from "./lz4-frame.ts";
 import { Windows } from "./memory.ts";
-import { PlaneJoiner } from "./planes.ts";
+import { Planes } from "./planes.ts";
 import { openZstdDecoder, openZstdEncoder, type Reason, type ZstdDecoder, type ZstdEncoder } from "./zstd.ts";
 
 /** Opens a decoder of all kinds of chunks, for the calling thread alone. A library that is missing is told in its facts,
@@ -28,7 +28,7 @@ class ThreadDecoder implements Decoder {
   readonly #windows = new Windows();
   readonly #zstd: ZstdDecoder;
   readonly #lz4: Lz4Blocks;
-  #joiner: PlaneJoiner | undefined;
+  #planes: Planes | undefined;
   #closed = false;
 
   constructor(checksums: boolean) {
@@ -52,10 +52,10 @@ class ThreadDecoder implements Decoder {
     try {
       if (planes === 1) reason = this.#decode(codec, source, sourceLength, target, targetLength, extras);
       else {
-        this.#joiner ??= new PlaneJoiner();
-        const scratch = this.#joiner.reserve(targetLength);
+        this.#planes ??= new Planes();
+        const scratch = this.#planes.reserve(targetLength);
         reason = this.#decode(codec, source, sourceLength, scratch, targetLength, extras);
-        if (reason === undefined) this.#joiner.join(planes, this.#windows.view(target, targetLength));
+        if (reason === undefined) this.#planes.join(planes, this.#windows.view(target, targetLength));
       }
     } catch (error) {
       if (error instanceof HeadraceError) return error;

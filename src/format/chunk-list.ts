@@ -15,6 +15,10 @@ export const MAX_EXPANSION: Readonly<Record<number, number>> = {
   [ChunkCodec.lz4Block]: 255,
 };
 
+/** Bytes of the file that a chunk may take: more than any codec needs for bytes that it cannot shorten, so that readers can
+ * tell how much memory they need. */
+const mostFileBytes = (length: number) => 2 * length + 2 ** 16;
+
 /** One chunk of a table in the making. */
 export interface ListedChunk {
   readonly fileOffset: number;
@@ -43,7 +47,7 @@ export class ChunkList {
     return this.#starts[this.numChunks]!;
   }
 
-  /** Throws `BAD_CHUNK` where the chunk is too long, or longer than its bytes can become. */
+  /** Throws `BAD_CHUNK` where the chunk is too long, or its length and that in the file cannot belong together. */
   add({ fileOffset, fileLength, length, codec, checksum }: ListedChunk): void {
     const number = this.numChunks;
     if (length > MAX_CHUNK_BYTES) {
@@ -56,6 +60,9 @@ export class ChunkList {
       throw bad(
         `chunk ${number} claims ${length} bytes, which its ${fileLength} bytes at ${fileOffset} cannot become`,
       );
+    }
+    if (fileLength > mostFileBytes(length)) {
+      throw bad(`chunk ${number} takes ${fileLength} bytes at ${fileOffset} for only ${length}`);
     }
     const end = this.byteLength + length;
     if (!Number.isSafeInteger(end)) throw bad(`chunk ${number} would end past 2^53 bytes`);

@@ -18,3 +18,19 @@ export function chunkAt(table: ChunkTable, offset: number): number {
   }
   return low;
 }
+
+/** How the chunks of a table are compressed, for people: `zstd`, `lz4`, `zstd in byte planes`; `stored` for none. */
+export function codecNames({ codec, planes }: ChunkTable): string {
+  const used = new Set<string>();
+  codec.forEach((number, i) => {
+    const name = NAMES[number];
+    if (name !== undefined) used.add((planes?.[i] ?? 1) > 1 ? `${name} in byte planes` : name);
+  });
+  return [...used].sort().join(" and ") || "stored";
+}
+
+const NAMES: Readonly<Record<number, string>> = {
+  [ChunkCodec.zstd]: "zstd",
+  [ChunkCodec.lz4Frame]: "lz4",
+  [ChunkCodec.lz4Block]: "lz4",
+};

@@ -1,7 +1,7 @@
 /** What LZ4 frames say of themselves (LZ4 frame format 1.6.x), and lengths that their blocks do not say. */
 import { HeadraceError } from "../errors.ts";
 import type { FrameCursor } from "./frame-cursor.ts";
-import { xxHash32 } from "./xxhash.ts";
+import { XxHash32 } from "./xxhash.ts";
 
 export const LZ4_MAGIC = 0x184d2204;
 /** Frames of a form that was given up in 2013, and is still written by `lz4 -l`. */
@@ -39,7 +39,7 @@ export function parseLz4Header(cursor: HeaderBytes, offset: number): Lz4FrameHea
   const hasDictionary = (flags & 1) !== 0;
   const described = 2 + (hasLength ? 8 : 0) + (hasDictionary ? 4 : 0);
   const contentLength = hasLength ? cursor.u64(offset + 6) : undefined;
-  const expected = (xxHash32(cursor.bytes(offset + 4, described)) >>> 8) & 0xff;
+  const expected = (new XxHash32().update(cursor.bytes(offset + 4, described)).digest() >>> 8) & 0xff;
   const found = cursor.u8(offset + 4 + described);
   if (found !== expected) throw bad(offset, `its header's checksum is ${found} and should be ${expected}`);
   return {
@@ -136,7 +136,7 @@ export function encodeLz4Header(
   view.setUint8(5, id << 4);
   view.setBigUint64(6, BigInt(contentLength), true);
   const header = new Uint8Array(view.buffer);
-  header[14] = (xxHash32(header.subarray(4, 14)) >>> 8) & 0xff;
+  header[14] = (new XxHash32().update(header.subarray(4, 14)).digest() >>> 8) & 0xff;
   return { header, blockBytes: 2 ** (8 + 2 * id) };
 }
 

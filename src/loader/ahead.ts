@@ -37,6 +37,8 @@ export interface Arrived {
 export class Ahead {
   readonly #parts: AheadParts;
   readonly #pending: Pending[] = [];
+  /** Of batches that were given up while lanes were still at their chunks or reads. */
+  readonly #quieting = new Set<Promise<void>>();
   #endEpoch = 0;
   /** Epoch of the batch that was planned last. */
   #plannedEpoch: number;
@@ -129,6 +131,11 @@ export class Ahead {
     walk.at = back();
   }
 
+  /** Resolves once no memory is in use of batches that were given up. */
+  async quiet(): Promise<void> {
+    await Promise.all(this.#quieting);
+  }
+
   /** Gives the bytes that were decoded. Throws where the bytes did not come. */
   async #wait(pending: Pending, assembled: Assembled, fetch: Fetch): Promise<number> {
     const { options, checkOpen } = this.#parts;
@@ -210,7 +217,11 @@ export class Ahead {
       arena.release(pending.segment);
     } else {
       void arena.releaseAfter(pending.segment, quiet);
-      void quiet.then(() => pending.assembled?.pins.release());
+      this.#quieting.add(quiet);
+      void quiet.then(() => {
+        this.#quieting.delete(quiet);
+        pending.assembled?.pins.release();
+      });
     }
   }
 }

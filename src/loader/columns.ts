@@ -252,7 +252,7 @@ export class CodesColumn extends ColumnBase {
         if (own.validity === undefined || this.validity.present(target, span.outRow + i)) {
           throw new HeadraceError(
             "BAD_DICTIONARY",
-            `${span.shard.file.path}: column ${this.column.name}, row ${span.group.rowStart + span.row + i}: code ${stored[i]} is outside its dictionary of ${codes.length}`,
+            `${span.shard.name}: column ${this.column.name}, row ${span.group.rowStart + span.row + i}: code ${stored[i]} is outside its dictionary of ${codes.length}`,
           );
         }
         code = 0;

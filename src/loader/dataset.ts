@@ -5,13 +5,14 @@ import { ShardIndex } from "../plan/shard.ts";
 import type { Schema, ShardDescription, Strategy, TensorLayout, View } from "../types.ts";
 import { BlockCache } from "./blocks.ts";
 import { type DatasetDictionary, openDictionaries } from "./dictionary.ts";
-import { checkStrategy, type ShardPath } from "./path.ts";
+import { checkPlain, checkStrategy, type ShardPath } from "./path.ts";
 import { foreignReason, machineHere, type Recommended } from "./recommended.ts";
 import { checkAgreement } from "./schema.ts";
 import { OpenShard } from "./shard.ts";
 import { ShardCache } from "./shards.ts";
 import type { Source } from "./source.ts";
 import { fingerprintOf, rowsOf, surveyOf, tensorSamples } from "./survey.ts";
+import type { WholeShard } from "./whole.ts";
 
 /** Shards that are open at once, beyond those in use. */
 const DEFAULT_MAX_OPEN_SHARDS = 128;
@@ -28,6 +29,8 @@ export interface DatasetOptions {
   /** What was measured on this machine, for `auto` to choose by: see {@link parseRecommended}. Figures of another machine or
    * device are not used; {@link Dataset.measured} says so. */
   readonly recommended?: Recommended | undefined;
+  /** Whether the checksums of compressed shards are verified while they are decoded; default true. */
+  readonly checksums?: boolean | undefined;
   /** Shards kept open at once, at least 1; default 128. */
   readonly maxOpenShards?: number | undefined;
 }
@@ -67,21 +70,34 @@ export class Dataset implements Disposable {
   readonly measured: { readonly used: boolean; readonly reason: string } | undefined;
   readonly #strategy: Strategy | "auto";
   readonly #recommended: Recommended | undefined;
+  readonly #checksums: boolean;
   readonly #source: Source;
+  readonly #wholes: ReadonlyMap<string, WholeShard>;
   readonly #shards: ShardCache;
   readonly #wantedTensors: ReadonlySet<string> | undefined;
   readonly #tensors = new WeakMap<OpenShard, readonly TensorLayout[]>();
   #readReason: string | undefined;
   #closed = false;
 
-  constructor(source: Source, device: Device, options: DatasetOptions = {}) {
+  /** `wholes`: what was decoded of shards without random access, by path; borrowed. */
+  constructor(
+    source: Source,
+    device: Device,
+    options: DatasetOptions = {},
+    wholes: ReadonlyMap<string, WholeShard> = new Map(),
+  ) {
     const maxOpen = options.maxOpenShards ?? DEFAULT_MAX_OPEN_SHARDS;
     checkOptions(options, maxOpen);
     checkStrategy(options.strategy ?? "auto");
+    if (source.shards.every(({ path }) => path.endsWith(".safetensors"))) {
+      checkPlain(options.strategy ?? "auto", device.capabilities);
+    }
     this.#source = source;
+    this.#wholes = wholes;
     this.title = source.title;
     this.device = device;
     this.#strategy = options.strategy ?? "auto";
+    this.#checksums = options.checksums ?? true;
     this.measured = this.#measuredOf(options.recommended);
     this.#recommended = this.measured?.used === true ? options.recommended : undefined;
     const blocks = new BlockCache();
@@ -99,7 +115,7 @@ export class Dataset implements Disposable {
       this.index = new ShardIndex(survey.counts);
       this.byteLength = survey.lengths.reduce((total, length) => total + length, 0);
       this.fingerprint = fingerprintOf(source, survey);
-      // Only a look at a shard tells whether it is compressed, and streams on every device.
+      // Only a look at an Arrow file tells whether it is compressed, and streams on every device.
       if (this.#strategy === "stream" && !device.capabilities.canStream) this.#shards.get(0);
       checked = { schema: survey.delivered, names: survey.delivered.columns.map((column) => column.name) };
       for (const shard of this.#shards.values()) this.#admit(shard, survey.delivered);
@@ -207,6 +223,8 @@ export class Dataset implements Disposable {
       columns: exact,
       strategy: this.#strategy,
       measured: this.#recommended,
+      checksums: this.#checksums,
+      whole: this.#wholes.get(path),
       blocks,
       byteLength: this.#source.manifest?.shards[index]?.bytes,
     });

@@ -11,7 +11,8 @@ import type { DecodeChunk } from "../format/arrow-body.ts";
 import { describeContainer } from "../format/container.ts";
 import { innerName, isContainerName } from "../format/container-names.ts";
 import { describeSafetensors } from "../format/safetensors.ts";
-import type { ByteReader, ChunkTable, ShardDescription } from "../types.ts";
+import type { ByteReader, ShardDescription } from "../types.ts";
+import { notPrepared } from "./whole.ts";
 
 const ARROW_MAGIC = [0x41, 0x52, 0x52, 0x4f, 0x57, 0x31];
 const CONTINUATION = [0xff, 0xff, 0xff, 0xff];
@@ -23,6 +24,15 @@ export interface Described {
   readonly chunkFile?: ChunkFile | undefined;
 }
 
+export interface DescribeOptions {
+  /** Of an Arrow file, the columns that must be of supported types; all where absent. */
+  readonly columns?: readonly string[] | undefined;
+  /** The path of the shard where `file` is what it decodes to. */
+  readonly wholeOf?: string | undefined;
+  /** Whether checksums of what is compressed are verified; default true. */
+  readonly checksums?: boolean | undefined;
+}
+
 /** The bytes to describe: a file, or what a compressed one decodes to. */
 interface Bytes {
   /** Without the endings that say how it is compressed. */
@@ -32,35 +42,36 @@ interface Bytes {
   readonly decode?: DecodeChunk;
 }
 
-/** Why a container cannot be described as it is: it decodes from its start to its end alone. */
-export class NotSeekable extends Error {}
-
 /**
- * Reads the metadata of `file`, never its data. Of an Arrow file only `columns` need be of a supported type
- * where given. Throws the format's errors with the path in front, `UNSUPPORTED` where `device` decodes nothing, and
- * {@link NotSeekable}.
+ * Reads the metadata of `file`, never its data. Throws the format's errors with the path in front, and `UNSUPPORTED` where `device` decodes nothing or
+ * a compressed file has no random access.
  */
-export function describeShard(device: Device, file: DeviceFile, columns?: readonly string[]): Described {
-  const { path, byteLength } = file;
+export function describeShard(device: Device, file: DeviceFile, options: DescribeOptions = {}): Described {
+  const { byteLength } = file;
+  const { columns, checksums, wholeOf } = options;
+  const path = wholeOf ?? file.path;
   const read = (byteOffset: number, length: number) => file.readSync(byteOffset, length);
-  if (isContainerName(path)) return describePacked(device, file, read, columns);
+  if (wholeOf === undefined && isContainerName(path)) return describePacked(device, file, read, options);
   using decoding = new BodyDecoder(read);
-  const bytes = { path, byteLength, read, decode: decoding.decode };
+  const bytes = { path: innerName(path), byteLength, read, decode: decoding.decode };
   const description = withContext(path, () => describeBytes(bytes, columns));
   if (description.chunks === undefined) return { description };
-  return { description, chunkFile: decodersOf(device, path).open(path, description.chunks) };
+  return {
+    description,
+    chunkFile: decodersOf(device, path).open(file.path, description.chunks, { checksums }),
+  };
 }
 
 function describePacked(
   device: Device,
   { path, byteLength }: DeviceFile,
   read: ByteReader,
-  columns: readonly string[] | undefined,
+  { columns, checksums }: DescribeOptions,
 ): Described {
   const container = describeContainer(read, byteLength, path);
-  if (!container.seekable) throw new NotSeekable(container.wholeReason);
+  if (!container.seekable) throw notPrepared(path, container.wholeReason);
   const { table } = container;
-  const chunkFile = decodersOf(device, path).open(path, table);
+  const chunkFile = decodersOf(device, path).open(path, table, { checksums });
   try {
     const bytes: Bytes = {
       path: innerName(path),
@@ -93,7 +104,8 @@ function describeInside(
   try {
     const description = describeBytes({ ...bytes, read }, columns);
     if (description.chunks === undefined) return description;
-    const text = "is compressed as a whole, and its Arrow bodies are compressed inside; decompress it, or pack it again";
+    const text =
+      "is compressed as a whole, and its Arrow bodies are compressed inside; decompress it, or pack it again";
     throw new HeadraceError("UNSUPPORTED_COMPRESSION", text);
   } catch (error) {
     throw error instanceof HeadraceError && error !== reading ? error.within(path) : error;
@@ -113,12 +125,15 @@ function describeBytes(bytes: Bytes, columns: readonly string[] | undefined): Sh
   );
 }
 
-/** All columns where they are supported, so that errors can list them; else the wanted ones alone. */
+/** All columns where they are supported, so that errors can list them; else the wanted ones alone, also where a buffer of
+ * another is too long to decode. */
 function describeWanted({ read, byteLength, decode }: Bytes, columns?: readonly string[]): ShardDescription {
   try {
     return describeArrow(read, byteLength, undefined, decode);
   } catch (error) {
-    const unsupported = error instanceof HeadraceError && error.code === "UNSUPPORTED_TYPE";
+    const unsupported =
+      error instanceof HeadraceError &&
+      (error.code === "UNSUPPORTED_TYPE" || error.code === "UNSUPPORTED_COMPRESSION");
     if (!unsupported || columns === undefined) throw error;
     return describeArrow(read, byteLength, columns, decode);
   }
@@ -138,7 +153,8 @@ class BodyDecoder implements Disposable {
     const source = this.#read(fileOffset, fileLength);
     const target = new Uint8Array(new ArrayBuffer(byteLength));
     const error = this.#decoder.decode(codec, ptr(source), fileLength, ptr(target), byteLength);
-    if (error !== undefined) throw error;
+    // Used after the call: while only its address was, memory may otherwise have been collected.
+    if (error !== undefined) throw error.within(`${source.length} bytes at ${fileOffset}`);
     return target;
   };
 
@@ -147,19 +163,13 @@ class BodyDecoder implements Disposable {
   }
 }
 
-function decodersOf({ decoders, capabilities }: Device, path: string): ChunkDecoders {
-  if (decoders !== undefined) return decoders();
-  throw new HeadraceError("UNSUPPORTED", `${path}: is compressed, and device ${capabilities.name} decodes nothing`);
-}
-
-/** How the chunks of a table are compressed, for people: `zstd`, `lz4`, `zstd in byte planes`, … */
-export function codecsOf({ codec, planes }: ChunkTable): string {
-  const names = ["stored", "zstd", "lz4", "lz4"];
-  const used = new Set<string>();
-  codec.forEach((number, i) => {
-    if (number !== 0) used.add(`${names[number]}${(planes?.[i] ?? 1) > 1 ? " in byte planes" : ""}`);
-  });
-  return [...used].sort().join(" and ") || "stored";
+function decodersOf(device: Device, path: string): ChunkDecoders {
+  const decoders = device.decoders?.();
+  if (decoders !== undefined) return decoders;
+  throw new HeadraceError(
+    "UNSUPPORTED",
+    `${path}: is compressed, and device ${device.capabilities.name} decodes nothing`,
+  );
 }
 
 function startsWith(bytes: Uint8Array, prefix: readonly number[]): boolean {

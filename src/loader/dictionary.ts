@@ -82,7 +82,7 @@ export class DatasetDictionary {
   mapFor(shard: OpenShard, layouts: readonly DictionaryLayout[]): CodeMap {
     let map = this.#maps.get(layouts);
     if (map === undefined) {
-      const codes = withContext(shard.file.path, () =>
+      const codes = withContext(shard.name, () =>
         Int32Array.from(this.#read(shard, layouts), (bytes) => this.add(bytes)),
       );
       map = { codes, identity: codes.every((code, i) => code === i) };

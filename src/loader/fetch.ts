@@ -3,6 +3,7 @@ import type { ChunkDecoders, DecodeEnd, Decoding } from "../device/decode.ts";
 import type { Completion, DeviceQueue, Ticket } from "../device/device.ts";
 import type { HeadraceError } from "../errors.ts";
 import type { Assembled } from "./assemble.ts";
+import type { Arrival } from "./gather.ts";
 
 /** The end of both. */
 export interface FetchEnd {
@@ -55,7 +56,7 @@ export class Fetch {
     }
     const decoded = this.#decoding?.ended.then((end) => {
       if (end.error !== undefined) this.#fail(end.error);
-      else arrival?.event.signal(arrival.value);
+      else this.#tell(arrival);
       return { ...end, startedMs, endedMs: performance.now() };
     });
     const completed = queued?.then((completion) => {
@@ -81,6 +82,15 @@ export class Fetch {
       this.#ticket === undefined ? undefined : this.#queue.quiesced(this.#ticket),
       this.#decoding?.quiet,
     ]);
+  }
+
+  #tell(arrival: Arrival | undefined): void {
+    try {
+      arrival?.event.signal(arrival.value);
+    } catch (error) {
+      // The device was closed meanwhile.
+      this.#fail(error as HeadraceError);
+    }
   }
 
   /** The first failure ends the rest. */

@@ -97,7 +97,7 @@ export function readOffsets(
   for (let i = 0; i <= count; i++) {
     const offset = offsets[i]!;
     if (!(offset >= previous && offset <= limit)) {
-      const what = `${shard.file.path}: column ${column}, row ${rowStart + row + Math.max(0, i - 1)}`;
+      const what = `${shard.name}: column ${column}, row ${rowStart + row + Math.max(0, i - 1)}`;
       const place = i === 0 ? "start" : "end";
       const bound = i === 0 ? "0" : `its start, ${previous}`;
       const why = offset < previous ? `below ${bound}` : `outside the ${limit} elements there are`;

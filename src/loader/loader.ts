@@ -159,6 +159,7 @@ export class Loader implements AsyncIterable<Batch>, AsyncDisposable {
     await this.#ahead.cancel(() => this.#delivered);
     for (const batch of [...this.#held]) batch.release();
     await this.#queue.close();
+    await this.#ahead.quiet();
     this.#arena.close();
     for (const close of this.#owned) await close();
   }

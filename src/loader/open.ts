@@ -6,6 +6,7 @@ import { Dataset, type DatasetOptions } from "./dataset.ts";
 import { Loader } from "./loader.ts";
 import type { LoaderOptions } from "./options.ts";
 import { findSource } from "./source.ts";
+import { PreparedSource, prepareSource } from "./whole.ts";
 
 /** Options of {@link openLoader}: the dataset's, the loader's, and where to. */
 export interface OpenOptions extends DatasetOptions, LoaderOptions {
@@ -19,14 +20,16 @@ export interface OpenOptions extends DatasetOptions, LoaderOptions {
 
 /**
  * Opens the shards of `source` (a file, folder, glob, index or manifest, or several) without touching their
- * data. Borrows `device`. Throws what finding and describing shards throws.
+ * data. Borrows `device`, and the source where it was prepared. Throws what finding and describing shards throws, and
+ * `UNSUPPORTED` for compressed shards without random access where the source was not prepared.
  */
 export function openDataset(
-  source: string | readonly string[],
+  source: string | readonly string[] | PreparedSource,
   device: Device,
   options: DatasetOptions = {},
 ): Dataset {
-  return new Dataset(findSource(source), device, options);
+  if (!(source instanceof PreparedSource)) return new Dataset(findSource(source), device, options);
+  return new Dataset(source.source, device, options, source.wholes);
 }
 
 /**
@@ -52,7 +55,9 @@ export async function openLoader(
       device = openDevice(options.device ?? "auto", options.deviceOptions);
       owned.unshift(() => device.close());
     }
-    const dataset = openDataset(source, device, options);
+    const prepared = await prepareSource(source, device, options);
+    owned.unshift(() => prepared.close());
+    const dataset = openDataset(prepared, device, options);
     owned.unshift(() => dataset.close());
     return new Loader(dataset, device, options, options.resume, owned);
   } catch (error) {

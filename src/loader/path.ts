@@ -37,8 +37,14 @@ export function checkStrategy(strategy: string): void {
   throw new HeadraceError("BAD_OPTION", `strategy is ${strategy}; it must be auto, map, read or stream`);
 }
 
+/** The way of a shard that was decoded as a whole, from what was chosen for what it decodes to. */
+export function wholePath({ strategy, reason }: ShardPath, why: string): ShardPath {
+  const text = `compressed without random access (${why}): decoded once to a temporary file; pack it again to stream it`;
+  return { strategy, reason: `${text}; ${reason}` };
+}
+
 /** Throws `UNSUPPORTED` for `stream` on a device that streams no plain files. */
-function checkPlain(asked: Strategy | "auto", { name, canStream }: Capabilities): void {
+export function checkPlain(asked: Strategy | "auto", { name, canStream }: Capabilities): void {
   if (asked !== "stream" || canStream) return;
   throw new HeadraceError(
     "UNSUPPORTED",

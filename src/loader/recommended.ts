@@ -1,5 +1,5 @@
 /** What was measured on a machine, as far as the choice between mapping and reading can use it. */
-import { cpus, totalmem } from "node:os";
+import { availableParallelism, cpus, totalmem } from "node:os";
 import * as v from "valibot";
 import { HeadraceError } from "../errors.ts";
 
@@ -44,6 +44,7 @@ export interface MeasuredChoice {
 /** A machine, as far as its figures hold for it alone. */
 export interface MeasuredMachine {
   readonly cpu: string;
+  /** That the process may use. */
   readonly cores: number;
   readonly memoryBytes: number;
   /** As Node names it: `x64`, `arm64`. */
@@ -86,10 +87,9 @@ const AGAIN = "make it again by 'headrace bench recommend RESULTS --save FILE'";
 
 /** This machine. Never throws. */
 export function machineHere(): MeasuredMachine {
-  const all = cpus();
   return {
-    cpu: all[0]?.model.trim() ?? "unknown",
-    cores: all.length,
+    cpu: cpus()[0]?.model.trim() ?? "unknown",
+    cores: availableParallelism(),
     memoryBytes: totalmem(),
     arch: process.arch,
   };

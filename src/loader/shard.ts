@@ -2,10 +2,19 @@
 import type { ChunkFile } from "../device/decode.ts";
 import { type Device, type DeviceBuffer, type DeviceFile, isDeclined } from "../device/device.ts";
 import { HeadraceError } from "../errors.ts";
+import { codecNames } from "../format/chunks.ts";
 import type { ColumnSchema, RowGroup, ShardDescription, Strategy } from "../types.ts";
 import type { BlockCache, BlockSource } from "./blocks.ts";
-import { codecsOf, describeShard } from "./describe.ts";
-import { choosePath, compressedPath, type MeasuredPaths, mayPass, type ShardPath } from "./path.ts";
+import { describeShard } from "./describe.ts";
+import {
+  choosePath,
+  compressedPath,
+  type MeasuredPaths,
+  mayPass,
+  type ShardPath,
+  wholePath,
+} from "./path.ts";
+import type { WholeShard } from "./whole.ts";
 
 /** Longest typed view that is quick to index: past 2 GiB byte indices leave the engine's fast path. */
 const MAX_VIEW = 2 ** 31;
@@ -29,6 +38,10 @@ export interface OpenShardOptions {
   readonly index: number;
   /** Columns that must be of supported types; all where absent. */
   readonly columns?: readonly string[] | undefined;
+  /** What the shard at `path` decodes to, where it has no random access: read instead of it, and borrowed. */
+  readonly whole?: WholeShard | undefined;
+  /** Whether checksums of what is compressed are verified; default true. */
+  readonly checksums?: boolean | undefined;
   /** `auto` is decided by {@link choosePath}. */
   readonly strategy: Strategy | "auto";
   /** For {@link choosePath}. */
@@ -42,6 +55,8 @@ export interface OpenShardOptions {
 export class OpenShard {
   /** For metadata, mappings and the check of the length. */
   readonly file: DeviceFile;
+  /** The path by which people know the shard. */
+  readonly name: string;
   /** What batches are read from: {@link OpenShard.file}, or the same path as a stream. */
   readonly source: DeviceFile;
   /** What batches are decoded through instead, where the shard is compressed: then all offsets but those of
@@ -67,6 +82,7 @@ export class OpenShard {
   readonly #device: Device;
   readonly #asked: Strategy | "auto";
   readonly #measured: MeasuredPaths | undefined;
+  readonly #whole: WholeShard | undefined;
   readonly #blocks: BlockCache;
   readonly #windows = new Map<number, DeviceBuffer>();
   readonly #windowLength: number;
@@ -86,14 +102,20 @@ export class OpenShard {
     this.#measured = options.measured;
     this.#blocks = options.blocks;
     this.#windowLength = options.device.capabilities.maxMapLength;
-    this.file = options.device.openFile(options.path);
+    this.name = options.path;
+    this.#whole = options.whole;
+    this.file = options.device.openFile(options.whole?.file.path ?? options.path);
     const { byteLength } = this.file;
     this.#windowStride = this.#windowLength >= byteLength ? byteLength : Math.ceil(this.#windowLength / 2);
     this.source = this.file;
     try {
-      this.#checkListed(options.byteLength);
-      const { description, chunkFile } = describeShard(options.device, this.file, options.columns);
-      this.description = description;
+      const fileBytes = this.#fileBytes(options.device);
+      this.#checkListed(options.byteLength, fileBytes);
+      const { description, chunkFile } = describeShard(options.device, this.file, {
+        ...options,
+        wholeOf: options.whole === undefined ? undefined : options.path,
+      });
+      this.description = { ...description, byteLength: fileBytes };
       this.chunkFile = chunkFile;
       this.#metaSource =
         chunkFile === undefined
@@ -108,7 +130,8 @@ export class OpenShard {
         this.description.rows?.numRows ?? 0,
       ]);
       this.path = this.#choosePath();
-      if (this.path.strategy === "stream" && chunkFile === undefined) this.source = options.device.openFile(options.path, "stream");
+      if (this.path.strategy === "stream" && chunkFile === undefined)
+        this.source = options.device.openFile(options.path, "stream");
     } catch (error) {
       this.close();
       throw error;
@@ -236,12 +259,18 @@ export class OpenShard {
     this.file.close();
   }
 
-  #checkListed(byteLength: number | undefined): void {
-    const { path } = this.file;
-    if (byteLength === undefined || byteLength === this.file.byteLength) return;
+  /** Of the shard as it lies on the disk. */
+  #fileBytes(device: Device): number {
+    if (this.#whole === undefined) return this.file.byteLength;
+    using compressed = device.openFile(this.name);
+    return compressed.byteLength;
+  }
+
+  #checkListed(byteLength: number | undefined, fileBytes: number): void {
+    if (byteLength === undefined || byteLength === fileBytes) return;
     throw new HeadraceError(
       "FILE_CHANGED",
-      `${path}: has ${this.file.byteLength} bytes where the manifest says ${byteLength}`,
+      `${this.name}: has ${fileBytes} bytes where the manifest says ${byteLength}`,
     );
   }
 
@@ -253,8 +282,16 @@ export class OpenShard {
 
   #choosePath(): ShardPath {
     const { chunks } = this.description;
-    if (chunks !== undefined) return compressedPath(this.#asked, this.file.path, codecsOf(chunks));
-    const path = choosePath(this.#asked, this.#device.capabilities, this.file, this.#measured);
+    if (chunks !== undefined) return compressedPath(this.#asked, this.name, codecNames(chunks));
+    const whole = this.#whole;
+    // What was asked to be streamed has become a plain file.
+    const asked = whole !== undefined && this.#asked === "stream" ? "auto" : this.#asked;
+    const path = this.#chooseWay(asked);
+    return whole === undefined ? path : wholePath(path, whole.reason);
+  }
+
+  #chooseWay(asked: Strategy | "auto"): ShardPath {
+    const path = choosePath(asked, this.#device.capabilities, this.file, this.#measured);
     if (path.strategy !== "map" || this.#windows.has(0)) return path;
     const answer = this.#device.map(this.file, 0, Math.min(this.file.byteLength, this.#windowLength));
     if (isDeclined(answer)) return { strategy: "read", reason: answer.declined };

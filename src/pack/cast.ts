@@ -27,26 +27,6 @@ const BYTES = {
 /** Dtypes that can be cast. */
 export type CastType = keyof typeof BYTES;
 
-/** Other names that people give dtypes. */
-const ALIASES: Readonly<Record<string, CastType>> = {
-  bool: "BOOL",
-  uint8: "U8",
-  int8: "I8",
-  int16: "I16",
-  uint16: "U16",
-  half: "F16",
-  float16: "F16",
-  bfloat16: "BF16",
-  int32: "I32",
-  uint32: "U32",
-  float: "F32",
-  float32: "F32",
-  double: "F64",
-  float64: "F64",
-  int64: "I64",
-  uint64: "U64",
-};
-
 const LIMITS: Partial<Record<CastType, readonly [least: number, past: number]>> = {
   U8: [0, 2 ** 8],
   I8: [-(2 ** 7), 2 ** 7],
@@ -68,14 +48,6 @@ export const CAST_TYPES = Object.keys(BYTES) as readonly CastType[];
 
 export function isCastType(dtype: string): dtype is CastType {
   return Object.hasOwn(BYTES, dtype);
-}
-
-/** The dtype that people mean by `f16`, `F16`, `float16` or `half`; undefined for what is none, or cannot be cast. */
-export function castTypeOf(text: string): CastType | undefined {
-  const upper = text.toUpperCase();
-  if (isCastType(upper)) return upper;
-  const lower = text.toLowerCase();
-  return Object.hasOwn(ALIASES, lower) ? ALIASES[lower] : undefined;
 }
 
 /** Bytes of one element. */

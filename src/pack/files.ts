@@ -43,6 +43,7 @@ export class PlainSink implements Sink {
   readonly #buffer = new Uint8Array(BUFFER_BYTES);
   #buffered = 0;
   #flushed = 0;
+  #closed = false;
   #ended = false;
 
   private constructor(path: string, ops: FileOps, file: OpenedFile) {
@@ -54,11 +55,7 @@ export class PlainSink implements Sink {
   /** Throws `DISK_FULL`, `IO_ERROR`, as all its methods do. */
   static async open(path: string, ops: FileOps): Promise<PlainSink> {
     const temporary = temporaryPath(path);
-    return await writing(temporary, async () => {
-      const file = await ops.open(temporary, true);
-      await file.truncate(0);
-      return new PlainSink(path, ops, file);
-    });
+    return new PlainSink(path, ops, await openTemporary(ops, temporary));
   }
 
   async write(bytes: Uint8Array): Promise<void> {
@@ -77,9 +74,9 @@ export class PlainSink implements Sink {
     const temporary = temporaryPath(this.#path);
     await writing(temporary, async () => {
       await this.#file.sync();
-      this.#ended = true;
-      await this.#file.close();
+      await this.#close();
       await this.#ops.rename(temporary, this.#path);
+      this.#ended = true;
       await this.#ops.syncFolder(dirname(this.#path));
     });
     const { byteLength } = this;
@@ -89,8 +86,14 @@ export class PlainSink implements Sink {
   async abort(): Promise<void> {
     if (this.#ended) return;
     this.#ended = true;
-    await this.#file.close().catch(() => {});
+    await this.#close().catch(() => {});
     await this.#ops.remove(temporaryPath(this.#path)).catch(() => {});
+  }
+
+  async #close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    await this.#file.close();
   }
 
   async #flush(): Promise<void> {
@@ -106,6 +109,21 @@ export class PlainSink implements Sink {
   }
 }
 
+/** A file that is empty; none is left where that fails. */
+export async function openTemporary(ops: FileOps, path: string): Promise<OpenedFile> {
+  return await writing(path, async () => {
+    const file = await ops.open(path, true);
+    try {
+      await file.truncate(0);
+      return file;
+    } catch (error) {
+      await file.close().catch(() => {});
+      await ops.remove(path).catch(() => {});
+      throw error;
+    }
+  });
+}
+
 /** Runs `work`, and has failures of the system as `DISK_FULL` or `IO_ERROR` with `path` in front. */
 export async function writing<T>(path: string, work: () => Promise<T>): Promise<T> {
   try {
@@ -116,7 +134,7 @@ export async function writing<T>(path: string, work: () => Promise<T>): Promise<
     const full = code === "ENOSPC" || code === "EDQUOT";
     const text = full
       ? `the disk is full (${code}); make space, or pack to another disk`
-      : `cannot be written (${code === "unknown" ? String(cause) : code})`;
+      : `cannot be read or written (${code === "unknown" ? String(cause) : code})`;
     throw new HeadraceError(full ? "DISK_FULL" : "IO_ERROR", `${path}: ${text}`, { cause });
   }
 }

@@ -1,5 +1,6 @@
 /** The folder that is packed to: whether it may be, and what goes when packing fails. */
-import { join } from "node:path";
+import { existsSync, realpathSync } from "node:fs";
+import { basename, dirname, join, resolve, sep } from "node:path";
 import { HeadraceError } from "../errors.ts";
 import { parseManifest } from "../format/manifest.ts";
 import { type FileOps, readWhole } from "../loader/writeback/files.ts";
@@ -49,12 +50,12 @@ export class OutFolder {
     });
   }
 
-  /** Removes what this run wrote: files named like its own, `files`, and the folder where it was made for them and holds
+  /** Removes what this run wrote: its manifest, files named like its own, `files`, and the folder where it was made for them and holds
    * nothing else. Never throws. */
   async remove(files: readonly string[]): Promise<void> {
     const names = (await this.#ops.list(this.#folder).catch(() => undefined)) ?? [];
     for (const name of names) {
-      if (!isOurs(name, this.#name) && !files.includes(name)) continue;
+      if (!isOurs(name, this.#name) && name !== MANIFEST_NAME && !files.includes(name)) continue;
       await this.#ops.remove(join(this.#folder, name)).catch(() => {});
     }
     if (this.#made) await this.#ops.removeFolder(this.#folder).catch(() => {});
@@ -76,6 +77,27 @@ export class OutFolder {
       return [];
     }
   }
+}
+
+/** Throws `BAD_OPTION` where a source lies in the folder that is packed to: it might be replaced before it is read. */
+export function checkApart(sources: readonly string[], out: string): void {
+  const folder = realPath(out);
+  for (const source of sources) {
+    const path = realPath(source);
+    if (path !== folder && !path.startsWith(folder + sep)) continue;
+    throw new HeadraceError(
+      "BAD_OPTION",
+      `out is ${out}, where the source ${source} lies; name another folder`,
+    );
+  }
+}
+
+/** Without links, as far as there is anything. */
+function realPath(path: string): string {
+  const whole = resolve(path);
+  if (existsSync(whole)) return realpathSync(whole);
+  const parent = dirname(whole);
+  return parent === whole ? whole : join(realPath(parent), basename(whole));
 }
 
 /** Whether `file` is named like a shard of this run, or its index, or like one that is being written. */

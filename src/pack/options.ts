@@ -58,6 +58,9 @@ export interface PackOptions extends TextOptions {
   readonly rename?: Readonly<Record<string, string>> | undefined;
   /** Element types to convert columns to, by their old names or patterns; of tensors, by dtype (`F32`). */
   readonly casts?: Readonly<Record<string, CastType>> | undefined;
+  /** Whether values that an integer type of `casts` cannot hold become the nearest that it can (NaN 0); else they throw
+   * `BAD_INPUT`. */
+  readonly saturate?: boolean | undefined;
   /** A `tokenizer.json` or the folder that holds one, or `bytes`: its ids take the place of a column of text. */
   readonly tokenizer?: string | undefined;
   /** The column that is tokenised; default `text`. */
@@ -68,6 +71,8 @@ export interface PackOptions extends TextOptions {
   readonly keepText?: boolean | undefined;
   /** Ids of a row, at most: what is over is cut off. */
   readonly maxTokens?: number | undefined;
+  /** Whether rows begin and end as the model's prompts do (BOS, most often); default true. */
+  readonly addSpecial?: boolean | undefined;
   /** Only the first rows. */
   readonly limit?: number | undefined;
   /** Whether what an earlier run packed in `out` is replaced; else a folder that is not empty is refused. */

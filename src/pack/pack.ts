@@ -3,7 +3,7 @@ import { HeadraceError } from "../errors.ts";
 import { DISK, type FileOps } from "../loader/writeback/files.ts";
 import { openStorage, type Storage } from "./codecs.ts";
 import { batchBytes, schemaOf } from "./columns.ts";
-import { OutFolder } from "./folder.ts";
+import { checkApart, OutFolder } from "./folder.ts";
 import { checkMtlio, isMtlioCodec } from "./mtlio.ts";
 import {
   checkPackOptions,
@@ -51,6 +51,7 @@ export async function packWith(
   try {
     signal?.throwIfAborted();
     if (codec !== undefined && isMtlioCodec(codec)) await checkMtlio(codec, { chunkBytes });
+    checkApart(typeof source === "string" ? [source] : source, options.out);
     const opened = await openSource(source, options);
     const report =
       "tensors" in opened.source
@@ -89,9 +90,10 @@ async function packRows(
     };
     folder = await OutFolder.open(ops, target, options.overwrite ?? false);
     writer = new RowsWriter(fields, target);
-    await writeRows(source, steps, fields, writer, options);
+    const sourceBytes = await writeRows(source, steps, fields, writer, options);
     await writer.finish();
     const { shards } = writer;
+    options.signal?.throwIfAborted();
     const streamBytes = await prepareStreams(shards, options);
     const listed = shards.map(({ logicalBytes: _, ...shard }) => shard);
     await writeManifest(
@@ -100,7 +102,8 @@ async function packRows(
       { view: "rows", schema: schemaOf(fields, format), shards: listed },
       format,
     );
-    return reportOf(source, "rows", format, shards, streamBytes, options);
+    const read = { sourceBytes, skippedRows: source.skippedRows ?? 0 };
+    return reportOf(read, "rows", format, shards, streamBytes, options);
   } catch (error) {
     await writer?.abort();
     await folder?.remove([]);
@@ -114,12 +117,12 @@ async function packRows(
 
 /** What happens to rows on their way, in order. */
 function transformsOf(options: PackOptions): Transform[] {
-  const { columns, casts = {}, rename = {}, tokenizer, textColumn, tokensColumn } = options;
+  const { columns, casts = {}, saturate, rename = {}, tokenizer, textColumn, tokensColumn } = options;
   const transforms: Transform[] = [];
   if (columns !== undefined) transforms.push(selectColumns(columns));
-  if (Object.keys(casts).length > 0) transforms.push(castColumns(casts));
+  if (Object.keys(casts).length > 0) transforms.push(castColumns(casts, saturate));
   if (tokenizer !== undefined) {
-    const { keepText, maxTokens, threads } = options;
+    const { keepText, maxTokens, addSpecial, threads } = options;
     const column = textColumn ?? "text";
     transforms.push(
       tokenizeColumn({
@@ -128,6 +131,7 @@ function transformsOf(options: PackOptions): Transform[] {
         output: tokensColumn,
         keep: keepText,
         maxLength: maxTokens,
+        addSpecial,
         threads,
       }),
     );
@@ -150,13 +154,14 @@ function applyAll(
   return current;
 }
 
+/** Returns the bytes of the source that were read. */
 async function writeRows(
   source: RowSource,
   steps: readonly Applied[],
   fields: readonly PackField[],
   writer: RowsWriter,
   { rowsPerBatch, limit = Number.POSITIVE_INFINITY, signal, onProgress }: PackOptions,
-): Promise<void> {
+): Promise<number> {
   let rebatcher: Rebatcher | undefined;
   let rows = 0;
   let sourceBytes = 0;
@@ -171,13 +176,17 @@ async function writeRows(
         fields,
         rowsPerBatch ?? batchRows(batchBytes(fields, batch) / batch.numRows),
       );
-      for (const full of rebatcher.add(batch)) await writer.add(full);
+      for (const full of rebatcher.add(batch)) {
+        signal?.throwIfAborted();
+        await writer.add(full);
+      }
     }
     onProgress?.({ sourceBytes, totalBytes: source.byteLength, samples: rows, shards: writer.shards.length });
     if (rows >= limit) break;
   }
   const last = rebatcher?.end(sourceBytes);
   if (last !== undefined) await writer.add(last);
+  return sourceBytes;
 }
 
 /** So many rows that a batch holds about 2 MiB: a power of two. */

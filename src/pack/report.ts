@@ -44,13 +44,13 @@ function packedBy(format: PackFormat, options: PackOptions): Record<string, unkn
     shardBytes = DEFAULT_SHARD_BYTES,
     rowsPerBatch,
   } = options;
-  const { columns, rename, casts, limit, schema, badRows, delimiter } = options;
-  const { textColumn, tokensColumn, keepText, maxTokens } = options;
+  const { columns, rename, casts, saturate, limit, schema, badRows, delimiter } = options;
+  const { textColumn, tokensColumn, keepText, maxTokens, addSpecial } = options;
   // A path says something of the machine, and its last part of the tokenizer.
   const tokenizer = options.tokenizer === undefined ? undefined : basename(options.tokenizer);
   const storage = { format, codec, level, chunkBytes, planes, shardBytes, rowsPerBatch };
-  const rows = { columns, rename, casts, limit, schema, badRows, delimiter };
-  const tokens = { tokenizer, textColumn, tokensColumn, keepText, maxTokens };
+  const rows = { columns, rename, casts, saturate, limit, schema, badRows, delimiter };
+  const tokens = { tokenizer, textColumn, tokensColumn, keepText, maxTokens, addSpecial };
   const all = Object.entries({ ...storage, ...rows, ...tokens });
   return Object.fromEntries(all.filter(([, value]) => value !== undefined));
 }
@@ -66,7 +66,7 @@ export async function prepareStreams(
 }
 
 export function reportOf(
-  source: { readonly byteLength: number; readonly skippedRows?: number | undefined },
+  read: { readonly sourceBytes: number; readonly skippedRows: number },
   view: PackReport["view"],
   format: PackFormat,
   shards: readonly PackedShard[],
@@ -80,7 +80,7 @@ export function reportOf(
     format,
     codec,
     samples: sum(({ samples }) => samples),
-    skippedRows: source.skippedRows ?? 0,
+    skippedRows: read.skippedRows,
     shards: shards.map(({ path, samples, logicalBytes, bytes, sha256 }) => ({
       path,
       samples,
@@ -88,7 +88,7 @@ export function reportOf(
       bytes,
       sha256,
     })),
-    sourceBytes: source.byteLength,
+    sourceBytes: read.sourceBytes,
     logicalBytes: sum(({ logicalBytes }) => logicalBytes),
     bytes: sum(({ bytes }) => bytes),
     ...(streamBytes === undefined ? {} : { streamBytes }),

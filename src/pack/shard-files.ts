@@ -15,7 +15,7 @@ import { OFFSETS_SUFFIX } from "../format/safetensors-rows.ts";
 import type { FileOps, OpenedFile } from "../loader/writeback/files.ts";
 import type { DType } from "../types.ts";
 import { valueBytes } from "./columns.ts";
-import { type Sink, type SinkEnd, temporaryPath, writing } from "./files.ts";
+import { openTemporary, type Sink, type SinkEnd, temporaryPath, writing } from "./files.ts";
 import type { PackFormat } from "./options.ts";
 import type { PackBatch, PackField } from "./rows.ts";
 
@@ -136,11 +136,7 @@ export class SafetensorsRows implements RowsFile {
     const opened: Spill[] = [];
     const open = async (index: number, part: string): Promise<Spill> => {
       const spillPath = temporaryPath(`${path}.${index}.${part}`);
-      const spill = await writing(spillPath, async () => {
-        const file = await ops.open(spillPath, true);
-        await file.truncate(0);
-        return { file, path: spillPath, byteLength: 0 };
-      });
+      const spill = { file: await openTemporary(ops, spillPath), path: spillPath, byteLength: 0 };
       opened.push(spill);
       return spill;
     };
@@ -187,7 +183,10 @@ export class SafetensorsRows implements RowsFile {
       const { field, part } = tensors[index]!;
       const spill = part === "values" ? this.#values[field]! : this.#offsets[field]!;
       await copy(spill, sink, buffer);
-      await drop(this.#ops, spill);
+      await writing(spill.path, async () => {
+        await spill.file.close();
+        await this.#ops.remove(spill.path);
+      });
     }
     return await sink.finish();
   }
@@ -207,7 +206,7 @@ async function append(spill: Spill, bytes: Uint8Array): Promise<void> {
 async function copy(spill: Spill, sink: Sink, buffer: Uint8Array): Promise<void> {
   for (let at = 0; at < spill.byteLength; ) {
     const wanted = buffer.subarray(0, Math.min(buffer.length, spill.byteLength - at));
-    const bytes = await spill.file.read(wanted, at);
+    const bytes = await writing(spill.path, () => spill.file.read(wanted, at));
     if (bytes < wanted.length)
       throw new HeadraceError(
         "SHORT_READ",

@@ -1,5 +1,5 @@
 /** Tensors as safetensors shards of about one size, with the index that other tools find them by. */
-import { copyFile } from "node:fs/promises";
+import { copyFile, rm } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { HeadraceError } from "../errors.ts";
 import { byteLengthOf } from "../format/dtype.ts";
@@ -55,8 +55,7 @@ type Tensor = TensorSource["tensors"][number];
  * Writes the tensors of `source` to `out`, a folder that is there, in the source's order: each shard takes tensors until
  * the next would not fit. In a shard they lie as the format's own writer has them, behind a header of a multiple of
  * 16 KiB. `NAME.safetensors.index.json` and the files that the source brings with it come last. The same tensors and
- * options give the same bytes. Borrows `source`. Throws what reading and writing throw; then the shard at hand is gone,
- * and those before it stay.
+ * options give the same bytes. Borrows `source`. Throws what reading and writing throw; then nothing of it stays.
  */
 export async function packTensors(
   source: TensorSource,
@@ -65,29 +64,55 @@ export async function packTensors(
 ): Promise<readonly PackedTensorShard[]> {
   const { name = "model", ending = ".safetensors" } = options;
   if (source.tensors.length === 0) throw new HeadraceError("SOURCE_EMPTY", "the source holds no tensor");
-  const groups = groupsOf(source.tensors, options.shardBytes);
+  const written: string[] = [];
+  try {
+    const groups = groupsOf(source.tensors, options.shardBytes);
+    const shards = await writeShards(groups, { ...options, name, ending }, source.metadata, out, written);
+    const index = join(out, `${name}.safetensors.index.json`);
+    written.push(index);
+    const paths = groups.flatMap((tensors, i) =>
+      tensors.map((tensor) => [tensor.name, shards[i]!.path] as const),
+    );
+    saveText(index, indexText(source.tensors, new Map(paths)));
+    for (const file of source.files ?? []) {
+      written.push(join(out, basename(file)));
+      await copyInto(out, file);
+    }
+    return shards;
+  } catch (error) {
+    for (const path of written) await rm(path, { force: true });
+    throw error;
+  }
+}
+
+/** Writes one shard after another; `written` gets the path of each that is whole. */
+async function writeShards(
+  groups: readonly (readonly Tensor[])[],
+  options: PackTensorsOptions & { readonly name: string; readonly ending: string },
+  metadata: TensorSource["metadata"],
+  out: string,
+  written: string[],
+): Promise<readonly PackedTensorShard[]> {
+  const { name, ending, openSink, signal, onProgress } = options;
   const shards: PackedTensorShard[] = [];
-  const shardOf = new Map<string, string>();
-  let written = 0;
+  let done = 0;
   for (const [i, tensors] of groups.entries()) {
     const path = shardName(name, i, groups.length) + ending;
-    for (const tensor of tensors) shardOf.set(tensor.name, path);
-    const sink = await options.openSink(join(out, path));
+    const sink = await openSink(join(out, path));
     try {
-      await writeShard(sink, tensors, source.metadata, options.signal, (bytes) => {
-        written += bytes;
-        options.onProgress?.(written, i);
+      await writeShard(sink, tensors, metadata, signal, (bytes) => {
+        done += bytes;
+        onProgress?.(done, i);
       });
       const { byteLength, fileBytes, sha256 } = await sink.finish();
+      written.push(join(out, path));
       shards.push({ path, samples: tensors.length, logicalBytes: byteLength, bytes: fileBytes, sha256 });
     } catch (error) {
       await sink.abort();
       throw error;
     }
-    options.onProgress?.(written, i + 1);
+    onProgress?.(done, i + 1);
   }
-  saveText(join(out, `${name}.safetensors.index.json`), indexText(source.tensors, shardOf));
-  for (const file of source.files ?? []) await copyInto(out, file);
   return shards;
 }
 
@@ -129,7 +154,7 @@ function castTensor(tensor: Tensor, to: DType | undefined, saturate: boolean): T
         const values = target.subarray(0, count * castBytes(to));
         const misfit = caster.cast(bytes, values);
         if (misfit !== undefined) {
-          const problem = `element ${done + misfit.index} is ${misfit.value}, which ${to} cannot hold; cast to a wider type`;
+          const problem = `element ${done + misfit.index} is ${misfit.value}, which ${to} cannot hold; cast to a wider type, or saturate`;
           throw badInput(`tensor ${quoted(tensor.name)}`, problem);
         }
         rest = bytes.slice(count * item);

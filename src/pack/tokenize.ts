@@ -58,7 +58,7 @@ export function tokenizeColumn(options: TokenizeOptions): Transform {
     return {
       fields: replaced,
       async apply(batch) {
-        const column = columnOf(await pool.run(batch, index), batch.columns[index]!, dtype);
+        const column = columnOf(await pool.run(batch, index), batch.columns[index]!, batch.numRows, dtype);
         return { ...batch, columns: batch.columns.toSpliced(keep ? index + 1 : index, keep ? 0 : 1, column) };
       },
       close: () => pool.close(),
@@ -66,10 +66,15 @@ export function tokenizeColumn(options: TokenizeOptions): Transform {
   };
 }
 
-function columnOf(parts: readonly Tokens[], text: PackColumn, dtype: "U16" | "I32"): PackColumn {
+function columnOf(
+  parts: readonly Tokens[],
+  text: PackColumn,
+  numRows: number,
+  dtype: "U16" | "I32",
+): PackColumn {
   const total = parts.reduce((sum, { ids }) => sum + ids.length, 0);
   const values = dtype === "U16" ? new Uint16Array(total) : new Int32Array(total);
-  const offsets = new Int32Array(text.offsets!.length);
+  const offsets = new Int32Array(numRows + 1);
   let at = 0;
   let row = 0;
   for (const { ids, counts } of parts) {
@@ -100,13 +105,16 @@ class TokenizePool {
 
   /** The ids of all rows, in order, in parts. */
   async run(batch: PackBatch, index: number): Promise<Tokens[]> {
-    const { values: bytes, offsets, validity } = batch.columns[index]!;
-    const texts: Texts = { bytes, offsets: offsets!, validity };
+    const { values, offsets: all, validity } = batch.columns[index]!;
+    // A batch that was cut short may have more behind its rows.
+    const offsets = all!.subarray(0, batch.numRows + 1);
+    const bytes = values.subarray(0, offsets[batch.numRows]);
+    const texts: Texts = { bytes, offsets, validity };
     const numWorkers = Math.min(this.#size, Math.floor(bytes.length / (WORTH_WORKERS / 2)));
     if (numWorkers < 2) return [this.#here.run(texts)];
     while (this.#workers.length < numWorkers) this.#workers.push(new TokenizeWorker(this.#settings));
     const work = this.#workers.slice(0, numWorkers);
-    const starts = work.map((_, i) => firstRowAt(offsets!, (bytes.length * i) / numWorkers));
+    const starts = work.map((_, i) => firstRowAt(offsets, (bytes.length * i) / numWorkers));
     return Promise.all(
       work.map((worker, i) => worker.run(rowsOf(texts, starts[i]!, starts[i + 1] ?? batch.numRows))),
     );
@@ -144,31 +152,45 @@ function rowsOf({ bytes, offsets, validity }: Texts, start: number, end: number)
 class TokenizeWorker {
   readonly #worker: Worker;
   readonly #gone: Promise<void>;
-  #waiting: { resolve: (tokens: Tokens) => void; reject: (error: unknown) => void } | undefined;
+  #waiting: PromiseWithResolvers<Tokens> | undefined;
+  #failure: HeadraceError | undefined;
 
   constructor(settings: TokenizeSettings) {
     this.#worker = new Worker(new URL("./tokenize-worker.ts", import.meta.url));
+    const fail = (why: string) => {
+      this.#failure ??= new HeadraceError(
+        "BAD_MODEL",
+        `tokenizer ${settings.tokenizer}: a Worker has failed: ${why}`,
+      );
+      this.#waiting?.reject(this.#failure);
+    };
     this.#gone = new Promise((resolve) =>
-      this.#worker.addEventListener("close", () => resolve(), { once: true }),
+      this.#worker.addEventListener(
+        "close",
+        () => {
+          fail("it has ended");
+          resolve();
+        },
+        { once: true },
+      ),
     );
     this.#worker.onmessage = ({ data }: MessageEvent<Tokens>) => this.#waiting?.resolve(data);
-    this.#worker.onerror = ({ message }) => {
-      const problem = `tokenizer ${settings.tokenizer}: a Worker has failed: ${message}`;
-      this.#waiting?.reject(new HeadraceError("BAD_MODEL", problem));
-    };
+    this.#worker.onerror = ({ message }) => fail(message);
     this.#worker.postMessage(settings);
   }
 
   run(texts: Texts): Promise<Tokens> {
-    return new Promise((resolve, reject) => {
-      this.#waiting = { resolve, reject };
-      const { bytes, offsets, validity } = texts;
-      const own = [bytes.buffer, offsets.buffer, ...(validity === undefined ? [] : [validity.buffer])];
-      this.#worker.postMessage(texts, own as ArrayBuffer[]);
-    });
+    if (this.#failure !== undefined) throw this.#failure;
+    this.#waiting = Promise.withResolvers();
+    const { bytes, offsets, validity } = texts;
+    const own = [bytes.buffer, offsets.buffer, ...(validity === undefined ? [] : [validity.buffer])];
+    this.#worker.postMessage(texts, own as ArrayBuffer[]);
+    return this.#waiting.promise;
   }
 
   close(): Promise<void> {
+    // What was not waited for is of no interest any more.
+    this.#waiting?.promise.catch(() => {});
     this.#worker.terminate();
     return this.#gone;
   }

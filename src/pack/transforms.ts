@@ -49,29 +49,19 @@ export function renameColumns(names: Readonly<Record<string, string>>): Transfor
   };
 }
 
-export interface CastOptions {
-  /** What becomes of values that an integer type cannot hold: `error` (the default) throws `BAD_INPUT` with row and value,
-   * `saturate` takes the nearest that it can. */
-  readonly overflow?: "error" | "saturate" | undefined;
-}
-
 /**
  * Numbers as numbers of another type: `casts` has the type by column name or pattern; of several that match, the first.
- * Floats are rounded to the nearest, ties to even, and become infinite where they are too large; for integers see
- * {@link CastOptions}. Lists are cast element by element. Throws `UNKNOWN_COLUMN`, and `BAD_OPTION` for columns of text
+ * Floats are rounded to the nearest, ties to even, and become infinite where they are too large.
+ * What an integer type cannot hold throws `BAD_INPUT` with row and value, or becomes the nearest that it can with
+ * `saturate`. Lists are cast element by element. Throws `UNKNOWN_COLUMN`, and `BAD_OPTION` for columns of text
  * or bytes and for types that are not cast.
  */
-export function castColumns(
-  casts: Readonly<Record<string, DType>>,
-  { overflow = "error" }: CastOptions = {},
-): Transform {
+export function castColumns(casts: Readonly<Record<string, DType>>, saturate = false): Transform {
   return (fields) => {
     const targets = targetsOf(fields, casts);
     const columns = fields.map((field, i) => {
       const to = targets[i];
-      return to === undefined || to === field.dtype
-        ? undefined
-        : castColumn(field, to, overflow === "saturate");
+      return to === undefined || to === field.dtype ? undefined : castColumn(field, to, saturate);
     });
     let row = 0;
     return {
@@ -79,7 +69,10 @@ export function castColumns(
       apply: (batch) => {
         const first = row;
         row += batch.numRows;
-        return { ...batch, columns: batch.columns.map((one, i) => columns[i]?.(one, first) ?? one) };
+        return {
+          ...batch,
+          columns: batch.columns.map((one, i) => columns[i]?.(one, first, batch.numRows) ?? one),
+        };
       },
     };
   };
@@ -141,23 +134,25 @@ function castColumn(
   field: PackField,
   to: CastType,
   saturate: boolean,
-): (column: PackColumn, firstRow: number) => PackColumn {
+): (column: PackColumn, firstRow: number, numRows: number) => PackColumn {
   const from = field.dtype as CastType;
   const caster = new Caster(from, to, saturate);
   const width = field.shape.reduce((a, b) => a * b, 1);
   let memory = new Uint8Array(0);
-  return (column, firstRow) => {
-    const length = (column.values.length / castBytes(from)) * castBytes(to);
+  return (column, firstRow, numRows) => {
+    // A batch that was cut short may have values behind its rows.
+    const count = column.offsets === undefined ? numRows * width : column.offsets[numRows]!;
+    const length = count * castBytes(to);
     if (memory.length < length) memory = new Uint8Array(2 * length);
     const values = memory.subarray(0, length);
-    const misfit = caster.cast(column.values, values);
+    const misfit = caster.cast(column.values.subarray(0, count * castBytes(from)), values);
     if (misfit === undefined) return { ...column, values };
     const row =
       column.offsets === undefined ? Math.floor(misfit.index / width) : rowOf(column.offsets, misfit.index);
     throw badInput(
       `row ${firstRow + row}`,
       `column ${JSON.stringify(field.name)} has ${misfit.value}, which ${to} cannot hold; ` +
-        "cast to a wider type, or let values saturate",
+        "cast to a wider type, or saturate",
     );
   };
 }

@@ -22,6 +22,7 @@ const OF_ROWS = [
   "tokensColumn",
   "keepText",
   "maxTokens",
+  "addSpecial",
   "limit",
   "rowsPerBatch",
 ] as const;
@@ -38,7 +39,8 @@ export async function writeTensors(
   const tensors = source.tensors.length;
   try {
     checkTensorOptions(options);
-    const cast = options.casts === undefined ? source : castTensors(source, dtypeCasts(options.casts));
+    const cast =
+      options.casts === undefined ? source : castTensors(source, dtypeCasts(options.casts), options.saturate);
     storage = openStorage("safetensors", options);
     const target = { ops, storage };
     folder = await OutFolder.open(ops, { folder: out, name }, options.overwrite ?? false);
@@ -65,7 +67,8 @@ export async function writeTensors(
       { view: "tensors", schema: { columns: [] }, shards: listed },
       "safetensors",
     );
-    return reportOf(source, "tensors", "safetensors", shards, streamBytes, options);
+    const read = { sourceBytes: source.byteLength, skippedRows: 0 };
+    return reportOf(read, "tensors", "safetensors", shards, streamBytes, options);
   } catch (error) {
     await folder?.remove((source.files ?? []).map((file) => basename(file)));
     throw error;

@@ -10,16 +10,19 @@ import { afterAll, expect, test } from "bun:test";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import fc from "fast-check";
-import { ChunkLooker } from "../../src/codec/decode-bytes.ts";
 import { addressOf } from "../../src/codec/memory.ts";
 import { openDecoder } from "../../src/codec/open.ts";
 import { HeadraceError } from "../../src/errors.ts";
 import { describeArrow } from "../../src/format/arrow.ts";
+import type { DecodeChunk } from "../../src/format/arrow-body.ts";
 import type { ByteRange, ByteReader, ChunkTable, ColumnLayout } from "../../src/types.ts";
 import { footerOf, messageAt, readerOf } from "../unit/format/arrow-helpers.ts";
 
 const SECONDS = Number(process.env.HEADRACE_FUZZ_SECONDS ?? 3);
 const SEED = Number(process.env.HEADRACE_FUZZ_SEED ?? Date.now() & 0x7fffffff);
+
+const decoder = openDecoder();
+afterAll(() => decoder.close());
 
 const folder = join(import.meta.dir, "..", "golden", "files", "arrow");
 const seeds = readdirSync(folder)
@@ -52,9 +55,8 @@ function hotRanges(name: string, bytes: Uint8Array): ByteRange[] {
 /** The lengths in front of compressed buffers, and the frames' first bytes. */
 function prefixes(bytes: Uint8Array): ByteRange[] {
   const inner = readerOf(bytes);
-  using looker = new ChunkLooker(inner);
   try {
-    const { chunks } = describeArrow(inner, bytes.length, undefined, looker.decode);
+    const { chunks } = describeArrow(inner, bytes.length, undefined, decoding(bytes));
     return Array.from(chunks?.fileOffset ?? [], (at) => ({ start: at - 8, end: at + 8 }));
   } catch (error) {
     // Some of the files cannot be described.
@@ -74,8 +76,7 @@ function attempt(bytes: Uint8Array, columns?: readonly string[]): string {
       bytesRead += length;
       return inner(offset, length);
     };
-    using looker = new ChunkLooker(inner);
-    const { rows, chunks } = describeArrow(read, bytes.length, columns, looker.decode);
+    const { rows, chunks } = describeArrow(read, bytes.length, columns, decoding(bytes));
     if (chunks !== undefined) checkChunks(chunks, bytes);
     const first = chunks === undefined ? 8 : 0;
     const end = chunks?.byteLength ?? bytes.length;
@@ -115,8 +116,18 @@ const MAX_DECODED = 2 ** 20;
 /** Of a value that no chunk here holds in such numbers, around what is decoded. */
 const GUARD = 64;
 const guarded = new Uint8Array(new ArrayBuffer(MAX_DECODED + 2 * GUARD));
-const decoder = openDecoder();
-afterAll(() => decoder.close());
+
+/** Decodes for `describeArrow`, with the errors that it passes on. */
+function decoding(bytes: Uint8Array): DecodeChunk {
+  return (codec, fileOffset, fileLength, byteLength) => {
+    const source = new Uint8Array(new ArrayBuffer(fileLength));
+    source.set(bytes.subarray(fileOffset, fileOffset + fileLength));
+    const target = new Uint8Array(new ArrayBuffer(byteLength));
+    const error = decoder.decode(codec, addressOf(source), fileLength, addressOf(target), byteLength);
+    if (error !== undefined) throw error;
+    return target;
+  };
+}
 
 /** A table must be one, and decoding its chunks must give their bytes or an error, and write nothing else. */
 function checkChunks(table: ChunkTable, bytes: Uint8Array): void {

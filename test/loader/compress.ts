@@ -2,14 +2,15 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { type ContainerOptions, openContainer } from "../../src/codec/container.ts";
+import { type Device, HostReader, type OpenOptions, openLoader } from "../../src/index.ts";
 
 /** Forms of one container each, by what tests call them. */
-export const CONTAINERS: Readonly<Record<string, { readonly ending: string; readonly options: ContainerOptions }>> = {
+export const CONTAINERS = {
   zstd: { ending: ".zst", options: { codec: "zstd", chunkBytes: 32 * 1024 } },
   lz4: { ending: ".lz4", options: { codec: "lz4", chunkBytes: 20 * 1024 } },
   "zstd without checksums": { ending: ".zst", options: { codec: "zstd", checksum: false, chunkBytes: 4096 } },
   "zstd in large chunks": { ending: ".zst", options: { codec: "zstd", chunkBytes: 2 ** 22 } },
-};
+} satisfies Record<string, { readonly ending: string; readonly options: ContainerOptions }>;
 
 /** Byte planes, which safetensors alone have. */
 export const PLANES = { ending: ".bp.zst", options: { codec: "zstd", planes: true } } as const;
@@ -29,4 +30,25 @@ export async function compressFolder(
   for (const name of readdirSync(from).filter((one) => /\.(safetensors|arrow)$/.test(one))) {
     await compressFile(join(from, name), join(to, `${name}${ending}`), options);
   }
+}
+
+/** Of every batch, its samples and a hash of all its bytes, wherever they are. */
+export async function digestsOn(
+  device: Device,
+  source: string | readonly string[],
+  options: OpenOptions,
+): Promise<string[]> {
+  const found: string[] = [];
+  await using reader = new HostReader(device);
+  await using loader = await openLoader(source, { ...options, device });
+  for await (using batch of loader) {
+    const hash = new Bun.CryptoHasher("sha256");
+    for (const column of batch.columns.values()) {
+      for (const part of [column, column.offsets, column.mask, column.validity]) {
+        if (part !== undefined) hash.update(await reader.read(part));
+      }
+    }
+    found.push(`${[...batch.sampleIds].join()} ${hash.digest("hex")}`);
+  }
+  return found;
 }

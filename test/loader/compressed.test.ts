@@ -1,13 +1,13 @@
 /** Compressed shards give the batches of the plain ones, whatever the form, the order and the device's memory. */
 import { describe, expect, test } from "bun:test";
-import { copyFileSync, readdirSync } from "node:fs";
+import { copyFileSync, readdirSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { HostReader, type OpenOptions, openDevice } from "../../src/index.ts";
+import { type OpenOptions, openDataset, openDevice } from "../../src/index.ts";
 import { writeArrowDataset } from "./arrow-files.ts";
-import { CONTAINERS, compressFile, compressFolder, PLANES } from "./compress.ts";
-import { openLoader } from "./device.ts";
+import { CONTAINERS, compressFile, compressFolder, digestsOn, PLANES } from "./compress.ts";
+import { openLoader, openTestDevice } from "./device.ts";
 import { discrete } from "./discrete.ts";
-import { assertRestoresEverywhere, collect, useTempDir } from "./helpers.ts";
+import { assertRestoresEverywhere, collect, expectCode, take, useTempDir } from "./helpers.ts";
 import { SMALL_SPECS, writeDataset } from "./safetensors-files.ts";
 
 const DATASETS = join(import.meta.dir, "../../datasets");
@@ -24,21 +24,7 @@ function shardsOf(name: string): string[] {
 /** Every byte of every batch, on a device whose memory the host does not see. */
 async function collectApart(source: string | string[], options: OpenOptions): Promise<string[]> {
   await using host = openDevice("host");
-  const { device } = discrete(host);
-  const found: string[] = [];
-  {
-    await using reader = new HostReader(device);
-    await using loader = await openLoader(source, { ...options, device });
-    for await (using batch of loader) {
-      const hash = new Bun.CryptoHasher("sha256");
-      for (const column of batch.columns.values()) {
-        for (const part of [column, column.offsets, column.mask, column.validity]) {
-          if (part !== undefined) hash.update(await reader.read(part));
-        }
-      }
-      found.push(`${[...batch.sampleIds].join()} ${hash.digest("hex")}`);
-    }
-  }
+  const found = await digestsOn(discrete(host).device, source, options);
   expect(host.openResources).toBe(0);
   return found;
 }
@@ -79,12 +65,12 @@ describe("orders and shapes", () => {
   };
 
   test.each(Object.entries(cases))("prose, %s", async (_, options) => {
-    await compressFolder(join(DATASETS, "prose"), temp(), CONTAINERS["zstd"]!);
+    await compressFolder(join(DATASETS, "prose"), temp(), CONTAINERS.zstd);
     await expectSame(temp(), shardsOf("prose"), { batchSize: 100, ...options });
   });
 
   test("resumed at every batch", async () => {
-    await compressFolder(join(DATASETS, "digits"), temp(), CONTAINERS["lz4"]!);
+    await compressFolder(join(DATASETS, "digits"), temp(), CONTAINERS.lz4);
     await assertRestoresEverywhere((resume) =>
       openLoader(temp(), { batchSize: 400, seed: 2, ...(resume === undefined ? {} : { resume }) }),
     );
@@ -102,8 +88,11 @@ describe("orders and shapes", () => {
 
   test("safetensors of every type", async () => {
     writeDataset(temp, [30, 30], SMALL_SPECS);
-    const plain = readdirSync(temp()).filter((name) => name.endsWith(".safetensors")).sort();
-    for (const name of plain) await compressFile(temp(name), temp(`${name}.lz4`), { codec: "lz4", chunkBytes: 4096 });
+    const plain = readdirSync(temp())
+      .filter((name) => name.endsWith(".safetensors"))
+      .sort();
+    for (const name of plain)
+      await compressFile(temp(name), temp(`${name}.lz4`), { codec: "lz4", chunkBytes: 4096 });
     const compressed = plain.map((name) => temp(`${name}.lz4`));
     const paths = plain.map((name) => temp(name));
     await expectSame(compressed, paths, { batchSize: 7, seed: 1 });
@@ -127,5 +116,120 @@ describe("Arrow bodies that pyarrow compressed", () => {
       const ours = await collect(temp(name), all).catch((error) => error.code);
       expect(ours).toEqual(expected);
     }
+  });
+});
+
+describe("files of the command lines", () => {
+  const digits = shardsOf("digits")[0]!;
+
+  test.each([
+    ["zstd", "with its size", 'zstd -q "$1" -o "$2"', "zst", "stream"],
+    ["zstd", "from a pipe", 'zstd -qc < "$1" > "$2"', "zst", "temporary file"],
+    ["zstd", "in several frames", 'zstd -qc "$1" > "$2"; printf "" | zstd -qc >> "$2"', "zst", "stream"],
+    ["lz4", "with linked blocks", 'lz4 -q -BD "$1" "$2"', "lz4", "stream"],
+    ["lz4", "with independent blocks and a size", 'lz4 -q -BI --content-size "$1" "$2"', "lz4", "stream"],
+  ] as const)("%s, %s", async (tool, _, script, ending, way) => {
+    if (Bun.which(tool) === null) return console.log(`skipped: there is no ${tool} here`);
+    const path = temp(`digits.safetensors.${ending}`);
+    const { exitCode, stderr } = Bun.spawnSync(["sh", "-c", script, "sh", digits, path]);
+    if (exitCode !== 0) throw new Error(stderr.toString());
+    await expectSame(path, digits, { batchSize: 64 });
+    await using loader = await openLoader(path);
+    expect([...loader.dataset.paths.values()].map(({ strategy, reason }) => `${strategy} ${reason}`)).toEqual(
+      [expect.stringContaining(way)],
+    );
+    if (way === "stream") return;
+    await expectCode("UNSUPPORTED", () => openDataset(path, loader.device), path, "prepareSource");
+  });
+});
+
+describe("what cannot be", () => {
+  test("other strategies are refused", async () => {
+    await compressFolder(join(DATASETS, "digits"), temp(), CONTAINERS.lz4);
+    for (const strategy of ["map", "read"] as const) {
+      await expectCode(
+        "UNSUPPORTED",
+        () => openLoader(temp(), { strategy }),
+        "lz4",
+        strategy,
+        "auto or stream",
+      );
+    }
+    await expectSame(temp(), shardsOf("digits"), { batchSize: 300, strategy: "stream" });
+  });
+
+  test("a shard beside its compressed form", async () => {
+    const [from] = shardsOf("digits");
+    copyFileSync(from!, temp("a.safetensors"));
+    await compressFile(from!, temp("a.safetensors.zst"), { codec: "zstd" });
+    await expectCode("SOURCE_MIXED", () => openLoader(temp()), "a.safetensors and a.safetensors.zst");
+  });
+
+  test("a device that decodes nothing", async () => {
+    await compressFolder(join(DATASETS, "digits"), temp(), CONTAINERS.zstd);
+    await using device = openDevice("null");
+    await expectCode("UNSUPPORTED", () => openDataset(temp(), device), "null", "digits-00000");
+  });
+
+  test("a chunk that is corrupt fails its batch, and checksums can be left out", async () => {
+    const path = temp("a.safetensors.zst");
+    await compressFile(shardsOf("digits")[0]!, path, { codec: "zstd", chunkBytes: 32 * 1024 });
+    const bytes = readFileSync(path);
+    await using device = openTestDevice();
+    using dataset = openDataset(path, device);
+    const { chunks } = dataset.describe(0);
+    // The last four bytes of a frame are its checksum.
+    const end = chunks!.fileOffset[5]! + chunks!.fileLength[5]!;
+    bytes[end - 1]! ^= 0xff;
+    writeFileSync(path, bytes);
+    const run = (options: OpenOptions) => collect(path, { batchSize: 20, ...options });
+    await expectCode("BAD_CHUNK", () => run({}), path, "chunk 5 of");
+    const expected = await collect(shardsOf("digits")[0]!, { batchSize: 20 });
+    expect(await run({ checksums: false })).toEqual(expected);
+    // Batches before it come.
+    await using loader = await openLoader(path, { batchSize: 20 });
+    expect((await take(loader, 3)).map(({ digest }) => digest)).toEqual(
+      expected.slice(0, 3).map(({ digest }) => digest),
+    );
+  });
+
+  test("a file that is cut off while it is loaded", async () => {
+    const path = temp("a.safetensors.lz4");
+    await compressFile(shardsOf("digits")[0]!, path, { codec: "lz4", chunkBytes: 8 * 1024 });
+    await using loader = await openLoader(path, { batchSize: 10, prefetch: 0 });
+    const batches = loader[Symbol.asyncIterator]();
+    (await batches.next()).value!.release();
+    truncateSync(path, 20_000);
+    const rest = async () => {
+      for (;;) {
+        const { value } = await batches.next();
+        if (value === undefined) return;
+        value.release();
+      }
+    };
+    await expectCode("FILE_CHANGED", rest, path, "20000");
+  });
+
+  test("decoded bytes are counted", async () => {
+    await compressFolder(join(DATASETS, "digits"), temp(), CONTAINERS.lz4);
+    await using loader = await openLoader(temp(), { batchSize: 500 });
+    for await (using _ of loader);
+    const { bytes, decodedBytes } = loader.stats;
+    expect(decodedBytes).toBeGreaterThan(bytes * 0.9);
+    expect(decodedBytes).toBeLessThan(bytes * 1.1);
+  });
+
+  test("a signal ends a batch early, and nothing stays open", async () => {
+    await compressFolder(join(DATASETS, "prose"), temp(), CONTAINERS["zstd in large chunks"]);
+    await using device = openTestDevice();
+    const stop = new AbortController();
+    const stopped = async () => {
+      await using loader = await openLoader(temp(), { device, batchSize: 500, signal: stop.signal });
+      const next = loader[Symbol.asyncIterator]().next();
+      stop.abort();
+      await next;
+    };
+    await expectCode("CANCELLED", stopped);
+    expect(device.openResources).toBe(0);
   });
 });

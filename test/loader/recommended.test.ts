@@ -6,7 +6,12 @@ import type { Capabilities, DeviceFile } from "../../src/device/device.ts";
 import { openDevice } from "../../src/device/open.ts";
 import { openDataset } from "../../src/loader/open.ts";
 import { choosePath, mayPass } from "../../src/loader/path.ts";
-import { foreignReason, machineHere, parseRecommended, type Recommended } from "../../src/loader/recommended.ts";
+import {
+  foreignReason,
+  machineHere,
+  parseRecommended,
+  type Recommended,
+} from "../../src/loader/recommended.ts";
 import { saveSafetensors } from "../../src/loader/save.ts";
 import { failureOf } from "../unit/failure.ts";
 
@@ -88,8 +93,16 @@ describe("figures", () => {
   test.each([
     ["no JSON", "{", /^no JSON: /],
     ["another version", JSON.stringify({ ...FIGURES, version: 2 }), /^version: /],
-    ["an unknown strategy", JSON.stringify({ ...FIGURES, cold: { ...FIGURES.cold, strategy: "stream" } }), /^cold\.strategy: /],
-    ["a rate of nothing", JSON.stringify({ ...FIGURES, warm: { ...FIGURES.warm, gigabytesPerSecond: 0 } }), /^warm\.giga/],
+    [
+      "an unknown strategy",
+      JSON.stringify({ ...FIGURES, cold: { ...FIGURES.cold, strategy: "stream" } }),
+      /^cold\.strategy: /,
+    ],
+    [
+      "a rate of nothing",
+      JSON.stringify({ ...FIGURES, warm: { ...FIGURES.warm, gigabytesPerSecond: 0 } }),
+      /^warm\.giga/,
+    ],
     ["nothing", "null", /^the whole: /],
   ])("with %s are refused", (_, text, message) => {
     const failure = failureOf(() => parseRecommended(text));
@@ -121,5 +134,8 @@ test("a dataset opens its shards by figures of this machine, and not by others",
   const foreign = open({ ...FIGURES, device: "metal" });
   expect(foreign.measured).toEqual({ used: false, reason: "they are of device metal, and this is host" });
   expect(foreign.path).toEqual({ strategy: "map", reason: "it is in memory already" });
-  expect(open(FIGURES, "map")).toEqual({ measured: undefined, path: { strategy: "map", reason: "asked for" } });
+  expect(open(FIGURES, "map")).toEqual({
+    measured: undefined,
+    path: { strategy: "map", reason: "asked for" },
+  });
 });

@@ -1,10 +1,10 @@
 /** MTLIO's compressed forms of packed shards: over a Mac's GPU or the stand-in, and what is said where neither is. */
 import { describe, expect, test } from "bun:test";
-import { copyFileSync, mkdirSync, readdirSync, statSync } from "node:fs";
+import { copyFileSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { HeadraceError } from "../../src/errors.ts";
 import { checkMtlio, isMtlioCodec, MTLIO_CODECS, prepareMtlio } from "../../src/pack/mtlio.ts";
-import { report } from "../cli/process.ts";
+import { MAIN, ROOT, report, spawn } from "../cli/process.ts";
 import { metalLibrary } from "../conformance/metal-subjects.ts";
 import { useTempDir } from "../loader/helpers.ts";
 
@@ -78,6 +78,39 @@ describe.skipIf("missing" in library)(`over metal${reason}`, () => {
     const { forms } = await prepareMtlio(paths, "mtlio-lz4", { cacheFolder });
     expect(forms.map(({ made }) => made)).toEqual([false, ...paths.slice(1).map(() => true)]);
   });
+
+  test("pack makes plain shards and their forms, which load then streams from", async () => {
+    const folder = temp("from-jsonl");
+    mkdirSync(folder, { recursive: true });
+    const lines = Array.from({ length: 5000 }, (_, id) =>
+      JSON.stringify({ id, text: `row ${id} `.repeat(9) }),
+    );
+    writeFileSync(join(folder, "rows.jsonl"), `${lines.join("\n")}\n`);
+    const cache = join(folder, "cache");
+    const run = async (...args: string[]) => {
+      const { ended } = spawn([process.execPath, MAIN, ...args, "--json"], ROOT, { XDG_CACHE_HOME: cache });
+      const { code, out, err } = await ended;
+      expect({ code, err }).toEqual({ code: 0, err: "" });
+      return JSON.parse(out);
+    };
+    const source = join(folder, "rows.jsonl");
+    const [plain, packed] = [join(folder, "plain"), join(folder, "packed")];
+    await run("pack", source, "--out", plain);
+    await run("pack", source, "--out", packed, "--codec", "mtlio-lz4");
+    expect(readFileSync(join(packed, "rows-00000.arrow"))).toEqual(
+      readFileSync(join(plain, "rows-00000.arrow")),
+    );
+    expect(
+      readdirSync(join(cache, "headrace", "streams")).filter((name) => name.endsWith(".lz4")),
+    ).toHaveLength(1);
+    const flags = ["--device", "metal", "--strategy", "stream", "--stream-codec", "lz4", "--digest"];
+    const [host, streamed] = [
+      await run("load", plain, "--device", "host", "--digest"),
+      await run("load", packed, ...flags),
+    ];
+    expect(streamed.digests).toEqual(host.digests);
+    expect(streamed).toMatchObject({ prepared: { codec: "lz4", shards: 1, made: 0 } });
+  }, 30_000);
 
   test("a shard that is not there is named", async () => {
     const path = join(temp("none"), "no.arrow");

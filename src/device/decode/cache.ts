@@ -1,7 +1,13 @@
-/** Decoded chunks that were wanted in part, kept for whoever wants another part of them: bounded, least recently used
- * first out. */
+/**
+ * Decoded chunks that were wanted in part, kept for whoever wants another part of them: bounded, least recently used
+ * first out.
+ *
+ * Where long chunks stand side by side, as the columns of a large record batch do, a bound below all of them together
+ * would have each decoded again for every batch of rows. So the bound grows by the length of a long chunk that comes
+ * again after it had to go, up to a limit: memory for decoding it would be taken in any case.
+ */
 import type { Syscalls } from "../host/syscalls.ts";
-import { PlaceState } from "./records.ts";
+import { LONG_CHUNK, PlaceState } from "./records.ts";
 
 /** Memory for one decoded chunk. */
 export interface Place {
@@ -20,6 +26,8 @@ export interface Place {
 export interface PlaceOwner {
   /** Its chunks that have a place. */
   readonly places: Map<number, Place>;
+  /** Its long chunks that had a place, or should have had one. */
+  readonly longGone: Set<number>;
 }
 
 /** Bytes of the smallest place. */
@@ -29,19 +37,21 @@ const LEAST_CAPACITY = 64 * 1024;
 export class ChunkCache {
   /** One word a place, and a last one for the pool's own use. */
   readonly states: Int32Array<SharedArrayBuffer>;
-  readonly budget: number;
+  readonly #limit: number;
   readonly #syscalls: Syscalls;
   readonly #freeIndexes: number[] = [];
   /** Empty places by capacity, which keep their memory. */
   readonly #empty = new Map<number, Place[]>();
   /** All others, least recently used first. */
   readonly #used = new Set<Place>();
+  #budget: number;
   #bytes = 0;
 
-  /** `budget` in bytes. */
-  constructor(syscalls: Syscalls, budget: number) {
+  /** `budget` in bytes, which may grow to `limit`. */
+  constructor(syscalls: Syscalls, budget: number, limit = budget) {
     this.#syscalls = syscalls;
-    this.budget = budget;
+    this.#budget = budget;
+    this.#limit = limit;
     const numPlaces = Math.ceil(budget / LEAST_CAPACITY);
     this.states = new Int32Array(new SharedArrayBuffer((numPlaces + 1) * 4));
     for (let index = numPlaces - 1; index >= 0; index--) this.#freeIndexes.push(index);
@@ -64,8 +74,13 @@ export class ChunkCache {
   acquire(owner: PlaceOwner, chunk: number, byteLength: number): Place | undefined {
     const known = this.find(owner, chunk);
     if (known !== undefined) return known;
-    const place = this.#makeRoom(capacityFor(byteLength));
-    if (place === undefined) return undefined;
+    const capacity = capacityFor(byteLength);
+    if (owner.longGone.delete(chunk)) this.#budget = Math.min(this.#limit, this.#budget + capacity);
+    const place = this.#makeRoom(capacity);
+    if (place === undefined) {
+      if (capacity > LONG_CHUNK) owner.longGone.add(chunk);
+      return undefined;
+    }
     place.owner = owner;
     place.chunk = chunk;
     Atomics.store(this.states, place.index, PlaceState.empty);
@@ -83,6 +98,7 @@ export class ChunkCache {
 
   /** Forgets the chunks of a file; places in use are kept until they are released. */
   drop(owner: PlaceOwner): void {
+    owner.longGone.clear();
     for (const place of [...owner.places.values()]) {
       owner.places.delete(place.chunk);
       if (place.users === 0) this.#forget(place);
@@ -113,11 +129,11 @@ export class ChunkCache {
   }
 
   #makeRoom(capacity: number): Place | undefined {
-    if (capacity > this.budget) return undefined;
+    if (capacity > this.#budget) return undefined;
     for (;;) {
       const empty = this.#empty.get(capacity)?.pop();
       if (empty !== undefined) return empty;
-      if (this.#bytes + capacity <= this.budget && this.#freeIndexes.length > 0)
+      if (this.#bytes + capacity <= this.#budget && this.#freeIndexes.length > 0)
         return this.#allocate(capacity);
       if (!this.#giveWay()) return undefined;
     }
@@ -133,6 +149,7 @@ export class ChunkCache {
     }
     for (const place of this.#used) {
       if (place.users > 0) continue;
+      if (place.capacity > LONG_CHUNK) place.owner.longGone.add(place.chunk);
       this.#forget(place);
       return true;
     }
@@ -143,7 +160,7 @@ export class ChunkCache {
     const address = this.#syscalls.mapAnonymous(capacity);
     if (address < 0) return undefined;
     this.#bytes += capacity;
-    const owner: PlaceOwner = { places: new Map() };
+    const owner: PlaceOwner = { places: new Map(), longGone: new Set() };
     return { index: this.#freeIndexes.pop()!, address, capacity, owner, chunk: -1, users: 0 };
   }
 

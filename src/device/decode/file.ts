@@ -26,6 +26,7 @@ export class OpenChunks implements ChunkFile, PlaceOwner {
   readonly table: ChunkTable;
   readonly checksums: boolean;
   readonly places = new Map<number, Place>();
+  readonly longGone = new Set<number>();
   readonly #home: FileHome;
   readonly #file: HostFile;
   #mapping: DeviceBuffer | undefined;
@@ -120,5 +121,8 @@ export class OpenChunks implements ChunkFile, PlaceOwner {
 const LAST_CODEC = 3;
 
 function unknownCodec(path: string, chunk: number, codec: number): HeadraceError {
-  return new HeadraceError("UNSUPPORTED", `${path}: chunk ${chunk} is of codec ${codec}, which is not known here`);
+  return new HeadraceError(
+    "UNSUPPORTED",
+    `${path}: chunk ${chunk} is of codec ${codec}, which is not known here`,
+  );
 }

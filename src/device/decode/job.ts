@@ -28,7 +28,7 @@ export function buildJob(plan: DecodePlan<OpenChunks>, cache: ChunkCache, numLan
   const tasks = [...plan.tasks];
   const builder = new JobBuilder(plan, cache, tasks.length);
   const ahead = aheadOf(tasks);
-  tasks.forEach((task, i) => builder.add(i, task, ahead[i]!));
+  for (const [i, task] of tasks.entries()) builder.add(i, task, ahead[i]!);
   const { program, places, records, parts } = builder;
   return { program, tasks, places, lanesWanted: Math.min(tasks.length, numLanes), records, parts };
 }

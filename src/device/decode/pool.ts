@@ -15,7 +15,7 @@ import { HostFiles } from "../host/file.ts";
 import { Lanes } from "../host/lanes.ts";
 import { HostMemory } from "../host/memory.ts";
 import { Failure } from "../host/ring.ts";
-import { Syscalls, type FaultPlan } from "../host/syscalls.ts";
+import { type FaultPlan, Syscalls } from "../host/syscalls.ts";
 import { checkRange } from "../requests.ts";
 import { ChunkCache, type Place } from "./cache.ts";
 import { OpenChunks } from "./file.ts";
@@ -36,7 +36,8 @@ export interface PoolOptions {
   readonly faults?: FaultPlan | undefined;
   /** Default: one a core. */
   readonly lanes?: number | undefined;
-  /** Bytes of decoded chunks that are kept at most; default the lesser of 256 MiB and a sixteenth of the memory. */
+  /** Bytes of decoded chunks that are kept at most; default the lesser of 256 MiB and a sixteenth of the memory,
+   * which long chunks that come again and again may raise to an eighth of the memory. */
   readonly cacheBytes?: number | undefined;
   /** Keeps a buffer's memory until the function that it gives is called. Throws `BAD_OPTION` for a buffer of another
    * device, `CLOSED`. */
@@ -70,7 +71,11 @@ export class DecodePool extends Closing implements ChunkDecoders {
     this.#files = new HostFiles(this.context);
     this.#stored = new Scratch(syscalls);
     this.#decoded = new Scratch(syscalls);
-    this.#cache = new ChunkCache(syscalls, options.cacheBytes ?? Math.min(2 ** 28, totalmem() / 16));
+    const { cacheBytes } = options;
+    this.#cache =
+      cacheBytes === undefined
+        ? new ChunkCache(syscalls, Math.min(2 ** 28, totalmem() / 16), totalmem() / 8)
+        : new ChunkCache(syscalls, cacheBytes);
     this.#numLanes = options.lanes ?? Math.max(1, navigator.hardwareConcurrency);
     const extra: DecodeExtra = { states: this.#cache.states, failures: this.#failures.memory };
     this.#lanes = new Lanes({

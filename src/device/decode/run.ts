@@ -52,7 +52,14 @@ export class Run implements Decoding {
     };
     this.#lanes = lanes;
     try {
-      this.#run = lanes.start({ program, first: 0, end: tasks.length, numPieces: tasks.length, lanesWanted, ended });
+      this.#run = lanes.start({
+        program,
+        first: 0,
+        end: tasks.length,
+        numPieces: tasks.length,
+        lanesWanted,
+        ended,
+      });
     } catch (error) {
       clearTimeout(this.#timer);
       throw error;

@@ -172,13 +172,15 @@ export class MetalDevice extends Closing implements Device {
     return createMetalSequence(this.#context, calls);
   }
 
-  decoders(): ChunkDecoders {
-    this.#context.assertOpen();
-    this.#decoders ??= new DecodePool({
-      deviceName: this.capabilities.name,
-      retain: (buffer) => this.#retain(buffer),
-    });
-    return this.#decoders;
+  get decoders(): () => ChunkDecoders {
+    return () => {
+      this.#context.assertOpen();
+      this.#decoders ??= new DecodePool({
+        deviceName: this.capabilities.name,
+        retain: (buffer) => this.#retain(buffer),
+      });
+      return this.#decoders;
+    };
   }
 
   protected override async end(): Promise<void> {

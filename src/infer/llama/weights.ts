@@ -146,11 +146,12 @@ async function loadTensors(
   const dataset = openDataset(source, device, { view: "tensors", columns: [...shapes.keys()], strategy });
   let loader: Loader | undefined;
   try {
-    const batchBytes = Math.max(BATCH_BYTES, Math.ceil(dataset.byteLength / MOST_BATCHES));
+    const expected = tensorBytes(dataset);
+    const batchBytes = Math.max(BATCH_BYTES, Math.ceil(expected / MOST_BATCHES));
     loader = new Loader(dataset, device, {
       batchBytes,
       // All batches are held: two neighbours are more than the limit together, or they were one.
-      prefetch: 2 * Math.ceil(dataset.byteLength / batchBytes),
+      prefetch: 2 * Math.ceil(expected / batchBytes),
       // What the device has no room for, it says itself.
       memoryBytes: Number.MAX_SAFE_INTEGER,
       signal,
@@ -173,6 +174,15 @@ async function loadTensors(
     dataset.close();
     throw error;
   }
+}
+
+/** Of all tensors in memory; files may be compressed. */
+function tensorBytes(dataset: Dataset): number {
+  let total = 0;
+  for (let shard = 0; shard < dataset.numShards; shard++) {
+    for (const { range } of dataset.describe(shard).tensors ?? []) total += range.end - range.start;
+  }
+  return total;
 }
 
 function weightOf({ name, buffer, byteOffset, dtype, shape }: Column): Weight {

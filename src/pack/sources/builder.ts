@@ -38,6 +38,14 @@ const BOUNDS: Partial<Record<DType, readonly [number, number]>> = {
   U32: [0, 2 ** 32 - 1],
 };
 
+/** Memory of a column that is done with. */
+export interface Spare {
+  readonly values: ArrayBuffer;
+  readonly offsets: ArrayBuffer | undefined;
+}
+
+/** Columns whose memory waits to be used again. */
+const MOST_SPARE = 4;
 const FIRST_BYTES = 2 ** 16;
 const FIRST_ROWS = 2 ** 10;
 
@@ -59,6 +67,7 @@ export class ColumnBuilder {
   #bytes: Uint8Array;
   #offsets: Int32Array;
   #validity = new Uint8Array(FIRST_ROWS);
+  readonly #spare: Spare[] = [];
   readonly #elementBytes: number;
   readonly #perRow: number;
 
@@ -152,19 +161,36 @@ export class ColumnBuilder {
     this.count = this.#perRow > 0 ? rows * this.#perRow : this.#offsets[rows]!;
   }
 
-  /** A copy of all rows, in memory of its own each, and starts anew. */
+  /** All rows, in memory that is the caller's from now on, and starts anew. Memory that came back by
+   * {@link ColumnBuilder.reuse} is taken first: fresh memory costs more than the parsing. */
   take(): PackColumn {
     const { rows, nullCount } = this;
     const column = {
-      values: this.#bytes.slice(0, this.count * this.#elementBytes),
-      offsets: this.#perRow > 0 ? undefined : this.#offsets.slice(0, rows + 1),
+      values: this.#bytes.subarray(0, this.count * this.#elementBytes),
+      offsets: this.#perRow > 0 ? undefined : this.#offsets.subarray(0, rows + 1),
       validity: nullCount > 0 ? this.#validity.slice(0, rows) : undefined,
       nullCount,
     };
+    const spare = this.#spare.pop();
+    this.#bytes = spare === undefined ? new Uint8Array(this.#bytes.length) : new Uint8Array(spare.values);
+    if (this.#perRow === 0) {
+      const memory = spare?.offsets;
+      this.#offsets = memory === undefined ? new Int32Array(this.#offsets.length) : new Int32Array(memory);
+      this.#offsets[0] = 0;
+      if (this.#offsets.length <= this.#validity.length)
+        this.#validity = new Uint8Array(this.#offsets.length - 1);
+    }
+    this.elements = this.#view();
+    this.capacity = this.#bytes.length / this.#elementBytes;
     this.rows = 0;
     this.count = 0;
     this.nullCount = 0;
     return column;
+  }
+
+  /** Takes the memory of a column that {@link ColumnBuilder.take} gave. */
+  reuse({ values, offsets }: Spare): void {
+    if (this.#spare.length < MOST_SPARE) this.#spare.push({ values, offsets });
   }
 
   #view(): Elements {
@@ -177,6 +203,7 @@ export class ColumnBuilder {
     validity.set(this.#validity);
     this.#validity = validity;
     if (this.#perRow > 0) return;
+    if (this.#offsets.length > validity.length) return;
     const offsets = new Int32Array(validity.length + 1);
     offsets.set(this.#offsets);
     this.#offsets = offsets;

@@ -1,7 +1,7 @@
 /** Records of CSV (RFC 4180) straight from bytes to columns. */
 import { isUtf8 } from "node:buffer";
 import type { PackField } from "../rows.ts";
-import { ColumnBuilder } from "./builder.ts";
+import { ColumnBuilder, type Spare } from "./builder.ts";
 import type { ParsedLines } from "./json-lines.ts";
 import { LINE_END, type LineProblem, problem, QUOTE } from "./json-scanner.ts";
 import { NumberReader } from "./numbers.ts";
@@ -86,28 +86,51 @@ export class CsvRecord {
   }
 }
 
-/** Where the record at `start` ends by its quotes alone, whatever else is wrong with it. */
-function recordEnd(bytes: Buffer, start: number, length: number): number {
+/**
+ * Where records end by their quotes and line ends alone, whatever else is wrong with them: quotes open at the front of
+ * fields. The end of the first record in `bytes[start, length)`, or with `last` of the last; `none` where no record ends.
+ */
+function recordEnd(
+  bytes: Buffer,
+  start: number,
+  length: number,
+  delimiter: number,
+  last: boolean,
+  none: number,
+): number {
   let inside = false;
+  let atFront = true;
+  let end = none;
   for (let at = start; at < length; at++) {
-    if (bytes[at] === QUOTE) inside = !inside;
-    else if (bytes[at] === LINE_END && !inside) return at + 1;
-  }
-  return length;
-}
-
-/** The end of the last whole record: line ends within quotes end none. */
-export function cutRecords(bytes: Buffer, length: number): number {
-  const quote = bytes.indexOf(QUOTE);
-  if (quote < 0 || quote >= length) return length === 0 ? 0 : bytes.lastIndexOf(LINE_END, length - 1) + 1;
-  let inside = false;
-  let end = 0;
-  for (let at = 0; at < length; at++) {
-    const byte = bytes[at];
-    if (byte === QUOTE) inside = !inside;
-    else if (byte === LINE_END && !inside) end = at + 1;
+    const byte = bytes[at]!;
+    if (inside) {
+      if (byte !== QUOTE) continue;
+      if (bytes[at + 1] === QUOTE) at++;
+      else inside = false;
+    } else if (byte === LINE_END) {
+      end = at + 1;
+      if (!last) return end;
+      atFront = true;
+    } else if (byte === QUOTE && atFront) {
+      inside = true;
+      atFront = false;
+    } else atFront = byte === delimiter;
   }
   return end;
+}
+
+/** Finds the end of the last whole record: line ends within quotes end none. */
+export function recordCutter(delimiter: number): (bytes: Buffer, length: number) => number {
+  return (bytes, length) => {
+    const quote = bytes.indexOf(QUOTE);
+    if (quote >= 0 && quote < length) return recordEnd(bytes, markLength(bytes), length, delimiter, true, 0);
+    return length === 0 ? 0 : bytes.lastIndexOf(LINE_END, length - 1) + 1;
+  };
+}
+
+/** Bytes of the mark that says that a text is UTF-8: quotes may follow it. */
+function markLength(bytes: Buffer): number {
+  return bytes[0] === 0xef && bytes[1] === 0xbb && bytes[2] === 0xbf ? 3 : 0;
 }
 
 /** The bytes of a field as they are meant. */
@@ -150,6 +173,13 @@ export class CsvLines {
     this.#options = options;
   }
 
+  /** Takes the memory of earlier rows, column by column, to use it again. */
+  reuse(spares: readonly Spare[]): void {
+    spares.forEach((spare, i) => {
+      this.#columns[i]!.reuse(spare);
+    });
+  }
+
   /** The records in the first `length` bytes, the last of which ends one. */
   parse(bytes: Buffer, length: number): ParsedLines {
     const { delimiter, skipBad } = this.#options;
@@ -175,7 +205,7 @@ export class CsvLines {
         failure ??= { line: numLines, message: (error as LineProblem).message };
         if (!skipBad) break;
         skipped++;
-        at = recordEnd(bytes, start, length);
+        at = recordEnd(bytes, start, length, delimiter, false, length);
         for (let i = start; i < at; i++) if (bytes[i] === LINE_END) numLines++;
       }
     }

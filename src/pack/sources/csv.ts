@@ -4,7 +4,7 @@ import { chooseNames } from "../../loader/schema.ts";
 import type { TextOptions } from "../options.ts";
 import type { PackField, RowSource } from "../rows.ts";
 import { threadsOf } from "../threads.ts";
-import { CsvRecord, cutRecords, fieldText, isBlank, specialOf, truthOf } from "./csv-lines.ts";
+import { CsvRecord, fieldText, isBlank, recordCutter, specialOf, truthOf } from "./csv-lines.ts";
 import { LINE_END, type LineProblem } from "./json-scanner.ts";
 import { NumberReader } from "./numbers.ts";
 import { badInput } from "./source.ts";
@@ -42,10 +42,10 @@ interface Seen {
 export async function openCsv(paths: readonly string[], options: TextOptions = {}): Promise<RowSource> {
   const readers: PieceReader[] = [];
   try {
-    for (const path of paths) readers.push(await PieceReader.open(path, cutRecords));
-    const [first] = readers;
-    const text = options.delimiter ?? (/\.tsv(\.gz|\.zst)?$/.test(first!.path) ? "\t" : ",");
+    const text = options.delimiter ?? (/\.tsv(\.gz|\.zst)?$/.test(paths[0]!) ? "\t" : ",");
     const delimiter = text.charCodeAt(0);
+    for (const path of paths) readers.push(await PieceReader.open(path, recordCutter(delimiter)));
+    const [first] = readers;
     const skipBad = options.badRows === "skip";
     const opened = await openHeader(first!, delimiter);
     const linesBefore = new Map([[first!, opened.lines]]);
@@ -171,6 +171,7 @@ function look(piece: Piece, delimiter: number, seen: readonly Seen[]): number {
     } catch (error) {
       if (typeof (error as LineProblem).at !== "number") throw error;
       at = bytes.indexOf(LINE_END, at) + 1;
+      rows++;
       continue;
     }
     if (isBlank(record)) continue;

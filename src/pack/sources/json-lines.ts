@@ -1,7 +1,7 @@
 /** Lines of JSON straight from bytes to columns. */
 import { isUtf8 } from "node:buffer";
 import type { PackColumn, PackField } from "../rows.ts";
-import type { ColumnBuilder } from "./builder.ts";
+import type { ColumnBuilder, Spare } from "./builder.ts";
 import { type KeyPath, type Plan, type PlanNode, type PlanObject, planOf } from "./json-plan.ts";
 import {
   JsonScanner,
@@ -54,6 +54,13 @@ export class JsonLines {
     this.#plan = planOf(fields, paths);
     this.#options = options;
     this.#seen = new Float64Array(this.#plan.numNodes).fill(-1);
+  }
+
+  /** Takes the memory of earlier rows, column by column, to use it again. */
+  reuse(spares: readonly Spare[]): void {
+    spares.forEach((spare, i) => {
+      this.#plan.columns[i]!.reuse(spare);
+    });
   }
 
   /** The lines in the first `length` bytes, the last of which ends a line. */

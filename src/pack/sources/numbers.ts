@@ -14,7 +14,7 @@ export class NumberReader {
   value = 0;
   /** Whether it had neither a fraction nor an exponent. */
   isInteger = false;
-  /** Whether `value` is not exact, of an integer: its text is. */
+  /** Whether an integer is past 2^53: `value` may be rounded, its text is exact. */
   isBig = false;
 
   /**
@@ -39,8 +39,9 @@ export class NumberReader {
     const next = bytes[at]!;
     if (next !== DOT && (next | 0x20) !== 0x65) {
       this.isInteger = true;
-      this.isBig = value > MAX_EXACT;
-      this.value = negative ? -value : value;
+      this.isBig = value >= MAX_EXACT;
+      if (this.isBig) this.value = Number(bytes.toString("latin1", start, at));
+      else this.value = negative ? -value : value;
       return at;
     }
     this.isInteger = false;
@@ -70,7 +71,7 @@ export class NumberReader {
         power = Math.min(power * 10 + digit, 99_999);
       exponent += negative ? -power : power;
     }
-    if (digits <= 400 && value <= MAX_EXACT && exponent >= -22 && exponent <= 22) {
+    if (digits <= 400 && value < MAX_EXACT && exponent >= -22 && exponent <= 22) {
       // Both are exact, so that one rounding is all there is.
       const scaled = exponent < 0 ? value / POWERS[-exponent]! : value * POWERS[exponent]!;
       this.value = bytes[start] === MINUS ? -scaled : scaled;

@@ -49,14 +49,14 @@ const KINDS: readonly Kind[] = [
   },
   {
     name: "WebDataset",
-    endings: [".tar", ".tar.gz", ".tgz"],
+    endings: [".tar", ".tar.gz", ".tgz", ".tar.zst"],
     packed: false,
     magic: (head) => head.toString("latin1", 257, 262) === "ustar",
     open: openWebDataset,
   },
   {
     name: "safetensors",
-    endings: [".safetensors", ".safetensors.zst", ".safetensors.lz4", ".safetensors.index.json"],
+    endings: ["", ".zst", ".lz4", ".bp.zst", ".index.json"].map((one) => `.safetensors${one}`),
     packed: false,
     magic: (head) => head[8] === 0x7b && head.readUInt32LE(4) === 0,
     open: openShards,
@@ -165,10 +165,11 @@ function headOf(path: string): Buffer {
   }
 }
 
-/** The first part of a file's or a folder's name, without what no shard's name should have. */
+/** A file's name without its ending, or a folder's, without what no shard's name should have. */
 function nameOf(source: string): string {
   const name = basename(resolve(source)).replace(/^\.+/, "");
-  const plain = name.replace(/(\.[A-Za-z0-9]{1,12}){1,3}$/, "").replaceAll(/[^\w.-]+/g, "-");
+  const ending = /(\.[A-Za-z0-9]{1,12})?(\.(gz|zst|lz4))?$/;
+  const plain = (isFolder(source) ? name : name.replace(ending, "")).replaceAll(/[^\w.-]+/g, "-");
   return plain === "" || plain === "-" ? "shard" : plain;
 }
 

@@ -1,7 +1,15 @@
 /** The values of one column of one row group of a Parquet file, as a column of rows. */
 
 import { gunzipSync, zstdDecompressSync } from "node:zlib";
-import { type DecodedArray, type FileMetaData, parquetRead } from "hyparquet";
+import {
+  type AsyncBuffer,
+  type DecodedArray,
+  type FileMetaData,
+  parquetRead,
+  parquetSchema,
+  type RowGroup,
+} from "hyparquet";
+import { getTreePath } from "hyparquet/src/schema.js";
 import { compressors } from "hyparquet-compressors";
 import { HeadraceError } from "../../errors.ts";
 import { typedView } from "../../format/dtype.ts";
@@ -10,6 +18,7 @@ import type { TypedArray } from "../../types.ts";
 import type { PackColumn } from "../rows.ts";
 import { bytesColumn, checkUtf8, MAX_COLUMN_BYTES, unitBytes } from "./columns.ts";
 import type { InputFile } from "./files.ts";
+import { checkPages } from "./parquet-pages.ts";
 import type { ParquetColumn } from "./parquet-types.ts";
 import { badInput } from "./source.ts";
 
@@ -18,12 +27,15 @@ export interface ColumnPlace {
   readonly file: InputFile;
   /** Without the meanings of values. */
   readonly metadata: FileMetaData;
+  readonly group: RowGroup;
   /** Rows `[start, end)` of the file, which are a row group. */
   readonly start: number;
   readonly end: number;
   /** For messages: file and row group. */
   readonly name: string;
 }
+
+const MAX_CAUSE_LENGTH = 200;
 
 /** The system's own code where there is one; no page may grow beyond what its header says. */
 const COMPRESSORS = {
@@ -41,22 +53,61 @@ export async function readParquetColumn(column: ParquetColumn, place: ColumnPlac
     const numRows = place.end - place.start;
     const found = chunks.reduce((total, chunk) => total + chunk.length, 0);
     if (found !== numRows) throw new RangeError(`it has ${found} rows of ${numRows}`);
-    return columnOf(column, chunks, place, numRows);
+    const made = columnOf(column, chunks, place, numRows);
+    if (made.nullCount === 0 || column.field.nullable) return made;
+    throw new RangeError(`${made.nullCount} of its rows are missing, and its schema says that none is`);
   } catch (cause) {
     if (cause instanceof HeadraceError) throw cause;
-    const why = cause instanceof Error ? cause.message : String(cause);
-    throw badInput(place.name, `column ${quoted(name)} cannot be decoded: ${why}`, cause);
+    throw badInput(place.name, `column ${quoted(name)} cannot be decoded: ${damageOf(cause)}`, cause);
   }
+}
+
+/** What the decoder says, on one line. What it only stumbles over says nothing to people. */
+export function damageOf(cause: unknown): string {
+  if (!(cause instanceof Error) || cause instanceof TypeError) return "it is damaged";
+  return cause.message.split("\n", 1)[0]!.slice(0, MAX_CAUSE_LENGTH);
+}
+
+/** The file as the decoder reads it, of which `held` is in memory already. Reads are begun ahead, and some are dropped
+ * where another has failed: their own failures must not count as unhandled. */
+export function asyncBuffer(file: InputFile, held?: Held): AsyncBuffer {
+  return {
+    byteLength: file.byteLength,
+    slice(start, end = file.byteLength) {
+      if (held !== undefined && start === held.start && end === held.start + held.bytes.length) {
+        return held.bytes.buffer;
+      }
+      const bytes = file.read(start, end).then(({ buffer }) => buffer);
+      bytes.catch(() => {});
+      return bytes;
+    },
+  };
+}
+
+/** Bytes of a file, the whole of their buffer. */
+interface Held {
+  readonly start: number;
+  readonly bytes: Uint8Array<ArrayBuffer>;
+}
+
+/** Reads and checks the pages of the column. */
+async function columnBytes({ file, metadata, group, start, end }: ColumnPlace, name: string): Promise<Held> {
+  const chunk = group.columns.find(({ meta_data: meta }) => meta?.path_in_schema[0] === name);
+  const meta = chunk?.meta_data;
+  if (meta === undefined) throw new RangeError("its row group has no such column");
+  const first = Number(meta.dictionary_page_offset ?? meta.data_page_offset);
+  const bytes = await file.read(first, first + Number(meta.total_compressed_size));
+  const path = getTreePath(parquetSchema(metadata), meta.path_in_schema);
+  checkPages(bytes, { meta, path, numRows: end - start, compressors: COMPRESSORS });
+  return { start: first, bytes };
 }
 
 async function decodedChunks(place: ColumnPlace, name: string): Promise<DecodedArray[]> {
   const { file, metadata, start, end } = place;
+  const held = await columnBytes(place, name);
   const chunks: { readonly rowStart: number; readonly data: DecodedArray }[] = [];
   await parquetRead({
-    file: {
-      byteLength: file.byteLength,
-      slice: async (from, to = file.byteLength) => (await file.read(from, to)).buffer,
-    },
+    file: asyncBuffer(file, held),
     metadata,
     columns: [name],
     rowStart: start,

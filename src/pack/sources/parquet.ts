@@ -1,5 +1,5 @@
 /** Parquet files as rows, one row group at a time. */
-import { type FileMetaData, parquetMetadataAsync, parquetSchema } from "hyparquet";
+import { type FileMetaData, parquetMetadataAsync, parquetSchema, type SchemaTree } from "hyparquet";
 import { HeadraceError, withContext } from "../../errors.ts";
 import { describeArrow } from "../../format/arrow.ts";
 import { shapeText } from "../../format/dtype.ts";
@@ -10,7 +10,7 @@ import type { PackBatch, PackField, RowSource } from "../rows.ts";
 import { rowsPerBatch, sliceColumn } from "./columns.ts";
 import { InputFile, withFile } from "./files.ts";
 import { bareElement, type ParquetColumn, parquetColumn } from "./parquet-types.ts";
-import { readParquetColumn } from "./parquet-values.ts";
+import { asyncBuffer, damageOf, readParquetColumn } from "./parquet-values.ts";
 import { badInput, type SourceOptions } from "./source.ts";
 
 interface Survey {
@@ -57,7 +57,7 @@ async function* batchesOf(
       for (const [index, group] of metadata.row_groups.entries()) {
         const end = start + Number(group.num_rows);
         sourceBytes += groupBytes(group, names);
-        const place = { file, metadata: bare, start, end, name: `${path}: row group ${index}` };
+        const place = { file, metadata: bare, group, start, end, name: `${path}: row group ${index}` };
         if (end > start) yield* groupBatches(own, place, sourceBytes, signal);
         start = end;
       }
@@ -99,15 +99,20 @@ async function openWithMetadata(path: string): Promise<{ file: InputFile; metada
   }
 }
 
+/** The footer, whose schema makes a tree. */
 async function metadataOf(file: InputFile): Promise<FileMetaData> {
   try {
-    const slice = async (start: number, end = file.byteLength) => (await file.read(start, end)).buffer;
-    return await parquetMetadataAsync({ byteLength: file.byteLength, slice }, { geoparquet: false });
+    const metadata = await parquetMetadataAsync(asyncBuffer(file), { geoparquet: false });
+    if (parquetSchema(metadata).children.every(isNamed)) return metadata;
+    throw new RangeError("its schema has columns without a name");
   } catch (cause) {
     if (cause instanceof HeadraceError && cause.code !== "BAD_INPUT") throw cause;
-    const why = cause instanceof Error ? cause.message : String(cause);
-    throw badInput(file.path, `is no Parquet file that can be read: ${why}`, cause);
+    throw badInput(file.path, `is no Parquet file that can be read: ${damageOf(cause)}`, cause);
   }
+}
+
+function isNamed({ element, children }: SchemaTree): boolean {
+  return typeof element.name === "string" && children.every(isNamed);
 }
 
 async function surveyOf(file: InputFile, options: SourceOptions): Promise<Survey> {
@@ -158,9 +163,8 @@ function fixedLists(
 
 function asVector(column: ParquetColumn, hint: ColumnSchema | undefined): ParquetColumn {
   const { field } = column;
-  if (field.kind !== "list" || hint === undefined || hint.dtype !== field.dtype || hint.dtype === "U8")
-    return column;
-  return { ...column, field: { ...field, kind: "fixed", shape: hint.shape } };
+  if (field.kind !== "list" || hint?.dtype !== field.dtype) return column;
+  return { ...column, isVector: true, field: { ...field, kind: "fixed", shape: hint.shape } };
 }
 
 function groupBytes({ columns }: FileMetaData["row_groups"][number], names: ReadonlySet<string>): number {

@@ -1,6 +1,7 @@
 /** Threads that parse pieces of text, and rows in the order of the pieces. */
 import { HeadraceError } from "../../errors.ts";
-import type { PackField } from "../rows.ts";
+import type { PackColumn, PackField } from "../rows.ts";
+import type { Spare } from "./builder.ts";
 import type { CsvOptions } from "./csv-lines.ts";
 import type { LinesOptions, ParsedLines } from "./json-lines.ts";
 import type { KeyPath } from "./json-plan.ts";
@@ -20,6 +21,8 @@ export interface ParseTask {
   readonly buffer: ArrayBuffer;
   readonly start: number;
   readonly end: number;
+  /** Memory of columns that were parsed before, which goes to the thread. */
+  readonly spares?: readonly Spare[] | undefined;
 }
 
 /** The rows, and the buffer back. */
@@ -43,6 +46,7 @@ export class ParsePool {
   /** Tasks that keep all threads busy. */
   readonly depth: number;
   readonly #threads: readonly Thread[];
+  readonly #spares: (readonly Spare[])[] = [];
   #failure: HeadraceError | undefined;
 
   constructor(threads: number, setup: ParserSetup) {
@@ -56,8 +60,23 @@ export class ParsePool {
     const thread = this.#threads.reduce((a, b) => (b.pending.length < a.pending.length ? b : a));
     const { promise, resolve, reject } = Promise.withResolvers<ParseResult>();
     thread.pending.push({ resolve, reject });
-    thread.worker.postMessage(task, [task.buffer]);
+    const spares = this.#spares.pop();
+    const memory = (spares ?? []).flatMap(({ values, offsets }) =>
+      offsets === undefined ? [values] : [values, offsets],
+    );
+    thread.worker.postMessage({ ...task, spares }, [task.buffer, ...memory]);
     return promise;
+  }
+
+  /** Takes the memory of columns that nobody looks at any more. */
+  giveBack(columns: readonly PackColumn[]): void {
+    if (this.#spares.length === this.depth) return;
+    this.#spares.push(
+      columns.map(({ values, offsets }) => ({
+        values: values.buffer as ArrayBuffer,
+        offsets: offsets?.buffer as ArrayBuffer | undefined,
+      })),
+    );
   }
 
   close(): void {

@@ -15,7 +15,8 @@ self.onmessage = ({ data }: MessageEvent<ParserSetup | ParseTask>) => {
         : new CsvLines(data.fields, data.options);
     return;
   }
-  const { buffer, start, end } = data;
+  const { buffer, start, end, spares } = data;
+  if (spares !== undefined) parser!.reuse(spares);
   const result = parser!.parse(Buffer.from(buffer).subarray(start), end - start);
   const transfer: ArrayBuffer[] = [buffer];
   for (const { values, offsets, validity } of result.columns) {

@@ -2,6 +2,7 @@
 import type { Device } from "../../device/device.ts";
 import { openDevice } from "../../device/open.ts";
 import { HeadraceError } from "../../errors.ts";
+import { chunkAt } from "../../format/chunks.ts";
 import { quoted } from "../../format/json.ts";
 import type { Batch, Column } from "../../loader/batch.ts";
 import type { Dataset } from "../../loader/dataset.ts";
@@ -214,10 +215,16 @@ async function* tensorPieces(
   }
 }
 
-function readBytes(shard: OpenShard, byteOffset: number, byteLength: number): Uint8Array {
-  return shard.file.readSync(byteOffset, byteLength);
+/** Of a compressed shard, the bytes that its own decode to. */
+function readBytes({ chunkFile, file }: OpenShard, byteOffset: number, byteLength: number): Uint8Array {
+  return (chunkFile ?? file).readSync(byteOffset, byteLength);
 }
 
-function pieceEnd(_shard: OpenShard, at: number, end: number): number {
-  return Math.min(end, at + TENSOR_PIECE_BYTES);
+/** Pieces end where chunks do, so that none is decoded for two of them. */
+function pieceEnd({ chunkFile }: OpenShard, at: number, end: number): number {
+  const wanted = Math.min(end, at + TENSOR_PIECE_BYTES);
+  if (chunkFile === undefined || wanted === end) return wanted;
+  const { starts } = chunkFile.table;
+  const chunk = chunkAt(chunkFile.table, wanted);
+  return starts[chunk]! > at ? starts[chunk]! : Math.min(end, starts[chunk + 1]!);
 }

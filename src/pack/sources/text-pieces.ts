@@ -6,6 +6,7 @@ import { createGunzip, createZstdDecompress } from "node:zlib";
 import { HeadraceError } from "../../errors.ts";
 import { codeOf } from "../../loader/writeback/files.ts";
 import { badInput } from "./source.ts";
+import { checkZstdWhole } from "./zstd-whole.ts";
 
 /** Bytes of a piece but for lines that are longer. Where batches are cut depends on it, and so do the bytes that are packed. */
 export const PIECE_BYTES = 2 * 2 ** 20;
@@ -143,6 +144,7 @@ export class PieceReader {
       const stats = await stat(path);
       if (!stats.isFile()) throw new HeadraceError("SOURCE_UNREADABLE", `${path}: is not a regular file`);
       const kind = compressionOf(path);
+      if (kind === "zstd") checkZstdWhole(path, stats.size);
       const source =
         kind === undefined ? new PlainSource(await open(path)) : new DecompressedSource(path, kind);
       return new PieceReader(path, stats.size, source, kind !== undefined, cut);

@@ -69,6 +69,8 @@ export class TextRows implements RowSource {
         lines += parsed.numLines;
         this.skippedRows += parsed.skipped;
         yield { numRows: parsed.numRows, columns: parsed.columns, sourceBytes: next.sourceBytes };
+        // The next batch was asked for: this one's memory is free.
+        pool.giveBack(parsed.columns);
       }
     } finally {
       pool.close();

@@ -95,7 +95,8 @@ export class Browser implements AsyncDisposable {
     this.#socket.close();
     this.#child.kill("SIGKILL");
     await this.#child.exited;
-    rmSync(this.#folder, { recursive: true, force: true });
+    // Its helpers end a little later, and may still write.
+    rmSync(this.#folder, { recursive: true, force: true, maxRetries: 10, retryDelay: 50 });
   }
 
   #call(method: string, params: object = {}): Promise<Record<string, unknown>> {

@@ -212,3 +212,26 @@ export function manyCells(): MadeUp[] {
   cells.push({ rate: 1.85, data: "tokens", format: "arrow", path: "map", spread: 0.2 });
   return cells;
 }
+
+/** A name that would be markup, ends quotes, turns text round, and is long. */
+const HOSTILE = `<script>alert(1)</script>"'><img src=x onerror=alert(2)>&amp;\u202e${"mx".repeat(150)}`;
+
+/** Records with such names wherever there are any. */
+export function hostileRecords(): BenchRecord[] {
+  const named = { data: HOSTILE, format: HOSTILE, device: HOSTILE };
+  return madeUpRecords(
+    [
+      { rate: 2, ...named, against: HOSTILE, ceiling: HOSTILE, busy: 0.5, compression: 2 },
+      { rate: 1.5, ...named, lanes: 2, requestBytes: 3_000_001 },
+      { rate: 1, ...named, path: HOSTILE, peer: HOSTILE },
+      { rate: 1, format: HOSTILE, skipped: HOSTILE },
+    ],
+    {
+      command: HOSTILE,
+      date: HOSTILE,
+      versions: { [HOSTILE]: HOSTILE },
+      settings: { [HOSTILE]: [HOSTILE] },
+      machine: { ...MACHINE, cpu: HOSTILE, disk: HOSTILE },
+    },
+  );
+}

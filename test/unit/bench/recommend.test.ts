@@ -37,6 +37,8 @@ describe("advice", () => {
     const [one] = advise(cells).advice;
     expect(loadCode(one!)).toContain("{ lanes: 16, pieceBytes: 16777216 }");
     expect(loadFlags(one!)).toContain("--lanes 16");
+    const mapped = [...cells, { rate: 16, path: "map", lanes: 1 }];
+    expect(advise(mapped).advice[0]!.lanes.values).toEqual([16]);
     const [alone] = advise([cells[0]!]).advice;
     expect(loadFlags(alone!)).not.toContain("--lanes");
     expect(lines([cells[0]!]).get("lanes")).toBe("1, the only one measured");
@@ -76,11 +78,22 @@ describe("advice", () => {
     ];
     const { advice, notes } = advise(cells, { memoryBytes: 1e9 });
     expect(advice[0]!.best.key).toMatchObject({ path: "read", lanes: 8 });
+    expect(advice[0]!.notes).toEqual([
+      expect.stringMatching(/^faster than all of these: safetensors by (?:js-read|py)/),
+    ]);
     expect(notes).toEqual([
       "1 of 3 cells took more memory than that",
       "1 of 2 cells have under 3 trials that count",
     ]);
     expect(advise(cells, { memoryBytes: 1 }).notes).toContain("no cell is left to recommend");
+  });
+
+  test("of a run that was interrupted says so", () => {
+    const begun = madeUpRecords([{ rate: 1 }]).filter(({ kind }) => kind !== "cell");
+    expect(recommend(begun).notes).toEqual([
+      "the run was interrupted: 1 cell had begun and have no figures",
+      "no cell is left to recommend",
+    ]);
   });
 
   test("does not take rounds for cold that were not shown to be", () => {

@@ -48,6 +48,17 @@ describe("bytes", () => {
     expect(tokenizer.decode([])).toBe("");
   });
 
+  test("begin with nothing where special ids are not wanted", () => {
+    expect([...tokenizer.encode("a", false)]).toEqual([0x61]);
+    expect(tokenizer.vocabSize).toBe(257);
+    const model = openTokenizer(join(GOLDEN, "byte-level"))!;
+    const [first, ...rest] = model.encode("Call me Ishmael.");
+    expect([first, ...model.encode("Call me Ishmael.", false)]).toEqual([0, ...rest]);
+    const json = JSON.parse(readFileSync(join(GOLDEN, "byte-level/tokenizer.json"), "utf8"));
+    expect(model.vocabSize).toBeGreaterThanOrEqual(Object.keys(json.model.vocab).length);
+    expect(model.vocabSize).toBeLessThan(65_536);
+  });
+
   test("that are no UTF-8 become U+FFFD", () => {
     expect(tokenizer.decode([0x61, 0xc3])).toBe("a\ufffd");
     expect(tokenizer.decode([0xff, 0x62])).toBe("\ufffdb");

@@ -1,12 +1,12 @@
-/** The module for WebAssembly: that it is what its text says, and its exponential. */
+/** The modules for WebAssembly: that they are what their texts say, and the exponential of one. */
 import { expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
-import { assembleWasm } from "../../../scripts/make-wasm.ts";
+import { assembleWasm, WASM_MODULES } from "../../../scripts/make-wasm.ts";
 import { Simd } from "../../../src/kernels/wasm/simd.ts";
 
-test("is made of its text; bun scripts/make-wasm.ts makes it anew", async () => {
-  const committed = readFileSync(new URL("../../../src/kernels/wasm/simd.wasm", import.meta.url));
-  expect(Buffer.compare(await assembleWasm(), committed)).toBe(0);
+test.each(WASM_MODULES)("%s is made of its text; bun scripts/make-wasm.ts makes it anew", async (module) => {
+  const committed = readFileSync(new URL(`../../../${module}.wasm`, import.meta.url));
+  expect(Buffer.compare(await assembleWasm(module), committed)).toBe(0);
 });
 
 test("gates are right to a few units in the last place, from end to end of the floats", () => {

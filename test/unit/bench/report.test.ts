@@ -1,0 +1,235 @@
+import { describe, expect, test } from "bun:test";
+import { parseHTML } from "linkedom";
+import { compareRuns } from "../../../src/bench/compare.ts";
+import { renderComparison } from "../../../src/bench/compare-page.ts";
+import { escapeHtml } from "../../../src/bench/html.ts";
+import { FONT_SIZE } from "../../../src/bench/plot.ts";
+import { renderReport } from "../../../src/bench/report.ts";
+import { logTicks } from "../../../src/bench/rows-chart.ts";
+import { FEW, hostileRecords, type MadeUp, madeUpRecords, manyCells } from "./made-up.ts";
+
+const few = renderReport(madeUpRecords(FEW));
+const many = renderReport(madeUpRecords(manyCells()));
+const hostile = renderReport(hostileRecords());
+const compared = renderComparison(
+  compareRuns(
+    madeUpRecords(manyCells(), {}, 1),
+    madeUpRecords([...manyCells().slice(5), { rate: 1, lanes: 3 }], {}, 2),
+  ),
+);
+
+const PAGES: readonly (readonly [name: string, page: string])[] = [
+  ["few cells", few],
+  ["many cells", many],
+  ["hostile names", hostile],
+  ["two runs", compared],
+];
+
+const documentOf = (page: string) => parseHTML(page).document;
+
+/** Where an element of a drawing lies, by the translations of all that it is in. */
+function placeOf(element: Element): [x: number, y: number] {
+  let [x, y] = [0, 0];
+  for (let at: Element | null = element; at !== null && at.tagName !== "svg"; at = at.parentElement) {
+    const match = /translate\((-?[\d.e-]+)(?:,\s*(-?[\d.e-]+))?\)/.exec(at.getAttribute("transform") ?? "");
+    x += Number(match?.[1] ?? 0);
+    y += Number(match?.[2] ?? 0);
+  }
+  return [x, y];
+}
+
+describe.each(PAGES)("a page of %s", (_, page) => {
+  const document = documentOf(page);
+  const drawings = [...document.querySelectorAll("figure > svg")];
+
+  test("needs nothing from elsewhere and runs nothing", () => {
+    const tags = new Set([...document.querySelectorAll("*")].map(({ tagName }) => tagName.toLowerCase()));
+    for (const tag of [
+      "script",
+      "link",
+      "img",
+      "iframe",
+      "object",
+      "embed",
+      "base",
+      "foreignobject",
+      "image",
+      "use",
+    ]) {
+      expect(tags).not.toContain(tag);
+    }
+    for (const element of document.querySelectorAll("*")) {
+      for (const { name, value } of element.attributes) {
+        expect(name).not.toMatch(/^on/);
+        if (name === "href") expect(value).toStartWith("#");
+        expect(["src", "srcset", "xlink:href", "action", "data"]).not.toContain(name);
+      }
+    }
+    const style = [...document.querySelectorAll("style")].map(({ textContent }) => textContent).join();
+    expect(style).not.toMatch(/url\(|@import|@font-face/);
+    expect(document.querySelector("meta[http-equiv]")?.getAttribute("content")).toStartWith(
+      "default-src 'none'",
+    );
+  });
+
+  test("leads only to places that it has", () => {
+    for (const link of document.querySelectorAll("a")) {
+      expect(document.getElementById(link.getAttribute("href")!.slice(1))).not.toBeNull();
+    }
+    const ids = [...document.querySelectorAll("[id]")].map(({ id }) => id);
+    expect(new Set(ids).size).toBe(ids.length);
+  });
+
+  test("has drawings with titles, words for who does not see them, and axes with units", () => {
+    expect(drawings.length).toBeGreaterThan(0);
+    for (const drawing of drawings) {
+      expect(drawing.getAttribute("role")).toBe("img");
+      expect(drawing.getAttribute("aria-label")!.length).toBeGreaterThan(20);
+      const title = drawing.querySelector("title")!.textContent!;
+      expect(title).toMatch(/\((?:[^()]*(?:more|less) is better|% of the files' pages)\)$/);
+      const labels = [...drawing.querySelectorAll("[data-part$='axis label']")].map(
+        ({ textContent }) => textContent,
+      );
+      expect(labels.length).toBeGreaterThan(0);
+      expect(labels.join(" ")).toMatch(/GB|ms|%|divided by/);
+    }
+    for (const figure of document.querySelectorAll("figure")) {
+      expect(figure.querySelector("h4")!.textContent).toBe(figure.querySelector("svg > title")!.textContent);
+      expect(figure.querySelectorAll("details tbody tr").length).toBeGreaterThan(0);
+    }
+  });
+
+  test("has drawings with marks, and texts inside of them that are large enough", () => {
+    for (const drawing of drawings) {
+      const [, , width, height] = drawing.getAttribute("viewBox")!.split(" ").map(Number);
+      expect(drawing.querySelectorAll("rect, circle, path[d], line").length).toBeGreaterThan(0);
+      expect(drawing.outerHTML).not.toMatch(/NaN|Infinity|undefined/);
+      expect(FONT_SIZE).toBeGreaterThanOrEqual(12);
+      for (const text of drawing.querySelectorAll("text")) {
+        const [x, y] = placeOf(text);
+        expect(x).toBeGreaterThanOrEqual(0);
+        expect(x).toBeLessThanOrEqual(width!);
+        expect(y).toBeGreaterThanOrEqual(0);
+        expect(y).toBeLessThanOrEqual(height!);
+      }
+    }
+  });
+});
+
+describe("a report", () => {
+  test("is the same for the same records", () => {
+    expect(renderReport(madeUpRecords(manyCells()))).toBe(many);
+  });
+
+  test("says what was fastest, how sure that is, and what others reached", () => {
+    const text = documentOf(few).querySelector("dl.head")!.textContent!;
+    expect(text).toContain("weights, cold, sequential");
+    expect(text).toMatch(
+      /Fastest: safetensors by read \(8 lanes\), 2\.\d\d GB\/s \(\d\.\d\d to \d\.\d\d\), \d\d % of pread-cold/,
+    );
+    expect(text).toMatch(/next: safetensors by js-read, 1\.\d\d GB\/s\./);
+  });
+
+  test("tells who was fastest, whoever that is, and how far behind it this project's best is", () => {
+    const cells = [
+      { rate: 1 },
+      { rate: 0.8, path: "map" },
+      { rate: 4, path: "peer", peer: "pyarrow 24 (Python)" },
+    ];
+    const text = documentOf(
+      renderReport(madeUpRecords([...cells, { rate: 2, path: "js-read" }])),
+    ).querySelector("dl.head");
+    expect(text!.textContent).toMatch(
+      /Fastest: safetensors by pyarrow 24 \(Python\).*; next: safetensors by js-read, /,
+    );
+    expect(text!.textContent).toMatch(
+      /the best of this project's: safetensors by read, [\d.]+ GB\/s, [34]\.\d\d times slower\./,
+    );
+  });
+
+  test("claims no winner where intervals overlap", () => {
+    const cells = [
+      { rate: 2, spread: 0.2 },
+      { rate: 1.99, path: "map", spread: 0.2 },
+    ];
+    const text = documentOf(renderReport(madeUpRecords(cells))).querySelector("dl.head")!.textContent;
+    expect(text).toMatch(/Highest median: .*no clear difference to safetensors by /);
+    expect(text).not.toMatch(/next:|Fastest/);
+  });
+
+  test("tells of failed proofs, failures, few rounds, interruptions and what was skipped", () => {
+    const cells: MadeUp[] = [
+      { rate: 2, unproven: 3 },
+      { rate: 1, path: "mtlio-raw", skipped: "no MTLIO here" },
+    ];
+    const records = madeUpRecords(cells);
+    const failed = records.flatMap((record) =>
+      record.kind === "trial" && record.round === 6
+        ? [{ ...record, error: "the checksum is another" }]
+        : [record],
+    );
+    const begun = {
+      ...records.find(({ kind }) => kind === "trial")!,
+      cell: "other",
+    } as (typeof records)[number];
+    const document = documentOf(renderReport([...failed, begun]));
+    const text = document.querySelector(".warn")!.textContent;
+    expect(text).toContain("Not shown to be cold: 3 trials of 1 cell");
+    expect(text).toContain("1 trial failed: the checksum is another");
+    expect(text).toContain("Fewer than 5 trials: 1 cell");
+    expect(text).toContain("interrupted: 1 cell had begun");
+    expect(document.getElementById("skipped")!.textContent).toContain("no MTLIO here");
+    expect(documentOf(few).querySelector(".warn")).toBeNull();
+  });
+
+  test("has the machine, the command, ceilings and every cell", () => {
+    const document = documentOf(many);
+    expect(document.getElementById("machine")!.textContent).toContain("AMD EPYC 9B45");
+    expect(document.querySelector("pre")!.textContent).toContain("headrace bench --formats");
+    expect(document.getElementById("ceilings")!.querySelectorAll("tbody tr")).toHaveLength(3);
+    const figures = manyCells().filter(({ skipped }) => skipped === undefined);
+    expect(document.getElementById("cells")!.querySelectorAll("tbody tr")).toHaveLength(figures.length);
+  });
+
+  test("without a cell says so", () => {
+    const page = documentOf(renderReport(madeUpRecords([])));
+    expect(page.querySelector("main")!.textContent).toContain("No cell has figures.");
+    expect(page.querySelectorAll("figure")).toHaveLength(0);
+  });
+
+  test("gives a format one colour in all charts", () => {
+    const document = documentOf(many);
+    const colours = new Map<string, Set<string>>();
+    for (const item of document.querySelectorAll("ul.legend li")) {
+      const format = item.textContent!.trim();
+      const fill = item.querySelector("path")!.getAttribute("fill")!;
+      colours.set(format, (colours.get(format) ?? new Set()).add(fill));
+    }
+    expect(colours.size).toBe(9);
+    for (const [, fills] of colours) expect(fills.size).toBe(1);
+  });
+
+  test("shows what it was given as text alone", () => {
+    const document = documentOf(hostile);
+    expect(hostile).not.toMatch(/<script|<img/i);
+    expect(hostile).not.toContain("\u202e");
+    expect(document.querySelector("pre")!.textContent).toStartWith("<script>alert(1)</script>\"'><img src=x");
+    expect(document.querySelector("h4")!.textContent).toContain("<script>alert(1)</script>");
+  });
+});
+
+test("text is escaped for content and attributes", () => {
+  expect(escapeHtml(`<a b="c" d='e'>&\n\u0000`)).toBe("&lt;a b=&quot;c&quot; d=&#39;e&#39;&gt;&amp;\n\ufffd");
+});
+
+test.each([
+  [0.1, 1000, [0.1, 1, 10, 100, 1000]],
+  [2, 8, [2, 3, 5, 7]],
+  [0.9, 1.1, [0.9, 1, 1.1]],
+  [0.5, 2, [0.5, 1, 2]],
+])("ticks of a logarithmic axis from %d to %d", (low, high, ticks) => {
+  const found = logTicks(low, high);
+  for (const tick of ticks) expect(found).toContain(tick);
+  expect(found.length).toBeLessThanOrEqual(9);
+  for (const tick of found) expect(tick >= low && tick <= high).toBe(true);
+});
