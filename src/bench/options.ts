@@ -127,7 +127,8 @@ function check(plan: BenchPlan): void {
   whole("batchBytes", plan.batchBytes, 1);
   whole("prefetch", plan.prefetch, 0, 1024);
   whole("seed", plan.seed, 0, 2 ** 32 - 1);
-  if (typeof plan.largerThanMemory === "number") whole("largerThanMemory", plan.largerThanMemory, LEAST_MEMORY);
+  if (typeof plan.largerThanMemory === "number")
+    whole("largerThanMemory", plan.largerThanMemory, LEAST_MEMORY);
   for (const lanes of plan.lanes) whole("lanes", lanes, 1, 64);
   for (const bytes of plan.requestBytes) if (bytes !== undefined) whole("requestBytes", bytes, 4096, 2 ** 30);
   if (plan.computeMs !== undefined && !(plan.computeMs > 0 && plan.computeMs <= 60_000)) {
