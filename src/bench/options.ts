@@ -17,6 +17,8 @@ export const ORDERS: readonly Order[] = ["sequential", "block-shuffled", "random
 const LEAST_ROUNDS = 5;
 const LEAST_BYTES = 2 ** 20;
 const MIB = 2 ** 20;
+/** The runtime itself takes up to 250 MB; with less than this a trial would do nothing but fault in its own code. */
+const LEAST_MEMORY = 512 * MIB;
 
 /** All of it is optional. */
 export interface BenchOptions {
@@ -125,6 +127,8 @@ function check(plan: BenchPlan): void {
   whole("batchBytes", plan.batchBytes, 1);
   whole("prefetch", plan.prefetch, 0, 1024);
   whole("seed", plan.seed, 0, 2 ** 32 - 1);
+  if (typeof plan.largerThanMemory === "number")
+    whole("largerThanMemory", plan.largerThanMemory, LEAST_MEMORY);
   for (const lanes of plan.lanes) whole("lanes", lanes, 1, 64);
   for (const bytes of plan.requestBytes) if (bytes !== undefined) whole("requestBytes", bytes, 4096, 2 ** 30);
   if (plan.computeMs !== undefined && !(plan.computeMs > 0 && plan.computeMs <= 60_000)) {

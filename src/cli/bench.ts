@@ -72,7 +72,7 @@ function measuring(command: Command, description: string): Command {
     .option("--python <path>", "the interpreter of peers (default: HEADRACE_PYTHON, else python3)")
     .option(
       "--larger-than-memory [bytes]",
-      "data of twice the memory, cold; with a number: twice that, in a group of processes with no more memory",
+      "data of twice the memory, cold; with a number, 512MiB at least: twice that, in a group of processes with no more memory",
       byteCount,
     )
     .option("--seed <number>", "of data and orders (default: 0)", wholeNumber(0, 2 ** 32 - 1))

@@ -191,12 +191,12 @@ describe("bench", () => {
     expect(help.out).toContain("--larger-than-memory");
     for (const name of ["report", "compare", "recommend"]) {
       expect(help.out).toContain(name);
-      const { code, err } = await headrace("bench", name);
-      expect(code).toBe(2);
-      expect(err).toBe(
-        `headrace: missing required argument '${name === "compare" ? "a" : "results"}'; see 'headrace bench ${name} --help'\n`,
-      );
+      // Options of the same name are the subcommand's own.
+      expect((await headrace("bench", name, "--help")).out).toContain(`headrace bench ${name}`);
     }
+    const { code, err } = await headrace("bench", "compare");
+    expect(code).toBe(2);
+    expect(err).toBe("headrace: missing required argument 'a'; see 'headrace bench compare --help'\n");
   });
 });
 

@@ -119,6 +119,7 @@ describe("options", () => {
     [{ data: ["video"] }, "data: video is none of weights"],
     [{ peers: ["duckdb"] }, "peers: duckdb is none of safetensors"],
     [{ computeMs: 0 }, "computeMs is 0"],
+    [{ largerThanMemory: 2 ** 26 }, "largerThanMemory is 67108864; it must be a whole number from 536870912"],
   ])("%p are refused", (options, why) => {
     const error = failureOf(() => planBench(options));
     expect(error.code).toBe("BAD_OPTION");

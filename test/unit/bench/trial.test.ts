@@ -193,6 +193,19 @@ describe("the measuring loop", () => {
     expect(starved.busy!.share).toBeGreaterThan(0.02);
   });
 
+  test("leaves out the wait for the first batch", async () => {
+    let batches = 11;
+    const late = {
+      next: async () => {
+        if (batches === 11) await Bun.sleep(400);
+        return batches-- === 0 ? undefined : batches;
+      },
+      take: () => {},
+      finish: () => "",
+    };
+    expect((await measure(late, 10)).busy!.share).toBeGreaterThan(0.35);
+  });
+
   test("does not count what takes longer than the step as busy", async () => {
     const slow = { ...work(6, 0), take: () => Bun.sleep(40) };
     expect((await measure(slow, 10)).busy!.share).toBeLessThan(0.3);
