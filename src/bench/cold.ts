@@ -13,7 +13,7 @@ const DROP_CACHES = "/proc/sys/vm/drop_caches";
 /** What a trial may call itself. */
 export interface Temperature {
   readonly temperature: "cold" | "warm";
-  /** Part of the files that was in memory right before, from samples of each file, weighted by length; absent where the
+  /** Part of the files that was in memory right before, of all their pages; absent where the
    * system does not tell. */
   readonly residency?: number | undefined;
 }
@@ -65,7 +65,7 @@ function residencyOf(device: Device, paths: readonly string[]): number | undefin
   let resident = 0;
   for (const path of paths) {
     using file = device.openFile(path);
-    const part = file.residentPart?.();
+    const part = file.residentPart?.(true);
     if (part === undefined) return undefined;
     bytes += file.byteLength;
     resident += part * file.byteLength;

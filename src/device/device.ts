@@ -65,9 +65,10 @@ export interface DeviceFile extends Disposable {
   checkLength(): void;
   /** Copies a small range into fresh memory of the caller's; blocks. Throws `SHORT_READ`, `IO_ERROR`. */
   readSync(byteOffset: number, byteLength: number): Uint8Array;
-  /** Part of the file that the system has in memory now, 0 to 1, from samples of it; undefined where that is
-   * not known. Takes about as long as mapping the file. */
-  residentPart?(): number | undefined;
+  /** Part of the file that the system has in memory now, 0 to 1, from samples of it, or where `exact` from all its pages;
+   * undefined where that is not known. Takes about as long as mapping the file, or where `exact` some 30 ms more
+   * for each gigabyte. */
+  residentPart?(exact?: boolean): number | undefined;
   /** Asks the system to forget what it has of the file in memory. Never fails; what was written and is not on
    * disk yet stays, and so does what others have mapped. */
   forgetResident?(): void;

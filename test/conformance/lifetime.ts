@@ -234,7 +234,8 @@ export function lifetimeCases(subject: Subject): void {
     await device.close();
     expect(openMappings(dir.path)).toBe(before.mappings);
     expect(held.length).toBe(0);
-    expect(openDescriptors()).toBe(before.descriptors);
+    // Fewer where collecting ended what earlier tests had left to it.
+    expect(openDescriptors()).toBeLessThanOrEqual(before.descriptors);
     expect(device.openResources).toBe(0);
   });
 

@@ -113,9 +113,9 @@ export class HostFile implements DeviceFile {
     return this.#readAll(byteOffset, byteLength);
   }
 
-  residentPart(): number | undefined {
+  residentPart(exact = false): number | undefined {
     this.assertOpen();
-    return residentPart(this.context.syscalls, this.descriptor.fd, this.byteLength);
+    return residentPart(this.context.syscalls, this.descriptor.fd, this.byteLength, exact);
   }
 
   forgetResident(): void {

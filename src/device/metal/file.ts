@@ -84,9 +84,9 @@ export class MetalFile extends NativeObject implements DeviceFile {
     return bytes;
   }
 
-  residentPart(): number | undefined {
+  residentPart(exact = false): number | undefined {
     this.assertOpen();
-    return this.#withDescriptor((fd) => residentPart(this.context.syscalls, fd, this.byteLength));
+    return this.#withDescriptor((fd) => residentPart(this.context.syscalls, fd, this.byteLength, exact));
   }
 
   forgetResident(): void {
