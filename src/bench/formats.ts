@@ -15,7 +15,7 @@ export interface Format {
 
 /** Levels of each codec, and the one that stands where none is named. */
 const LEVELS = {
-  zst: { least: 1, most: 22, usual: 3, codec: "zstd" },
+  zst: { least: 1, most: 19, usual: 3, codec: "zstd" },
   lz4: { least: 1, most: 12, usual: 1, codec: "lz4" },
 } as const;
 

@@ -1,7 +1,7 @@
 /** The cells of a run: every combination of the axes that means something. */
 
 import type { DataKind } from "./data/kinds.ts";
-import { type Format, MTLIO_CODECS, mtlioCodecOf, notFor, PATHS } from "./formats.ts";
+import { type Format, mtlioCodecOf, notFor, PATHS } from "./formats.ts";
 import { type BenchPlan, type Order, type Temperature, usualFormats, usualOrders } from "./options.ts";
 import { peerOrders, peerReads } from "./peers.ts";
 import type { CellKey } from "./record.ts";
@@ -111,6 +111,3 @@ export function guessSeconds(plan: BenchPlan, cells: readonly Cell[]): number {
   const busy = plan.computeMs === undefined ? 1 : 2;
   return each.reduce((total, seconds) => total + seconds, 0) * (plan.rounds + 1) * busy;
 }
-
-/** Every name that a path may have. */
-export const PATH_NAMES = [...PATHS, ...MTLIO_CODECS.map((codec) => `mtlio-${codec}`)];

@@ -14,8 +14,9 @@ export interface OpenWork<T> extends Work<T> {
   close(): Promise<void>;
 }
 
-/** Opens device, dataset and loader as the cell wants them. Throws what they throw: `UNSUPPORTED` and
- * `DEVICE_UNAVAILABLE` where the way is not one here. */
+/** Opens the device as the cell wants it. Files are opened and described with the first batch, in the time that is measured,
+ * as other readers do it; a device, as their imports, is not. Both throw `UNSUPPORTED` and `DEVICE_UNAVAILABLE` where the way
+ * is not one here. */
 export async function openLoaderWork(spec: TrialSpec): Promise<OpenWork<Batch>> {
   const device = openDevice(spec.cell.device, deviceOptionsOf(spec));
   try {
@@ -23,24 +24,31 @@ export async function openLoaderWork(spec: TrialSpec): Promise<OpenWork<Batch>> 
     if (mtlioCodecOf(spec.cell.path) !== undefined) {
       for (const path of spec.paths) await device.prepareStream?.(path);
     }
-    const loader = await openLoader(spec.paths, { ...loaderOptionsOf(spec), device });
-    return workOf(device, loader, openConsumer(device, spec.tensors));
+    return workOf(spec, device, openConsumer(device, spec.tensors));
   } catch (error) {
     await device.close();
     throw error;
   }
 }
 
-function workOf(device: Device, loader: Loader, consumer: Consumer): OpenWork<Batch> {
-  const batches = loader[Symbol.asyncIterator]();
+function workOf(spec: TrialSpec, device: Device, consumer: Consumer): OpenWork<Batch> {
+  let loader: Loader | undefined;
+  let batches: AsyncIterator<Batch, undefined> | undefined;
+  const open = async () => {
+    loader = await openLoader(spec.paths, { ...loaderOptionsOf(spec), device });
+    return loader[Symbol.asyncIterator]();
+  };
   return {
     sum: consumer.sum,
-    next: async () => (await batches.next()).value,
+    next: async () => {
+      batches ??= await open();
+      return (await batches.next()).value;
+    },
     take: (batch) => consumer.take(batch),
     finish: () => consumer.finish(),
     async close() {
       await consumer.close();
-      await loader.close();
+      await loader?.close();
       await device.close();
     },
   };

@@ -82,7 +82,7 @@ export interface TrialRecord {
   readonly cell: string;
   /** From 0; warm-ups are -1. */
   readonly round: number;
-  /** From the first request to the last batch's checksum; opening is counted apart. */
+  /** From opening the files to the last batch's checksum; opening the device is counted apart. */
   readonly seconds: number;
   readonly openSeconds: number;
   /** Bytes delivered, and bytes of the files behind them. */

@@ -27,15 +27,9 @@ export async function runTrial(spec: TrialSpec): Promise<TrialOutcome> {
   const wired = wiredBytes();
   const prepared = prepareFiles(spec.paths, spec.cell.temperature);
   const opening = performance.now();
-  let work: OpenWork<unknown>;
+  let work: OpenWork<unknown> | undefined;
   try {
     work = await openWork(spec);
-  } catch (error) {
-    if (DECLINES.includes((error as { code?: string }).code ?? ""))
-      return { skipped: (error as Error).message };
-    throw error;
-  }
-  try {
     const openSeconds = (performance.now() - opening) / 1000;
     const measured = await measure(work, spec.computeMs);
     const wiredNow = wiredBytes();
@@ -58,8 +52,12 @@ export async function runTrial(spec: TrialSpec): Promise<TrialOutcome> {
         ...(wrong === undefined ? {} : { error: wrong }),
       },
     };
+  } catch (error) {
+    if (DECLINES.includes((error as { code?: string }).code ?? ""))
+      return { skipped: (error as Error).message };
+    throw error;
   } finally {
-    await work.close();
+    await work?.close();
   }
 }
 

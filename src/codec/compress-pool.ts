@@ -1,6 +1,6 @@
 /** Workers that compress side by side, started as work comes. */
 import { HeadraceError } from "../errors.ts";
-import { COMPRESS_END, type CompressDone, type CompressStart, type CompressWork } from "./compress-worker.ts";
+import type { CompressDone, CompressEnd, CompressStart, CompressWork } from "./compress-worker.ts";
 
 interface Thread {
   readonly worker: Worker;
@@ -59,7 +59,7 @@ export class CompressPool {
     this.#broken ??= error;
     Atomics.store(this.#stop, 0, 1);
     for (const { worker, waiting } of this.#threads.splice(0)) {
-      worker.postMessage(COMPRESS_END);
+      worker.postMessage("end" satisfies CompressEnd);
       for (const { reject } of waiting.splice(0)) reject(error);
     }
   }

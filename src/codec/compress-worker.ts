@@ -23,7 +23,7 @@ export interface CompressWork {
 }
 
 /** The last message: the thread frees what its library took, and ends. */
-export const COMPRESS_END = "end";
+export type CompressEnd = "end";
 
 /** The answers, in the order of the work. */
 export interface CompressDone {
@@ -38,8 +38,8 @@ let codec: CodecName = "zstd";
 let stop: Int32Array<SharedArrayBuffer> | undefined;
 let splitter: Planes | undefined;
 
-self.onmessage = ({ data }: MessageEvent<CompressStart | CompressWork | typeof COMPRESS_END>) => {
-  if (data === COMPRESS_END) {
+self.onmessage = ({ data }: MessageEvent<CompressStart | CompressWork | CompressEnd>) => {
+  if (data === "end") {
     // Terminating a Worker frees none of the library's memory.
     compressor?.close();
     process.exit();

@@ -24,7 +24,7 @@ describe("formats", () => {
 
   test.each([
     ["parquet", "parquet is none"],
-    ["safetensors.zst-23", "its level must be 1 to 22"],
+    ["safetensors.zst-20", "its level must be 1 to 19"],
     ["safetensors.lz4-0", "its level must be 1 to 12"],
     ["safetensors.zstd-body", "bodies are Arrow's"],
     ["arrow.bp.zst-3", "planes are for safetensors.bp.zst"],
