@@ -4,7 +4,7 @@
  */
 import { writeFileSync } from "node:fs";
 import type { Device } from "../index.ts";
-import { prepareFiles } from "./cold.ts";
+import { prepareFiles, type Temperature } from "./cold.ts";
 import { measure, peakRssBytes, wiredBytes } from "./measure.ts";
 import { openApacheArrow, openJsRead } from "./paths-javascript.ts";
 import { type OpenWork, openLoaderWork, openTrialDevice } from "./paths-loader.ts";
@@ -14,6 +14,12 @@ import { HostSum } from "./sums.ts";
 
 /** Failures that say that a way is none here, and no failure of it. */
 const DECLINES = ["UNSUPPORTED", "DEVICE_UNAVAILABLE", "UNSUPPORTED_COMPRESSION"];
+
+/** Makes files cold or warm, and tells what they are then. */
+type Prepare = (
+  paths: readonly string[],
+  wanted: Temperature["temperature"],
+) => Temperature | Promise<Temperature>;
 
 /** What the last line of a trial's output holds. */
 export interface TrialOutcome {
@@ -30,7 +36,7 @@ const WITHOUT_DEVICE = ["js-read", "apache-arrow", "harness"];
  * makes the trial's files cold or warm, and right after it the trial is opened, and timed. The device stays open from
  * the one to the other, as it does in a program that runs for longer. A wrong sum is an error in the record.
  */
-export async function runTrial(spec: TrialSpec, prepare = prepareFiles): Promise<TrialOutcome> {
+export async function runTrial(spec: TrialSpec, prepare: Prepare = prepareFiles): Promise<TrialOutcome> {
   if (spec.memoryGroup !== undefined) writeFileSync(spec.memoryGroup, String(process.pid));
   const wired = wiredBytes();
   const way = new Way(spec);
@@ -70,11 +76,11 @@ export async function runTrial(spec: TrialSpec, prepare = prepareFiles): Promise
 }
 
 /** Rehearses, makes the files what they shall be, and opens them. */
-async function openTrial(spec: TrialSpec, way: Way, prepare: typeof prepareFiles) {
+async function openTrial(spec: TrialSpec, way: Way, prepare: Prepare) {
   try {
     await way.open();
     const rehearsal = await rehearse(spec, way, prepare);
-    const prepared = prepare(spec.paths, spec.cell.temperature);
+    const prepared = await prepare(spec.paths, spec.cell.temperature);
     const opening = performance.now();
     const work = await way.work(spec);
     const openSeconds = way.openSeconds + (performance.now() - opening) / 1000;
@@ -87,17 +93,13 @@ async function openTrial(spec: TrialSpec, way: Way, prepare: typeof prepareFiles
 
 /** Reads the rehearsal's files as the trial will read its own, at the same temperature. Its failure is told, and no
  * more than that: where the trial fails as well, it says so itself. */
-async function rehearse(
-  spec: TrialSpec,
-  way: Way,
-  prepare: typeof prepareFiles,
-): Promise<TrialRecord["rehearsal"]> {
+async function rehearse(spec: TrialSpec, way: Way, prepare: Prepare): Promise<TrialRecord["rehearsal"]> {
   const rehearsal = rehearsalOf(spec);
   if (rehearsal === undefined) return undefined;
   const { bytes } = rehearsal;
   const started = performance.now();
   try {
-    prepare(rehearsal.paths, rehearsal.cell.temperature);
+    await prepare(rehearsal.paths, rehearsal.cell.temperature);
     const work = await way.work(rehearsal);
     try {
       await measure(work);

@@ -80,7 +80,7 @@ function measuring(command: Command, description: string): Command {
     .option(
       "--rehearsal <bytes>",
       "of other files, read by each trial's process before its trial; 0 for none (default: 16MiB)",
-      byteCount,
+      (text) => (text === "0" ? 0 : byteCount(text)),
     )
     .option("--seed <number>", "of data and orders (default: 0)", wholeNumber(0, 2 ** 32 - 1))
     .option(
