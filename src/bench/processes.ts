@@ -172,7 +172,7 @@ async function converse(
 /** A process that has ended listens no more; how it ended is what is told then. */
 async function say(child: Bun.Subprocess<"pipe">, line: string, last: boolean): Promise<void> {
   try {
-    child.stdin.write(`${line}\n`);
+    await child.stdin.write(`${line}\n`);
     await (last ? child.stdin.end() : child.stdin.flush());
   } catch (error) {
     if ((error as { code?: string }).code !== "EPIPE") throw error;

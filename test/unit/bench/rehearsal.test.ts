@@ -242,6 +242,15 @@ describe("a peer", () => {
     expect(outcome).toMatchObject({ trial: { error: "the trial's process ended: no such module" } });
   });
 
+  test.each([1, 20_000])("that takes no specification of %d files has failed all the same", async (count) => {
+    const paths = Array.from({ length: count }, (_, i) => join(folder, `shard-${i}.arrow`));
+    const python = join(folder, "deaf");
+    writeFileSync(python, "#!/bin/sh\nexit 4\n");
+    chmodSync(python, 0o755);
+    const outcome = await runInProcess(peerSpec({ paths }), python);
+    expect(outcome).toMatchObject({ trial: { error: "the trial's process ended: exit code 4" } });
+  });
+
   test("reads the rehearsal's files first, and tells where it could not", async () => {
     const python = pythonOf(undefined);
     if (!Bun.spawnSync([python, "-c", "import pyarrow, numpy"]).success) return;
