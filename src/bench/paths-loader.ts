@@ -1,5 +1,13 @@
 /** The ways of this project: its own loader over a device. */
-import { type Batch, type Device, type Loader, type OpenOptions, openDevice, openLoader } from "../index.ts";
+import {
+  type Batch,
+  type Device,
+  type Loader,
+  type OpenOptions,
+  openDevice,
+  openLoader,
+  type PreparedStream,
+} from "../index.ts";
 import { type Consumer, openConsumer } from "./consume.ts";
 import { mtlioCodecOf } from "./formats.ts";
 import type { Work } from "./measure.ts";
@@ -14,24 +22,41 @@ export interface OpenWork<T> extends Work<T> {
   close(): Promise<void>;
 }
 
-/** Opens the device as the cell wants it. Files are opened and described with the first batch, in the time that is measured,
- * as other readers do it; a device, as their imports, is not. Both throw `UNSUPPORTED` and `DEVICE_UNAVAILABLE` where the way
- * is not one here. */
-export async function openLoaderWork(spec: TrialSpec): Promise<OpenWork<Batch>> {
+/** What is read in the end. */
+export interface TrialFiles {
+  readonly paths: readonly string[];
+  readonly fileBytes: number;
+}
+
+/** Opens the device that the cell wants. Throws what that throws: `DEVICE_UNAVAILABLE` where there is none. */
+export async function openTrialDevice(spec: TrialSpec): Promise<Device> {
   const device = openDevice(spec.cell.device, deviceOptionsOf(spec));
   try {
     await device.ready?.();
-    if (mtlioCodecOf(spec.cell.path) !== undefined) {
-      for (const path of spec.paths) await device.prepareStream?.(path);
-    }
-    return workOf(spec, device, openConsumer(device, spec.tensors));
+    return device;
   } catch (error) {
     await device.close();
     throw error;
   }
 }
 
-function workOf(spec: TrialSpec, device: Device, consumer: Consumer): OpenWork<Batch> {
+/** The files that the cell reads: the shards, or what the device made of them. Throws `UNSUPPORTED` where the way is
+ * not one here. */
+export async function filesOf(spec: TrialSpec, device: Device): Promise<TrialFiles> {
+  if (mtlioCodecOf(spec.cell.path) === undefined || device.prepareStream === undefined) return spec;
+  const prepared: PreparedStream[] = [];
+  for (const path of spec.paths) prepared.push(await device.prepareStream(path));
+  return {
+    paths: prepared.map(({ path }) => path),
+    fileBytes: prepared.reduce((total, { byteLength }) => total + byteLength, 0),
+  };
+}
+
+/** Files are opened and described with the first batch, in the time that is measured, as other readers do it; a device, as
+ * their imports, is not. Throws `UNSUPPORTED` then where the way is not one here. `device` stays the caller's, and is to
+ * outlive the work. */
+export function openLoaderWork(spec: TrialSpec, device: Device): OpenWork<Batch> {
+  const consumer = openConsumer(device, spec.tensors);
   let loader: Loader | undefined;
   let batches: AsyncIterator<Batch, undefined> | undefined;
   const open = async () => {
@@ -49,7 +74,6 @@ function workOf(spec: TrialSpec, device: Device, consumer: Consumer): OpenWork<B
     async close() {
       await consumer.close();
       await loader?.close();
-      await device.close();
     },
   };
 }

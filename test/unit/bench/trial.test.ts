@@ -7,7 +7,7 @@ import type { PreparedData, StoredForm } from "../../../src/bench/data/forms.ts"
 import { prepareData } from "../../../src/bench/data/prepare.ts";
 import { parseFormat } from "../../../src/bench/formats.ts";
 import { measure } from "../../../src/bench/measure.ts";
-import { openLoaderWork } from "../../../src/bench/paths-loader.ts";
+import { openLoaderWork, openTrialDevice } from "../../../src/bench/paths-loader.ts";
 import { runInProcess } from "../../../src/bench/processes.ts";
 import type { TrialRecord } from "../../../src/bench/record.ts";
 import type { TrialSpec } from "../../../src/bench/spec.ts";
@@ -214,13 +214,13 @@ describe("the measuring loop", () => {
 });
 
 test("the loader opens files in the time that is measured, as other readers do", async () => {
-  const work = await openLoaderWork({
-    ...specOf("safetensors", "read"),
-    paths: [join(folder, "missing.safetensors")],
-  });
+  const spec = { ...specOf("safetensors", "read"), paths: [join(folder, "missing.safetensors")] };
+  const device = await openTrialDevice(spec);
+  const work = openLoaderWork(spec, device);
   try {
     await expect(measure(work)).rejects.toMatchObject({ code: "SOURCE_NOT_FOUND" });
   } finally {
     await work.close();
+    await device.close();
   }
 });
