@@ -16,12 +16,13 @@ export function summarize(cells: readonly Cell[], results: Results, seed: number
   return cells.map((cell) => cellRecord(cell, cells, results, seed));
 }
 
-/** Trials of a cell that count for its rate: no warm-up, no failure, nothing that kept the device busy on purpose; of a
+/** Trials of a cell that count for its rate: no warm-up, nothing that kept the device busy on purpose, and none at all where one has
+ * failed; of a
  * cold cell the proven ones, unless none is. */
 export function countedTrials(cell: Cell, { trials }: Pick<Results, "trials">): TrialRecord[] {
-  const all = (trials.get(cell.key.id) ?? []).filter(
-    ({ round, error, busy }) => round >= 0 && error === undefined && busy === undefined,
-  );
+  const every = trials.get(cell.key.id) ?? [];
+  if (every.some(({ error }) => error !== undefined)) return [];
+  const all = every.filter(({ round, busy }) => round >= 0 && busy === undefined);
   const proven = all.filter(({ temperature }) => temperature === cell.key.temperature);
   return proven.length > 0 ? proven : all;
 }
@@ -31,7 +32,7 @@ function cellRecord(cell: Cell, cells: readonly Cell[], results: Results, seed: 
   const counted = countedTrials(cell, results);
   const first = counted[0];
   if (first === undefined) {
-    const skipped = results.skipped.get(key.id) ?? "no trial of it ended well";
+    const skipped = results.skipped.get(key.id) ?? failureOf(results.trials.get(key.id) ?? []);
     return { ...NOTHING, cell: key, skipped };
   }
   const rates = counted.map(rateOf);
@@ -67,6 +68,13 @@ function cellRecord(cell: Cell, cells: readonly Cell[], results: Results, seed: 
     ...(ceiling === undefined ? {} : { ceiling }),
     ...(ratios.length === 0 ? {} : { ratios }),
   };
+}
+
+function failureOf(trials: readonly TrialRecord[]): string {
+  const failed = trials.filter(({ error }) => error !== undefined);
+  const [first] = failed;
+  if (first === undefined) return "no trial of it ended well";
+  return `${failed.length} of its ${trials.length} trials failed, so that none counts: ${first.error}`;
 }
 
 const ZERO = { median: 0, p5: 0, p95: 0, low: 0, high: 0 };

@@ -60,7 +60,7 @@ function figuresOf(
 describe("a cell's figures", () => {
   const cell = cellOf("read");
 
-  test("leave out warm-ups, failures, and trials that kept the device busy", () => {
+  test("leave out warm-ups, and trials that kept the device busy", () => {
     const [figures] = figuresOf(
       [cell],
       [
@@ -68,7 +68,6 @@ describe("a cell's figures", () => {
         trialOf(cell, 0, 1),
         trialOf(cell, 1, 2),
         trialOf(cell, 2, 4),
-        trialOf(cell, 3, 50, { error: "wrong" }),
         trialOf(cell, 0, 60, { busy: { computeMs: 5, share: 0.5 } }),
         trialOf(cell, 1, 60, { busy: { computeMs: 5, share: 0.7 } }),
       ],
@@ -83,6 +82,25 @@ describe("a cell's figures", () => {
     expect(figures!.cpuSecondsPerGigabyte).toBeCloseTo(4, 12);
     expect(figures!.batchMs[5]).toBeCloseTo(12, 12);
     expect(figures!.busyShare!.median).toBeCloseTo(0.6, 12);
+  });
+
+  test("are none where a single trial failed", () => {
+    const other = cellOf("map");
+    const [failed, whole] = figuresOf(
+      [cell, other],
+      [
+        trialOf(cell, 0, 1),
+        trialOf(cell, 1, 2),
+        trialOf(cell, 2, 50, { error: "a wrong sum" }),
+        trialOf(other, 0, 1),
+      ],
+    );
+    expect(failed).toMatchObject({
+      rounds: 0,
+      skipped: "1 of its 3 trials failed, so that none counts: a wrong sum",
+    });
+    expect(whole).toMatchObject({ rounds: 1 });
+    expect(whole!.ratios ?? []).toEqual([]);
   });
 
   test("of a cold one are those of its proven trials, and warm where none is", () => {
