@@ -16,9 +16,8 @@ export function summarize(cells: readonly Cell[], results: Results, seed: number
   return cells.map((cell) => cellRecord(cell, cells, results, seed));
 }
 
-/** Trials of a cell that count for its rate: no warm-up, nothing that kept the device busy on purpose, and none at all where one has
- * failed; of a
- * cold cell the proven ones, unless none is. */
+/** Trials of a cell that count for its rate: no warm-up, nothing that kept the device busy on purpose, and none at all
+ * where one has failed; of a cold cell the proven ones, unless none is. */
 export function countedTrials(cell: Cell, { trials }: Pick<Results, "trials">): TrialRecord[] {
   const every = trials.get(cell.key.id) ?? [];
   if (every.some(({ error }) => error !== undefined)) return [];
