@@ -157,6 +157,9 @@ export interface ChunkTable {
   /** Of each chunk's decoded bytes (before planes are joined), where the file has them besides those inside its frames:
    * the low 32 bits of the XXH64 (seed 0) for zstd, the CRC-32 for LZ4. */
   readonly checksums?: Uint32Array | undefined;
+  /** Frames of LZ4 with checksums that lie outside of their chunks, which decoding these does not verify. Absent where
+   * there are none. */
+  readonly unverifiedFrames?: number | undefined;
   /** Logical bytes of the longest chunk, and file bytes of the longest one. */
   readonly maxLength: number;
   readonly maxFileLength: number;

@@ -28,6 +28,8 @@ export interface Compressed {
   readonly chunkBytes: number;
   /** Bytes decoded for each byte that is decoded from. */
   readonly ratio: number;
+  /** Frames of LZ4 whose checksums are not verified when their chunks are decoded; `verify` does it. */
+  readonly unverifiedFrames: number;
 }
 
 /** Facts of all shards, each of which is opened. Throws what opening throws. */
@@ -59,6 +61,7 @@ function compressedOf({ chunks }: ShardDescription): Compressed | undefined {
     chunks: numChunks,
     chunkBytes: maxLength,
     ratio: stored === 0 ? 1 : byteLength / stored,
+    unverifiedFrames: chunks.unverifiedFrames ?? 0,
   };
 }
 

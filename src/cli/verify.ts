@@ -102,7 +102,7 @@ async function printReport(report: VerifyReport): Promise<void> {
     report.shards.map((shard) => [
       shard.path,
       shard.samples === undefined ? "-" : countText(shard.samples),
-      bytesText(shard.bytes),
+      isMissing(shard) ? "-" : bytesText(shard.bytes),
       shard.checks.join(" "),
       isBad(shard) ? shard.problems.map(({ code }) => code).join(" ") : "ok",
     ]),
@@ -115,6 +115,10 @@ async function printReport(report: VerifyReport): Promise<void> {
     ["bytes", `${bytesText(report.bytes)} in ${timeText(report.seconds * 1000)}`],
     ["failed", amountText(report.failedShards, "shard")],
   ]);
+}
+
+function isMissing({ problems }: VerifiedShard): boolean {
+  return problems.some(({ code }) => code === "SOURCE_NOT_FOUND");
 }
 
 function isBad({ problems }: VerifiedShard): boolean {

@@ -1,7 +1,6 @@
 /** LZ4 frames in memory: decoded straight to their target block by block, and made. */
 import { HeadraceError } from "../errors.ts";
-import { FrameCursor } from "../format/frame-cursor.ts";
-import { encodeLz4Header, LZ4_MAGIC, LZ4_STORED, parseLz4Header } from "../format/lz4-frames.ts";
+import { encodeLz4Header, LZ4_MAGIC, LZ4_STORED, lz4HeaderIn, u32At } from "../format/lz4-frames.ts";
 import type { Lz4Blocks } from "./lz4.ts";
 import type { Windows } from "./memory.ts";
 import type { Reason } from "./zstd.ts";
@@ -30,18 +29,21 @@ export function decodeLz4Frame(
   targetLength: number,
   checks: Lz4Checks,
 ): Reason {
-  const bytes = tools.windows.view(source, sourceLength);
-  const cursor = new FrameCursor((offset, length) => bytes.subarray(offset, offset + length), sourceLength);
-  if (cursor.u32(0) !== LZ4_MAGIC) return "it does not begin as an LZ4 frame does";
-  const header = parseLz4Header(cursor, 0);
+  const { blocks, windows } = tools;
+  const { base, bytes } = windows.around(source, sourceLength);
+  const from = source - base;
+  if (sourceLength < 4 || u32At(bytes, from) !== LZ4_MAGIC) return "it does not begin as an LZ4 frame does";
+  const header = lz4HeaderIn(bytes, from, sourceLength, 0);
   if (header.hasDictionary) return "it was compressed with a dictionary";
   if (header.contentLength !== undefined && header.contentLength !== targetLength) {
     return `its header claims ${header.contentLength} bytes`;
   }
+  const sumBytes = header.blockChecksums ? 4 : 0;
   let at = header.byteLength;
   let given = 0;
   for (;;) {
-    const word = cursor.u32(at);
+    if (at + 4 > sourceLength) return CUT_OFF;
+    const word = u32At(bytes, from + at);
     at += 4;
     if (word === 0) break;
     const stored = word >= LZ4_STORED;
@@ -51,33 +53,30 @@ export function decodeLz4Frame(
     const room = Math.min(header.maxBlockBytes, targetLength - given);
     if (stored) {
       if (length > room) return `it gives more than that`;
-      tools.windows.view(target + given, length).set(bytes.subarray(at, at + length));
+      windows.view(target + given, length).set(windows.view(source + at, length));
       given += length;
     } else {
       const history = header.independent ? 0 : given;
-      const gave = tools.blocks.decode(source + at, length, target + given, room, history);
+      const gave = blocks.decode(source + at, length, target + given, room, history);
       if (gave < 0) return `its block at ${at} is corrupt, or gives more than ${room} bytes`;
       given += gave;
     }
-    if (header.blockChecksums) {
-      if (
-        checks.blocks &&
-        cursor.u32(at + length) !== Bun.hash.xxHash32(bytes.subarray(at, at + length), 0)
-      ) {
-        return `the checksum of its block at ${at} is wrong`;
-      }
-      at += 4;
+    if (sumBytes > sourceLength - at - length) return CUT_OFF;
+    if (sumBytes > 0 && checks.blocks) {
+      const hash = Bun.hash.xxHash32(windows.view(source + at, length), 0);
+      if (hash !== u32At(bytes, from + at + length)) return `the checksum of its block at ${at} is wrong`;
     }
-    at += length;
+    at += length + sumBytes;
   }
   if (given !== targetLength) return `it gives ${given} bytes`;
   const end = at + (header.contentChecksum ? 4 : 0);
   if (end !== sourceLength) return `it ends at ${end} of its ${sourceLength} bytes`;
   if (!header.contentChecksum || !checks.content) return undefined;
-  const hash = Bun.hash.xxHash32(tools.windows.view(target, targetLength), 0);
-  return hash === cursor.u32(at) ? undefined : "its checksum is wrong";
+  const hash = Bun.hash.xxHash32(windows.view(target, targetLength), 0);
+  return hash === u32At(bytes, from + at) ? undefined : "its checksum is wrong";
 }
 
+const CUT_OFF = "it is cut off";
 const MAX_CONTENT = 2 ** 30;
 
 /** Bytes of a frame of `byteLength` bytes, at most. */

@@ -7,24 +7,37 @@ const STEP = 2 ** 29;
 /** One for what is read, one for what is written, and one besides. */
 const MAX_WINDOWS = 3;
 
+/** Memory from address `base` on. */
+export interface Window {
+  readonly base: number;
+  readonly bytes: Uint8Array<ArrayBuffer>;
+}
+
 /**
  * Views over windows of a gibibyte that are kept, as making a view of a chunk each time costs more in garbage collection
  * than decoding a small one. A window shows addresses, mapped or not: only those that a caller owns are ever touched.
  */
 export class Windows {
-  readonly #windows: { readonly base: number; readonly bytes: Uint8Array<ArrayBuffer> }[] = [];
+  readonly #windows: Window[] = [];
 
   /** A view of `byteLength` bytes at `address`, for use before the memory's owner ends it. */
   view(address: number, byteLength: number): Uint8Array<ArrayBuffer> {
-    for (const { base, bytes } of this.#windows) {
-      const start = address - base;
-      if (start >= 0 && start + byteLength <= bytes.length) return bytes.subarray(start, start + byteLength);
+    const { base, bytes } = this.around(address, byteLength);
+    return bytes.subarray(address - base, address - base + byteLength);
+  }
+
+  /** The window that shows `byteLength` bytes at `address`: for a few of them, without a view being made. */
+  around(address: number, byteLength: number): Window {
+    for (const window of this.#windows) {
+      const start = address - window.base;
+      if (start >= 0 && start + byteLength <= window.bytes.length) return window;
     }
     const base = Math.max(4096, Math.floor(address / STEP) * STEP);
     const length = Math.max(WINDOW, address - base + byteLength);
     const bytes = new Uint8Array(toArrayBuffer(base as Pointer, 0, length)) as Uint8Array<ArrayBuffer>;
-    if (this.#windows.unshift({ base, bytes }) > MAX_WINDOWS) this.#windows.pop();
-    return bytes.subarray(address - base, address - base + byteLength);
+    const window = { base, bytes };
+    if (this.#windows.unshift(window) > MAX_WINDOWS) this.#windows.pop();
+    return window;
   }
 }
 

@@ -10,10 +10,20 @@ import type {
   DecoderOptions,
 } from "./codec.ts";
 import { type Lz4Blocks, openLz4Blocks } from "./lz4.ts";
-import { decodeLz4Frame, encodeLz4Frame, lz4FrameBound } from "./lz4-frame.ts";
+import {
+  decodeLz4Frame,
+  encodeLz4Frame,
+  type Lz4Checks,
+  type Lz4FrameTools,
+  lz4FrameBound,
+} from "./lz4-frame.ts";
 import { Windows } from "./memory.ts";
 import { Planes } from "./planes.ts";
 import { openZstdDecoder, openZstdEncoder, type Reason, type ZstdDecoder, type ZstdEncoder } from "./zstd.ts";
+
+const ALL: Lz4Checks = { blocks: true, content: true };
+const BLOCKS_ALONE: Lz4Checks = { blocks: true, content: false };
+const NONE: Lz4Checks = { blocks: false, content: false };
 
 /** Opens a decoder of all kinds of chunks, for the calling thread alone. A library that is missing is told in its facts,
  * and something slower stands in. Throws `OUT_OF_MEMORY`. */
@@ -28,6 +38,7 @@ class ThreadDecoder implements Decoder {
   readonly #windows = new Windows();
   readonly #zstd: ZstdDecoder;
   readonly #lz4: Lz4Blocks;
+  readonly #lz4Tools: Lz4FrameTools;
   #planes: Planes | undefined;
   #closed = false;
 
@@ -35,6 +46,7 @@ class ThreadDecoder implements Decoder {
     this.#checksums = checksums;
     this.#zstd = openZstdDecoder(checksums, this.#windows);
     this.#lz4 = openLz4Blocks(this.#windows);
+    this.#lz4Tools = { blocks: this.#lz4, windows: this.#windows };
     this.facts = { zstd: this.#zstd.library, lz4: this.#lz4.library };
     this.library = `${this.facts.zstd}, ${this.facts.lz4}`;
   }
@@ -107,9 +119,8 @@ class ThreadDecoder implements Decoder {
       case ChunkCodec.zstd:
         return this.#zstd.decode(source, sourceLength, target, targetLength);
       case ChunkCodec.lz4Frame: {
-        const tools = { blocks: this.#lz4, windows: this.#windows };
-        const checks = { blocks: this.#checksums, content: this.#checksums && !covered };
-        return decodeLz4Frame(tools, source, sourceLength, target, targetLength, checks);
+        const checks = covered ? BLOCKS_ALONE : this.#checksums ? ALL : NONE;
+        return decodeLz4Frame(this.#lz4Tools, source, sourceLength, target, targetLength, checks);
       }
       case ChunkCodec.lz4Block: {
         const given = this.#lz4.decode(source, sourceLength, target, targetLength, 0);

@@ -24,7 +24,8 @@ export interface WholeWork {
   readonly codec: CodecName;
   readonly source: number;
   readonly sourceLength: number;
-  readonly target: number;
+  /** Undefined: the bytes are checked and forgotten. */
+  readonly target: number | undefined;
   readonly checksums: boolean;
   /** Bytes that may be written, at most. */
   readonly limit: number;
@@ -41,11 +42,11 @@ export async function decodeFile(work: WholeWork): Promise<number> {
 }
 
 class Output {
-  readonly #descriptor: number;
+  readonly #descriptor: number | undefined;
   readonly #limit: number;
   byteLength = 0;
 
-  constructor(descriptor: number, limit: number) {
+  constructor(descriptor: number | undefined, limit: number) {
     this.#descriptor = descriptor;
     this.#limit = limit;
   }
@@ -61,6 +62,10 @@ class Output {
 
   write(bytes: Uint8Array): void {
     this.expect(bytes.length);
+    if (this.#descriptor === undefined) {
+      this.byteLength += bytes.length;
+      return;
+    }
     for (let at = 0; at < bytes.length; ) {
       const written = writeSync(this.#descriptor, bytes, at, bytes.length - at, this.byteLength);
       at += written;

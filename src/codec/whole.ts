@@ -62,6 +62,25 @@ export async function decodeWhole(path: string, options: WholeOptions): Promise<
   }
 }
 
+/** Decodes all frames of the file at `path` on a Worker and verifies their checksums, for nothing else. Throws as
+ * {@link decodeWhole}. */
+export async function checkWhole(
+  path: string,
+  { codec, signal }: Pick<WholeOptions, "codec" | "signal">,
+): Promise<void> {
+  if (signal?.aborted) throw cancelled(path);
+  const source = openSource(path);
+  try {
+    const sourceLength = fstatSync(source).size;
+    const limit = Number.MAX_SAFE_INTEGER;
+    const work = { codec, source, sourceLength, target: undefined, checksums: true, limit };
+    const answer = await decodeOnWorker(work, path, signal);
+    if (!("byteLength" in answer)) throw failureOf(answer, path, tmpdir());
+  } finally {
+    closeSync(source);
+  }
+}
+
 class OpenedWhole implements WholeFile {
   readonly path: string;
   readonly fd: number;

@@ -38,6 +38,7 @@ export class ChunkList {
   readonly #checksums: number[] = [];
   #maxLength = 0;
   #maxFileLength = 0;
+  #unverifiedFrames = 0;
 
   get numChunks(): number {
     return this.#codec.length;
@@ -75,6 +76,11 @@ export class ChunkList {
     this.#maxFileLength = Math.max(this.#maxFileLength, fileLength);
   }
 
+  /** A frame whose blocks were added as chunks, without its checksums. */
+  addUnverifiedFrame(): void {
+    this.#unverifiedFrames++;
+  }
+
   /** `planes`: of each chunk, where a table of them came with the file. */
   finish(planes?: Uint8Array): ChunkTable {
     const { numChunks } = this;
@@ -89,6 +95,7 @@ export class ChunkList {
       ...(numChunks > 0 && this.#checksums.length === numChunks
         ? { checksums: Uint32Array.from(this.#checksums) }
         : {}),
+      ...(this.#unverifiedFrames === 0 ? {} : { unverifiedFrames: this.#unverifiedFrames }),
       maxLength: this.#maxLength,
       maxFileLength: this.#maxFileLength,
     };

@@ -86,8 +86,10 @@ function checkStart(cursor: FrameCursor, codec: "zstd" | "lz4"): void {
   }
   const expected = codec === "zstd" ? ZSTD_MAGIC : LZ4_MAGIC;
   if (magic === expected || (magic !== undefined && isSkippable(magic))) return;
-  throw new HeadraceError("UNKNOWN_FORMAT", `it does not begin as a ${codec} file does`);
+  throw new HeadraceError("UNKNOWN_FORMAT", `it does not begin as ${FRAME_NAMES[codec]} file does`);
 }
+
+const FRAME_NAMES = { zstd: "a zstd", lz4: "an LZ4" } as const;
 
 function isSkippable(magic: number): boolean {
   return magic >= SKIPPABLE_MAGIC && magic < SKIPPABLE_MAGIC + 16;
@@ -145,7 +147,7 @@ function hop(cursor: FrameCursor, codec: "zstd" | "lz4"): ChunkTable | string {
       if (offset > cursor.fileLength) throw bad(`the skippable frame before ${offset} ends past the file`);
       continue;
     }
-    if (magic !== magicOfFrames) throw bad(`neither a ${codec} frame nor the end is at ${offset}`);
+    if (magic !== magicOfFrames) throw bad(`neither ${FRAME_NAMES[codec]} frame nor the end is at ${offset}`);
     const end = codec === "zstd" ? addZstd(cursor, offset, chunks) : addLz4(cursor, offset, chunks);
     if (typeof end === "string") return end;
     offset = end;
@@ -185,14 +187,36 @@ function addLz4(cursor: FrameCursor, offset: number, chunks: ChunkList): number 
   }
   const blocks: Lz4Block[] = [];
   const end = walkLz4Blocks(cursor, offset, header, (block) => blocks.push(block) > 0)!;
-  const asFrame = contentLength !== undefined && (!header.independent || blocks.length === 1);
-  if (asFrame && contentLength > 0) {
+  // A frame of one block is a chunk with its checksums.
+  const length = blocks.length === 1 ? oneBlockLength(cursor, header, blocks[0]!) : contentLength;
+  if (blocks.length === 1 || !header.independent) {
     const codec = ChunkCodec.lz4Frame;
-    chunks.add({ fileOffset: offset, fileLength: end - offset, length: contentLength, codec });
-  } else if (!asFrame && !addBlocks(cursor, header, blocks, chunks)) {
+    if (length! > 0) chunks.add({ fileOffset: offset, fileLength: end - offset, length: length!, codec });
+    return end;
+  }
+  if (!addBlocks(cursor, header, blocks, chunks)) {
     return `the frame at ${offset} has blocks of different lengths`;
   }
+  if (header.contentChecksum || header.blockChecksums) chunks.addUnverifiedFrame();
   return end;
+}
+
+/** What the frame claims, which its decoding proves, or what its block gives. */
+function oneBlockLength(cursor: FrameCursor, header: Lz4FrameHeader, block: Lz4Block): number {
+  return header.contentLength ?? lengthOfBlock(cursor, block, header.maxBlockBytes) ?? malformed(block);
+}
+
+/** Undefined for a block that is malformed. */
+function lengthOfBlock(
+  cursor: FrameCursor,
+  { offset, byteLength, stored }: Lz4Block,
+  maxBlockBytes: number,
+): number | undefined {
+  return stored ? byteLength : measureLz4Block(cursor.bytes(offset, byteLength), maxBlockBytes);
+}
+
+function malformed({ offset }: Lz4Block): never {
+  throw bad(`the LZ4 block at ${offset} is malformed`);
 }
 
 /** Blocks do not say their lengths, but writers fill all but the last. Returns whether this one seems to have. */
@@ -203,17 +227,13 @@ function addBlocks(
   chunks: ChunkList,
 ): boolean {
   const { maxBlockBytes, contentLength } = header;
-  const lengthOf = ({ offset, byteLength, stored }: Lz4Block) =>
-    stored ? byteLength : measureLz4Block(cursor.bytes(offset, byteLength), maxBlockBytes);
-  const last = blocks.length === 0 ? 0 : lengthOf(blocks.at(-1)!);
-  if (last === undefined) throw bad(`the LZ4 block at ${blocks.at(-1)!.offset} is malformed`);
-  if (
-    contentLength !== undefined &&
-    maxBlockBytes * Math.max(0, blocks.length - 1) + last !== contentLength
-  ) {
+  if (blocks.length === 0) return (contentLength ?? 0) === 0;
+  const lengthOf = (block: Lz4Block) => lengthOfBlock(cursor, block, maxBlockBytes);
+  const last = lengthOf(blocks.at(-1)!) ?? malformed(blocks.at(-1)!);
+  if (contentLength !== undefined && maxBlockBytes * (blocks.length - 1) + last !== contentLength) {
     return false;
   }
-  if (blocks.length > 1 && lengthOf(blocks[0]!) !== maxBlockBytes) return false;
+  if (lengthOf(blocks[0]!) !== maxBlockBytes) return false;
   if (
     blocks.some(
       ({ stored, byteLength }, i) => stored && i < blocks.length - 1 && byteLength !== maxBlockBytes,

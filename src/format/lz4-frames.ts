@@ -1,7 +1,7 @@
 /** What LZ4 frames say of themselves (LZ4 frame format 1.6.x), and lengths that their blocks do not say. */
 import { HeadraceError } from "../errors.ts";
 import type { FrameCursor } from "./frame-cursor.ts";
-import { XxHash32 } from "./xxhash.ts";
+import { xxHash32OfFew } from "./xxhash.ts";
 
 export const LZ4_MAGIC = 0x184d2204;
 /** Frames of a form that was given up in 2013, and is still written by `lz4 -l`. */
@@ -23,13 +23,27 @@ export interface Lz4FrameHeader {
   readonly hasDictionary: boolean;
 }
 
-/** Where numbers of a frame's header come from. */
-type HeaderBytes = Pick<FrameCursor, "u8" | "u64" | "bytes">;
+/** Bytes of the longest header, and of the shortest. */
+const MAX_HEADER = 19;
+const MIN_HEADER = 7;
 
 /** The header of the frame at `offset`, whose magic was seen. Throws `BAD_CHUNK`, and what reading throws. */
-export function parseLz4Header(cursor: HeaderBytes, offset: number): Lz4FrameHeader {
-  const flags = cursor.u8(offset + 4);
-  const sizes = cursor.u8(offset + 5);
+export function parseLz4Header(cursor: FrameCursor, offset: number): Lz4FrameHeader {
+  const byteLength = Math.min(MAX_HEADER, cursor.fileLength - offset);
+  return lz4HeaderIn(cursor.bytes(offset, byteLength), 0, byteLength, offset);
+}
+
+/** The header at `bytes[at]`, of a frame of which `byteLength` bytes are there and whose magic was seen; messages say that
+ * it is at `offset`. Reads bytes one by one, as each chunk of a shard has one. Throws `BAD_CHUNK`. */
+export function lz4HeaderIn(
+  bytes: Uint8Array,
+  at: number,
+  byteLength: number,
+  offset: number,
+): Lz4FrameHeader {
+  if (byteLength < MIN_HEADER) throw bad(offset, `it has only ${byteLength} bytes: it is cut off`);
+  const flags = bytes[at + 4]!;
+  const sizes = bytes[at + 5]!;
   if (flags >>> 6 !== 1) throw bad(offset, `it is of version ${flags >>> 6}, and only version 1 is known`);
   const block = (sizes >>> 4) & 7;
   if ((flags & 2) !== 0 || (sizes & 0x8f) !== 0 || block < 4) {
@@ -38,9 +52,13 @@ export function parseLz4Header(cursor: HeaderBytes, offset: number): Lz4FrameHea
   const hasLength = (flags & 8) !== 0;
   const hasDictionary = (flags & 1) !== 0;
   const described = 2 + (hasLength ? 8 : 0) + (hasDictionary ? 4 : 0);
-  const contentLength = hasLength ? cursor.u64(offset + 6) : undefined;
-  const expected = (new XxHash32().update(cursor.bytes(offset + 4, described)).digest() >>> 8) & 0xff;
-  const found = cursor.u8(offset + 4 + described);
+  if (byteLength < 4 + described + 1) throw bad(offset, `it has only ${byteLength} bytes: it is cut off`);
+  const contentLength = hasLength ? u32At(bytes, at + 6) + u32At(bytes, at + 10) * 2 ** 32 : undefined;
+  if (contentLength !== undefined && !Number.isSafeInteger(contentLength)) {
+    throw bad(offset, `its length of ${contentLength} bytes is past 2^53`);
+  }
+  const expected = (xxHash32OfFew(bytes, at + 4, described) >>> 8) & 0xff;
+  const found = bytes[at + 4 + described]!;
   if (found !== expected) throw bad(offset, `its header's checksum is ${found} and should be ${expected}`);
   return {
     byteLength: 4 + described + 1,
@@ -136,8 +154,13 @@ export function encodeLz4Header(
   view.setUint8(5, id << 4);
   view.setBigUint64(6, BigInt(contentLength), true);
   const header = new Uint8Array(view.buffer);
-  header[14] = (new XxHash32().update(header.subarray(4, 14)).digest() >>> 8) & 0xff;
+  header[14] = (xxHash32OfFew(header, 4, 10) >>> 8) & 0xff;
   return { header, blockBytes: 2 ** (8 + 2 * id) };
+}
+
+/** Four bytes as an unsigned integer, little-endian. */
+export function u32At(bytes: Uint8Array, at: number): number {
+  return (bytes[at]! | (bytes[at + 1]! << 8) | (bytes[at + 2]! << 16) | (bytes[at + 3]! << 24)) >>> 0;
 }
 
 function bad(offset: number, message: string): HeadraceError {

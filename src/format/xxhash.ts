@@ -1,4 +1,5 @@
-/** XXH32 (xxHash 0.1.1, seed 0) of bytes that come piece by piece, which the runtime's own takes in one piece alone. */
+/** XXH32 (xxHash 0.1.1, seed 0) of bytes that come piece by piece, which the runtime's own takes in one piece alone, and
+ * of a few bytes, for which a call of the runtime's own costs more than the hash. */
 
 const PRIME_1 = 0x9e3779b1;
 const PRIME_2 = 0x85ebca77;
@@ -46,17 +47,7 @@ export class XxHash32 {
         ? rotate(this.#a, 1) + rotate(this.#b, 7) + rotate(this.#c, 12) + rotate(this.#d, 18)
         : PRIME_5;
     hash = (hash + (this.#length % 2 ** 32)) | 0;
-    let at = 0;
-    for (; at + 4 <= this.#numRest; at += 4) {
-      const word = wordAt(this.#rest, at);
-      hash = Math.imul(rotate((hash + Math.imul(word, PRIME_3)) | 0, 17), PRIME_4);
-    }
-    for (; at < this.#numRest; at++) {
-      hash = Math.imul(rotate((hash + Math.imul(this.#rest[at]!, PRIME_5)) | 0, 11), PRIME_1);
-    }
-    hash = Math.imul(hash ^ (hash >>> 15), PRIME_2);
-    hash = Math.imul(hash ^ (hash >>> 13), PRIME_3);
-    return (hash ^ (hash >>> 16)) >>> 0;
+    return finish(hash, this.#rest, 0, this.#numRest);
   }
 
   /** Whole stripes. */
@@ -70,6 +61,27 @@ export class XxHash32 {
     }
     [this.#a, this.#b, this.#c, this.#d] = [a, b, c, d];
   }
+}
+
+/** Of `bytes[from, from + length)`, fewer than 16, as an unsigned integer. */
+export function xxHash32OfFew(bytes: Uint8Array, from: number, length: number): number {
+  return finish((PRIME_5 + length) | 0, bytes, from, length);
+}
+
+/** Takes what does not fill a stripe, and mixes. */
+function finish(start: number, bytes: Uint8Array, from: number, length: number): number {
+  let hash = start;
+  const end = from + length;
+  let at = from;
+  for (; at + 4 <= end; at += 4) {
+    hash = Math.imul(rotate((hash + Math.imul(wordAt(bytes, at), PRIME_3)) | 0, 17), PRIME_4);
+  }
+  for (; at < end; at++) {
+    hash = Math.imul(rotate((hash + Math.imul(bytes[at]!, PRIME_5)) | 0, 11), PRIME_1);
+  }
+  hash = Math.imul(hash ^ (hash >>> 15), PRIME_2);
+  hash = Math.imul(hash ^ (hash >>> 13), PRIME_3);
+  return (hash ^ (hash >>> 16)) >>> 0;
 }
 
 function wordAt(bytes: Uint8Array, at: number): number {

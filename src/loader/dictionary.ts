@@ -1,5 +1,5 @@
 /** Dictionary columns: one vocabulary for the whole dataset, whatever each shard's own says. */
-import { HeadraceError, withContext } from "../errors.ts";
+import { HeadraceError } from "../errors.ts";
 import { dtypeBits } from "../format/dtype.ts";
 import type { ColumnSchema, DictionaryLayout, Schema } from "../types.ts";
 import { readBits, readOffsets } from "./integers.ts";
@@ -82,13 +82,20 @@ export class DatasetDictionary {
   mapFor(shard: OpenShard, layouts: readonly DictionaryLayout[]): CodeMap {
     let map = this.#maps.get(layouts);
     if (map === undefined) {
-      const codes = withContext(shard.name, () =>
-        Int32Array.from(this.#read(shard, layouts), (bytes) => this.add(bytes)),
-      );
+      const codes = Int32Array.from(this.#read(shard, layouts), (bytes) => this.#addOf(shard, bytes));
       map = { codes, identity: codes.every((code, i) => code === i) };
       this.#maps.set(layouts, map);
     }
     return map;
+  }
+
+  /** Errors of reading name the shard already. */
+  #addOf(shard: OpenShard, bytes: Uint8Array): number {
+    try {
+      return this.add(bytes);
+    } catch (error) {
+      throw error instanceof HeadraceError ? error.within(shard.name) : error;
+    }
   }
 
   *#read(shard: OpenShard, layouts: readonly DictionaryLayout[]): Generator<Uint8Array> {
@@ -98,7 +105,7 @@ export class DatasetDictionary {
       if (column.validity !== undefined) {
         throw new HeadraceError(
           "BAD_DICTIONARY",
-          `column ${this.#column}: an entry of its dictionary is null`,
+          `${shard.name}: column ${this.#column}: an entry of its dictionary is null`,
         );
       }
       if (column.bitPacked) {

@@ -52,10 +52,17 @@ export function checkPlain(asked: Strategy | "auto", { name, canStream }: Capabi
   );
 }
 
-/** The way of a compressed shard, whose chunks are `codecs`. Throws `UNSUPPORTED` where another way was asked for. */
-export function compressedPath(asked: Strategy | "auto", path: string, codecs: string): ShardPath {
+/** The way of a compressed shard, whose chunks are `codecs` and were made of so many frames whose checksums are not
+ * verified. Throws `UNSUPPORTED` where another way was asked for. */
+export function compressedPath(
+  asked: Strategy | "auto",
+  path: string,
+  codecs: string,
+  unverifiedFrames = 0,
+): ShardPath {
   if (asked === "auto" || asked === "stream") {
-    return { strategy: "stream", reason: `compressed (${codecs}): its chunks are decoded` };
+    const unverified = unverifiedFrames === 0 ? "" : ", checksums over several verified by verify alone";
+    return { strategy: "stream", reason: `compressed (${codecs}): its chunks are decoded${unverified}` };
   }
   throw new HeadraceError(
     "UNSUPPORTED",

@@ -282,7 +282,8 @@ export class OpenShard {
 
   #choosePath(): ShardPath {
     const { chunks } = this.description;
-    if (chunks !== undefined) return compressedPath(this.#asked, this.name, codecNames(chunks));
+    if (chunks !== undefined)
+      return compressedPath(this.#asked, this.name, codecNames(chunks), chunks.unverifiedFrames);
     const whole = this.#whole;
     // What was asked to be streamed has become a plain file.
     const asked = whole !== undefined && this.#asked === "stream" ? "auto" : this.#asked;

@@ -1,6 +1,6 @@
 /** Turns what a user names (a file, a folder, a glob, an index, a manifest, a list) into shards. */
 import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
-import { basename, dirname, join, resolve } from "node:path";
+import { basename, dirname, isAbsolute, join, relative, resolve } from "node:path";
 import { HeadraceError, withContext } from "../errors.ts";
 import { innerName } from "../format/container-names.ts";
 import { MAX_MANIFEST_BYTES, type Manifest, parseManifest } from "../format/manifest.ts";
@@ -70,9 +70,9 @@ function findOne(source: string): Source {
 }
 
 function fromGlob(pattern: string): Source {
-  const paths = [...new Bun.Glob(resolve(pattern)).scanSync({ absolute: true, onlyFiles: true })].sort(
-    byCodeUnits,
-  );
+  const found = [...new Bun.Glob(resolve(pattern)).scanSync({ absolute: true, onlyFiles: true })];
+  // As the user would name them.
+  const paths = found.map((path) => (isAbsolute(pattern) ? path : relative("", path))).sort(byCodeUnits);
   if (paths.length === 0) {
     throw new HeadraceError("SOURCE_NOT_FOUND", `${pattern}: no file matches this pattern`);
   }

@@ -1,20 +1,18 @@
 /** Checks shards for what can be wrong with them: their bytes, their structure, every value that leads somewhere. */
-import { isUtf8 } from "node:buffer";
 import { stat } from "node:fs/promises";
+import { checkWhole } from "../codec/whole.ts";
 import type { Device } from "../device/device.ts";
 import { openDevice } from "../device/open.ts";
 import { type ErrorCode, HeadraceError } from "../errors.ts";
 import type { ManifestShard } from "../format/manifest.ts";
-import type { Column } from "../loader/batch.ts";
 import { Dataset } from "../loader/dataset.ts";
 import { Loader } from "../loader/loader.ts";
 import { checkAgreement } from "../loader/schema.ts";
 import { findSource, type Source } from "../loader/source.ts";
 import { prepareSource } from "../loader/whole.ts";
-import type { ColumnSchema, View } from "../types.ts";
+import type { View } from "../types.ts";
 import { sha256Of } from "./files.ts";
-import { isNumeric, Range } from "./stats.ts";
-import { checkFrames } from "./verify-frames.ts";
+import { addBounds, type Bounds, boundsOf, checkBounds, checkText } from "./verify-values.ts";
 
 /** Bytes of the batches that values are looked at in. */
 const BATCH_BYTES = 8 * 2 ** 20;
@@ -46,6 +44,7 @@ export interface VerifiedShard {
   readonly path: string;
   /** Undefined where it cannot be opened. */
   readonly samples: number | undefined;
+  /** Of the file; 0 where there is none. */
   readonly bytes: number;
   /** What was checked; what failed has a problem. */
   readonly checks: readonly Check[];
@@ -110,10 +109,25 @@ class Findings {
     try {
       return await work();
     } catch (error) {
-      if (!(error instanceof HeadraceError) || error.code === "CANCELLED") throw error;
-      this.problems.push({ code: error.code, message: error.message });
+      this.#note(error);
       return undefined;
     }
+  }
+
+  /** More of the check before; whether it holds. */
+  expect(work: () => void): boolean {
+    try {
+      work();
+      return true;
+    } catch (error) {
+      this.#note(error);
+      return false;
+    }
+  }
+
+  #note(error: unknown): void {
+    if (!(error instanceof HeadraceError) || error.code === "CANCELLED") throw error;
+    this.problems.push({ code: error.code, message: error.message });
   }
 }
 
@@ -139,10 +153,12 @@ class Verification {
     const { path } = this.#source.shards[index]!;
     const listed = this.#source.manifest?.shards[index];
     const findings = new Findings();
-    const bytes = (await findings.check("size", () => checkSize(path, listed))) ?? 0;
-    if (listed?.sha256 !== undefined && this.#options.digests !== false && bytes > 0)
+    const bytes = (await findings.check("size", () => lengthOf(path))) ?? 0;
+    const isThere = findings.problems.length === 0;
+    const hasSize = isThere && findings.expect(() => checkSize(path, bytes, listed));
+    if (hasSize && listed?.sha256 !== undefined && this.#options.digests !== false)
       await findings.check("sha256", () => this.#checkDigest(path, listed));
-    const samples = await this.#checkContents(path, listed, bytes, findings);
+    const samples = isThere ? await this.#checkContents(path, listed, bytes, findings) : undefined;
     this.#doneShards++;
     const { checks, problems } = findings;
     return { path, samples, bytes, checks, problems };
@@ -164,28 +180,38 @@ class Verification {
   ): Promise<number | undefined> {
     const { manifest } = this.#source;
     const view = manifest?.view ?? this.#options.view ?? "auto";
-    const shards = [{ path, name: path }];
     const { signal } = this.#options;
-    using owned = new DisposableStack();
-    const dataset = await findings.check("structure", async () => {
-      const { wholes } = owned.use(await prepareSource([path], this.#device, { signal }));
-      return owned.use(new Dataset({ title: path, shards }, this.#device, { view }, wholes));
+    const opened = await findings.check("structure", async () => {
+      const prepared = await prepareSource(path, this.#device, { signal });
+      try {
+        const dataset = new Dataset(prepared.source, this.#device, { view }, prepared.wholes);
+        return { dataset, prepared };
+      } catch (error) {
+        prepared.close();
+        throw error;
+      }
     });
-    if (dataset === undefined) return undefined;
-    const { schema, numSamples } = dataset;
-    if (manifest !== undefined && manifest.view === "rows")
-      await findings.check("schema", () =>
-        checkAgreement(manifest.schema, "dataset.json", schema, path, true),
-      );
-    if (listed !== undefined) await findings.check("samples", () => checkSamples(path, numSamples, listed));
-    const bounds = boundsOf(schema.columns, listed);
-    const whole = await findings.check("values", async () => {
-      await checkFrames(this.#device, path, signal);
-      return await this.#readAll(dataset, bounds, bytes);
-    });
-    if (whole === true && bounds.length > 0)
-      await findings.check("bounds", () => checkBounds(path, bounds, listed!));
-    return numSamples;
+    if (opened === undefined) return undefined;
+    const { dataset, prepared } = opened;
+    try {
+      const { schema, numSamples } = dataset;
+      if (manifest !== undefined && manifest.view === "rows")
+        await findings.check("schema", () =>
+          checkAgreement(manifest.schema, "dataset.json", schema, path, true),
+        );
+      if (listed !== undefined) await findings.check("samples", () => checkSamples(path, numSamples, listed));
+      const bounds = boundsOf(schema.columns, listed);
+      const whole = await findings.check("values", async () => {
+        await checkFrames(path, dataset, signal);
+        return await this.#readAll(dataset, bounds, bytes);
+      });
+      if (whole === true && bounds.length > 0)
+        await findings.check("bounds", () => checkBounds(path, bounds, listed!));
+      return numSamples;
+    } finally {
+      dataset.close();
+      prepared.close();
+    }
   }
 
   /** Reads all samples, which checks what they are made of. */
@@ -215,18 +241,18 @@ class Verification {
   }
 }
 
-async function checkSize(path: string, listed: ManifestShard | undefined): Promise<number> {
-  const size = await stat(path).then(
-    (stats) => stats.size,
-    (cause) => {
-      throw new HeadraceError("SOURCE_NOT_FOUND", `${path}: there is no such file`, { cause });
-    },
-  );
-  if (listed !== undefined && size !== listed.bytes) {
-    const text = `${path}: holds ${size} bytes, and dataset.json lists ${listed.bytes}; fetch the shard again`;
-    throw new HeadraceError("FILE_CHANGED", text);
+async function lengthOf(path: string): Promise<number> {
+  try {
+    return (await stat(path)).size;
+  } catch (cause) {
+    throw new HeadraceError("SOURCE_NOT_FOUND", `${path}: there is no such file`, { cause });
   }
-  return size;
+}
+
+function checkSize(path: string, bytes: number, listed: ManifestShard | undefined): void {
+  if (listed === undefined || bytes === listed.bytes) return;
+  const text = `${path}: holds ${bytes} bytes, and dataset.json lists ${listed.bytes}; fetch the shard again`;
+  throw new HeadraceError("FILE_CHANGED", text);
 }
 
 function checkSamples(path: string, samples: number, listed: ManifestShard): void {
@@ -237,66 +263,8 @@ function checkSamples(path: string, samples: number, listed: ManifestShard): voi
   );
 }
 
-/** What a column holds, to be compared with what is listed. */
-interface Bounds {
-  readonly name: string;
-  readonly range: Range;
-  nulls: number;
-}
-
-function boundsOf(columns: readonly ColumnSchema[], listed: ManifestShard | undefined): Bounds[] {
-  return columns.flatMap(({ name, dtype, ragged, logical }) => {
-    const kind = ragged ? "list" : "fixed";
-    const known = listed?.columns !== undefined && Object.hasOwn(listed.columns, name);
-    if (!known || logical !== "number" || !isNumeric({ kind, dtype })) return [];
-    return [{ name, range: new Range(dtype), nulls: 0 }];
-  });
-}
-
-function addBounds(bounds: Bounds, column: Column): void {
-  const { view } = column;
-  const bytes = new Uint8Array(view.buffer as ArrayBuffer, view.byteOffset, view.byteLength);
-  const rows = column.offsets === undefined ? column.shape[0]! : column.offsets.shape[0]! - 1;
-  const validity = column.validity?.view as Uint8Array | undefined;
-  const start = (row: number) =>
-    column.offsets === undefined ? (row * view.length) / rows : Number(column.offsets.view[row]);
-  for (let row = 0; row < rows; ) {
-    if (validity?.[row] === 0) {
-      bounds.nulls++;
-      row++;
-      continue;
-    }
-    const from = row;
-    if (validity === undefined) row = rows;
-    else while (row < rows && validity[row] !== 0) row++;
-    bounds.range.add(bytes, start(from), start(row));
-  }
-}
-
-function checkBounds(path: string, bounds: readonly Bounds[], { columns }: ManifestShard): void {
-  for (const { name, range, nulls } of bounds) {
-    const found = { ...range.result(), nulls };
-    const listed = columns![name]!;
-    for (const what of ["min", "max", "nulls"] as const) {
-      if (found[what] === listed[what]) continue;
-      const text = `${path}: column ${JSON.stringify(name)} has ${what} ${found[what] ?? "none"}, and dataset.json lists ${listed[what] ?? "none"}`;
-      throw new HeadraceError("DIGEST_MISMATCH", text);
-    }
-  }
-}
-
-function checkText(path: string, column: Column, firstRow: number): void {
-  if (column.dictionary !== undefined || column.offsets === undefined) return;
-  const bytes = column.view as Uint8Array;
-  const rows = column.offsets.shape[0]! - 1;
-  // Characters that are whole in all do not make each row's whole.
-  const starts = column.offsets.view;
-  let whole = isUtf8(bytes);
-  for (let row = 1; row < rows && whole; row++) whole = ((bytes[Number(starts[row])] ?? 0) & 0xc0) !== 0x80;
-  if (whole) return;
-  for (let row = 0; row < rows; row++) {
-    if (isUtf8(column.row(row) as Uint8Array)) continue;
-    const text = `${path}: row ${firstRow + row} of column ${JSON.stringify(column.name)} is no UTF-8`;
-    throw new HeadraceError("BAD_INPUT", text);
-  }
+/** Verifies what decoding chunk by chunk leaves out. */
+async function checkFrames(path: string, dataset: Dataset, signal: AbortSignal | undefined): Promise<void> {
+  if (dataset.describe(0).chunks?.unverifiedFrames === undefined) return;
+  await checkWhole(path, { codec: "lz4", signal });
 }

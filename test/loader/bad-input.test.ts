@@ -1,6 +1,7 @@
 /** Sources and shards that lie: a code, the file, the numbers; never a crash, a hang or a wrong batch. */
 import { describe, expect, test } from "bun:test";
 import { copyFileSync, mkdirSync, readFileSync, symlinkSync, truncateSync, writeFileSync } from "node:fs";
+import { relative } from "node:path";
 import * as arrow from "apache-arrow";
 import { HeadraceError, type OpenOptions, openDataset, saveSafetensors } from "../../src/index.ts";
 import { KINDS, writeArrow } from "./arrow-files.ts";
@@ -67,6 +68,14 @@ describe("finding the source", () => {
     for (const source of [files, temp("part-*.safetensors"), [temp("part-000*"), files[1]!]]) {
       expect(await collect(source, {})).toEqual(whole);
     }
+    // Errors name files as they were asked for.
+    await using device = openTestDevice();
+    const pattern = relative("", temp("part-*.safetensors"));
+    using dataset = openDataset(pattern, device);
+    expect(dataset.shardPaths).toEqual(files.map((file) => relative("", file)));
+    using absolute = openDataset(temp("part-*.safetensors"), device);
+    expect(absolute.shardPaths).toEqual(files);
+    expect(absolute.fingerprint).toBe(dataset.fingerprint);
     expect(idsOf(await collect(files[1]!, {})).length).toBe(4);
     copyFileSync(files[0]!, temp("plain"));
     expect(idsOf(await collect(temp("plain"), {})).length).toBe(3);

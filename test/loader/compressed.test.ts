@@ -2,7 +2,9 @@
 import { describe, expect, test } from "bun:test";
 import { copyFileSync, readdirSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { chunkAt } from "../../src/format/chunks.ts";
 import { type OpenOptions, openDataset, openDevice } from "../../src/index.ts";
+import type { ChunkTable } from "../../src/types.ts";
 import { writeArrowDataset } from "./arrow-files.ts";
 import { CONTAINERS, compressFile, compressFolder, digestsOn, PLANES } from "./compress.ts";
 import { openLoader, openTestDevice } from "./device.ts";
@@ -126,6 +128,7 @@ describe("files of the command lines", () => {
     ["zstd", "with its size", 'zstd -q "$1" -o "$2"', "zst", "stream"],
     ["zstd", "from a pipe", 'zstd -qc < "$1" > "$2"', "zst", "temporary file"],
     ["zstd", "in several frames", 'zstd -qc "$1" > "$2"; printf "" | zstd -qc >> "$2"', "zst", "stream"],
+    ["lz4", "with its own settings", 'lz4 -q "$1" "$2"', "lz4", "stream"],
     ["lz4", "with linked blocks", 'lz4 -q -BD "$1" "$2"', "lz4", "stream"],
     ["lz4", "with independent blocks and a size", 'lz4 -q -BI --content-size "$1" "$2"', "lz4", "stream"],
   ] as const)("%s, %s", async (tool, _, script, ending, way) => {
@@ -169,6 +172,27 @@ describe("what cannot be", () => {
     await compressFolder(join(DATASETS, "digits"), temp(), CONTAINERS.zstd);
     await using device = openDevice("null");
     await expectCode("UNSUPPORTED", () => openDataset(temp(), device), "null", "digits-00000");
+  });
+
+  test("a dictionary in a chunk that is corrupt is told with one path", async () => {
+    const path = temp("a.arrow.lz4");
+    await compressFile(shardsOf("prose")[0]!, path, { codec: "lz4", chunkBytes: 4096 });
+    await using device = openTestDevice();
+    let entries: number;
+    let table: ChunkTable;
+    {
+      using dataset = openDataset(path, device);
+      const { rows, chunks } = dataset.describe(0);
+      const { dictionary } = rows!.groups[0]!.columns.find((column) => column.dictionary !== undefined)!;
+      entries = dictionary![0]!.column.values.start;
+      table = chunks!;
+    }
+    const chunk = chunkAt(table, entries + 4096);
+    const bytes = readFileSync(path);
+    bytes[table.fileOffset[chunk]! + table.fileLength[chunk]! - 9]! ^= 0x40;
+    writeFileSync(path, bytes);
+    const message = await expectCode("BAD_CHUNK", () => openLoader(path), `${path}: chunk ${chunk} of `);
+    expect(message.split("a.arrow.lz4")).toHaveLength(2);
   });
 
   test("a chunk that is corrupt fails its batch, and checksums can be left out", async () => {

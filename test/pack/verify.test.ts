@@ -2,7 +2,16 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { cpSync, mkdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { type Manifest, pack, type VerifyReport, verify } from "../../src/index.ts";
+import {
+  type Manifest,
+  openDataset,
+  openDevice,
+  openLoader,
+  pack,
+  saveSafetensors,
+  type VerifyReport,
+  verify,
+} from "../../src/index.ts";
 import { useTempDir } from "../loader/helpers.ts";
 import { rejection, textFile } from "./text.ts";
 
@@ -75,7 +84,9 @@ describe("what is wrong", () => {
     const [first, second, third] = codes(report);
     expect(first![0]).toBe("DIGEST_MISMATCH");
     expect(second).toContain("FILE_CHANGED");
-    expect(third).toContain("SOURCE_NOT_FOUND");
+    expect(report.shards[1]!.bytes).toBe(5000);
+    expect(third).toEqual(["SOURCE_NOT_FOUND"]);
+    expect(report.shards[2]).toMatchObject({ bytes: 0, checks: ["size"] });
     expect(report.shards[0]!.problems[0]!.message).toMatch(
       /a-00000\.arrow: its sha256 is [0-9a-f]{64}, and dataset\.json lists/,
     );
@@ -100,6 +111,55 @@ describe("what is wrong", () => {
       expect(report.failedShards).toBe(1);
     },
   );
+
+  test.each([
+    ["one block and a checksum", "", 1, undefined],
+    ["several blocks and a checksum", "-B4 -BI", 11, 1],
+    ["blocks with checksums of their own", "-B4 -BI -BX --no-frame-crc", 11, 1],
+    ["one block with a checksum of its own", "-BX --no-frame-crc", 1, undefined],
+  ] as const)("a bit of a file by lz4, of %s", async (_, options, chunks, unverifiedFrames) => {
+    if (Bun.which("lz4") === null) return console.log("skipped: there is no command lz4 here");
+    const plain = temp("a.safetensors");
+    const values = new Float64Array(80_000).map((_, i) => Math.fround(Math.sin(i)) + i * 1e-9);
+    saveSafetensors(plain, [{ name: "x", dtype: "F64", shape: [80_000], data: values }]);
+    const path = `${plain}.lz4`;
+    const { exitCode } = Bun.spawnSync(["lz4", "-q", ...options.split(" ").filter(Boolean), plain, path]);
+    expect(exitCode).toBe(0);
+    rmSync(plain);
+    const good = await verify(path);
+    expect(good).toMatchObject({ failedShards: 0, samples: 80_000 });
+    await using device = openDevice("host");
+    {
+      using dataset = openDataset(path, device);
+      const table = dataset.describe(0).chunks!;
+      expect([table.numChunks, table.unverifiedFrames]).toEqual([chunks, unverifiedFrames]);
+      const reasons = [...dataset.paths.values()].map(({ reason }) => reason);
+      const said = reasons.filter((reason) => reason.includes("verified by verify alone"));
+      expect(said).toHaveLength(unverifiedFrames ?? 0);
+    }
+    // Among values that do not compress.
+    change(path, (bytes) => bytes.writeUInt8(bytes[bytes.length >> 1]! ^ 1, bytes.length >> 1));
+    const bad = await verify(path);
+    expect(codes(bad)).toEqual([["BAD_CHUNK"]]);
+    expect(bad.shards[0]!.problems[0]!.message).toStartWith(path);
+    expect(bad.shards[0]!.problems[0]!.message).toContain("checksum");
+    if (unverifiedFrames !== undefined) return;
+    const load = async () => {
+      await using loader = await openLoader(path, { device: "host" });
+      for await (using _ of loader);
+    };
+    expect((await rejection(load)).code).toBe("BAD_CHUNK");
+  });
+
+  test("a file without random access, which is decoded as a whole", async () => {
+    if (Bun.which("zstd") === null) return console.log("skipped: there is no command zstd here");
+    const path = temp("a.arrow.zst");
+    const plain = join(DATASETS, "prose/prose-00000.arrow");
+    expect(Bun.spawnSync(["sh", "-c", 'zstd -qc < "$1" > "$2"', "sh", plain, path]).exitCode).toBe(0);
+    expect(await verify(path)).toMatchObject({ failedShards: 0, samples: (await verify(plain)).samples });
+    change(path, (bytes) => bytes.writeUInt8(bytes[bytes.length >> 1]! ^ 1, bytes.length >> 1));
+    expect(codes(await verify(path))).toEqual([["BAD_CHUNK"]]);
+  });
 
   test("a manifest that lists other bounds, counts, nulls or columns", async () => {
     const folder = await dataset(temp("lies"));

@@ -8,7 +8,7 @@ import { openCompressor, openDecoder } from "../../../src/codec/open.ts";
 import { Planes } from "../../../src/codec/planes.ts";
 import { ChunkCodec } from "../../../src/format/chunks.ts";
 import { measureLz4Block } from "../../../src/format/lz4-frames.ts";
-import { XxHash32 } from "../../../src/format/xxhash.ts";
+import { XxHash32, xxHash32OfFew } from "../../../src/format/xxhash.ts";
 import { failureOf } from "../failure.ts";
 import { compressFrame, zstdWithoutLength } from "./frames.ts";
 import { decodeGuarded, NO_LIBRARIES, texture, withVariables } from "./memory.ts";
@@ -226,6 +226,8 @@ test("XXH32 in pieces is that of the whole", () => {
         at = Math.min(bytes.length, Math.max(at, cut));
       }
       expect(hash.digest()).toBe(Bun.hash.xxHash32(bytes, 0));
+      const few = bytes.subarray(1, 16);
+      expect(xxHash32OfFew(bytes, 1, few.length)).toBe(Bun.hash.xxHash32(few, 0));
     }),
     { numRuns: 300 },
   );

@@ -191,7 +191,9 @@ describe.each(["zstd", "lz4"] as const)("%s", (codec) => {
     expect(failure(new Uint8Array(0), name)[0]).toBe("UNKNOWN_FORMAT");
     expect(failure(texture(100), name)[0]).toBe("UNKNOWN_FORMAT");
     const other = compressFrame(codec === "zstd" ? "lz4" : "zstd", 1, texture(100));
-    expect(failure(other, name)[1]).toContain(`does not begin as a ${codec} file does`);
+    expect(failure(other, name)[1]).toContain(
+      `does not begin as ${codec === "zstd" ? "a zstd" : "an LZ4"} file does`,
+    );
     expect(failure(compressFrame(codec, 1, texture(100)), "a.zst")[0]).toBe("UNKNOWN_FORMAT");
   });
 });
