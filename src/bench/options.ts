@@ -1,6 +1,4 @@
 /** What a run is asked for, with its defaults and checks. */
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { HeadraceError } from "../index.ts";
 import { checkKind, type DataKind } from "./data/kinds.ts";
 import { checkPath, type Format, parseFormat } from "./formats.ts";
@@ -54,7 +52,7 @@ export interface BenchOptions {
   /** Works on twice the memory there is; or, where a number is given, under a limit of so many bytes. */
   readonly largerThanMemory?: true | number | undefined;
   readonly seed?: number | undefined;
-  /** Where data lies; default `HEADRACE_BENCH_DIR`, else a folder of the system's temporary one. */
+  /** Where data lies and stays; default `HEADRACE_BENCH_DIR`. Without, the caller of a run finds a place. */
   readonly folder?: string | undefined;
   /** Whether what the machine gives at best is measured too; default true. */
   readonly ceilings?: boolean | undefined;
@@ -84,6 +82,11 @@ export interface BenchPlan {
   readonly largerThanMemory?: true | number | undefined;
   readonly seed: number;
   readonly ceilings: boolean;
+  readonly folder?: string | undefined;
+}
+
+/** With a place for its data. */
+export interface PlacedPlan extends BenchPlan {
   readonly folder: string;
 }
 
@@ -111,7 +114,7 @@ export function planBench(options: BenchOptions = {}): BenchPlan {
     ...(options.largerThanMemory === undefined ? {} : { largerThanMemory: options.largerThanMemory }),
     seed: options.seed ?? 0,
     ceilings: options.ceilings ?? true,
-    folder: options.folder ?? process.env.HEADRACE_BENCH_DIR ?? join(tmpdir(), "headrace-bench"),
+    folder: options.folder ?? (process.env.HEADRACE_BENCH_DIR || undefined),
   };
   check(plan);
   return plan;
