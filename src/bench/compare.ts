@@ -1,6 +1,6 @@
 /** Two runs side by side: two machines, or two versions on one. */
 
-import type { BenchRecord, CellKey, Quantiles, RunRecord } from "./record.ts";
+import type { BenchRecord, CellKey, Quantiles, RunRecord, TrialRecord } from "./record.ts";
 import { type CellResult, type Results, resultsOf } from "./results.ts";
 import { ratioOf } from "./stats.ts";
 
@@ -33,6 +33,16 @@ export interface Difference {
   readonly b: string;
 }
 
+/** Trials of a cell that failed, warm-ups too. */
+export interface FailedTrials {
+  readonly run: "A" | "B";
+  /** The cell's id. */
+  readonly cell: string;
+  readonly count: number;
+  /** Why the first of them did. */
+  readonly error: string;
+}
+
 /** What comparing gave. */
 export interface Comparison {
   readonly a: RunRecord;
@@ -43,6 +53,7 @@ export interface Comparison {
   readonly onlyA: readonly CellKey[];
   readonly onlyB: readonly CellKey[];
   readonly counts: Readonly<Record<Verdict, number>>;
+  readonly failed: readonly FailedTrials[];
 }
 
 /** Compares run `b` with run `a`, cell by cell. Cells are the same where all that was asked for is; of a peer the version
@@ -66,7 +77,14 @@ export function compareRuns(a: readonly BenchRecord[], b: readonly BenchRecord[]
     onlyA: [...before].filter(([identity]) => !after.has(identity)).map(([, { key }]) => key),
     onlyB: [...after].filter(([identity]) => !before.has(identity)).map(([, { key }]) => key),
     counts,
+    failed: [...failedIn(a, "A"), ...failedIn(b, "B")],
   };
+}
+
+function failedIn(records: readonly BenchRecord[], run: FailedTrials["run"]): FailedTrials[] {
+  const failed = records.filter((record) => record.kind === "trial" && record.error !== undefined);
+  const cells = Map.groupBy(failed as TrialRecord[], ({ cell }) => cell);
+  return [...cells].map(([cell, trials]) => ({ run, cell, count: trials.length, error: trials[0]!.error! }));
 }
 
 function byIdentity({ cells }: Results): Map<string, CellResult> {

@@ -24,7 +24,9 @@ function headlineOf(group: Group): string {
   const best = bestSettings(group.cells);
   const first = best[0]!;
   const tied = best.slice(1).filter((cell) => !clearlyFaster(first, cell));
-  const parts = [`${tied.length > 0 ? "Highest median" : "Fastest"}: ${rankText(first)}`];
+  const parts = [
+    `${tied.length > 0 ? "Highest median" : group.cells.length > 1 ? "Fastest" : "The only one measured"}: ${rankText(first)}`,
+  ];
   if (tied.length > 0) parts.push(`no clear difference to ${listText(tied)}`);
   else if (best[1] !== undefined) parts.push(`next: ${wayText(best[1].key)}, ${rateText(medianOf(best[1]))}`);
   // What others do is told beside what this project does, whichever of them came first.

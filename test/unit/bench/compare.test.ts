@@ -1,6 +1,8 @@
 import { describe, expect, test } from "bun:test";
 import { compareRuns } from "../../../src/bench/compare.ts";
-import { verdictText } from "../../../src/bench/compare-text.ts";
+import { renderComparison } from "../../../src/bench/compare-page.ts";
+import { failedText, verdictText } from "../../../src/bench/compare-text.ts";
+import type { BenchRecord } from "../../../src/bench/record.ts";
 import { MACHINE, type MadeUp, madeUpRecords } from "./made-up.ts";
 
 const compare = (a: readonly MadeUp[], b: readonly MadeUp[]) =>
@@ -90,6 +92,26 @@ describe("two runs", () => {
     const busy = madeUpRecords([{ rate: 1 }], { machine: { ...MACHINE, load: 3 } });
     expect(compareRuns(a, busy).differences).toEqual([{ what: "load when it began", a: "0.1", b: "3" }]);
   });
+});
+
+test("trials that failed are told of in both runs, with the first reason", () => {
+  const fail = (records: BenchRecord[], rounds: readonly number[]) =>
+    records.map((record) =>
+      record.kind === "trial" && rounds.includes(record.round)
+        ? { ...record, error: `ENOENT in round ${record.round}` }
+        : record,
+    );
+  const a = fail(madeUpRecords([{ rate: 1 }]), [-1, 3]);
+  const b = fail(madeUpRecords([{ rate: 1 }], {}, 2), [0]);
+  const comparison = compareRuns(a, b);
+  expect(comparison.failed.map(({ run, count, error }) => [run, count, error])).toEqual([
+    ["A", 2, "ENOENT in round -1"],
+    ["B", 1, "ENOENT in round 0"],
+  ]);
+  expect(failedText(comparison.failed[0]!)).toMatch(/^A: 2 trials failed: weights\|.*: ENOENT in round -1$/);
+  expect(renderComparison(comparison)).toContain("ENOENT in round 0");
+  expect(renderComparison(compareRuns(b, b))).not.toContain("ENOENT in round -1");
+  expect(compare([{ rate: 1 }], [{ rate: 1 }]).failed).toEqual([]);
 });
 
 test("verdicts in words", () => {

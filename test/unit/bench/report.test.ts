@@ -233,3 +233,8 @@ test.each([
   expect(found.length).toBeLessThanOrEqual(9);
   for (const tick of found) expect(tick >= low && tick <= high).toBe(true);
 });
+
+test("one cell alone is no fastest", () => {
+  expect(renderReport(madeUpRecords([{ rate: 1 }]))).toContain("The only one measured: safetensors by read");
+  expect(renderReport(madeUpRecords([{ rate: 1 }]))).not.toContain("Fastest");
+});
