@@ -1,7 +1,7 @@
 /** A comparison of two runs as one page that needs nothing else. */
 import type { ComparedCell, Comparison } from "./compare.ts";
 import { failedText, ratioText, verdictText } from "./compare-text.ts";
-import { Html, html, type Piece, table } from "./html.ts";
+import { Html, html, type Piece, table, wideTable } from "./html.ts";
 import { Palette } from "./palette.ts";
 import { type Chart, figure } from "./plot.ts";
 import { MAX_ROWS, type Row, rowsChart } from "./rows-chart.ts";
@@ -35,10 +35,10 @@ ${cells.some(({ ratio }) => ratio !== undefined) ? html`<section id="ratios"><h2
 ${
   alone.length === 0
     ? undefined
-    : html`<section id="alone"><h2>In one run alone</h2>${table(
+    : html`<section id="alone"><h2>In one run alone</h2>${wideTable(
         "Cells in one run alone",
-        ["format and way", "data", "settings", "run"],
-        alone.map(({ key, run }) => [wayText(key), groupText(key), settingsText(key), run]),
+        ["format and way", "run", "data", "settings"],
+        alone.map(({ key, run }) => [wayText(key), run, groupText(key), settingsText(key)]),
       )}</section>`
 }
 </main>
@@ -101,19 +101,19 @@ function ratioChart(cells: readonly ComparedCell[]): Chart {
 }
 
 function cellTable(cells: readonly ComparedCell[]): Html {
-  return table(
+  return wideTable(
     "Cells that both runs have",
-    ["format and way", "data", "settings", "A", "B", "ratio", "B is", "note"],
+    ["format and way", "B is", "ratio", "A", "B", "data", "settings", "note"],
     cells.map((cell) => [
       wayText(cell.key),
-      groupText(cell.key),
-      settingsText(cell.key),
+      cell.verdict,
+      ratioText(cell),
       intervalText(cell.a),
       intervalText(cell.b),
-      ratioText(cell),
-      cell.verdict,
+      groupText(cell.key),
+      settingsText(cell.key),
       cell.note,
     ]),
-    [3, 4, 5],
+    [2, 3, 4],
   );
 }

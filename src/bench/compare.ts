@@ -2,6 +2,7 @@
 
 import type { BenchRecord, CellKey, Quantiles, RunRecord, TrialRecord } from "./record.ts";
 import { type CellResult, type Results, resultsOf } from "./results.ts";
+import { settingName, settingText } from "./settings-text.ts";
 import { ratioOf } from "./stats.ts";
 
 /** Trials of a cell from which a median's interval means something. */
@@ -127,7 +128,7 @@ function differencesOf(a: RunRecord, b: RunRecord): Difference[] {
   const pairs = [
     ...pairsOf(a.machine, b.machine, (name) => name !== "memoryFreeBytes" && name !== "load"),
     ...pairsOf(a.versions, b.versions),
-    ...pairsOf(a.settings, b.settings),
+    ...settingPairs(a.settings, b.settings),
   ].filter((pair) => pair.a !== pair.b);
   if (Math.abs(a.machine.load - b.machine.load) > 0.5) {
     pairs.push({ what: "load when it began", a: String(a.machine.load), b: String(b.machine.load) });
@@ -139,6 +140,19 @@ function pairsOf(a: object, b: object, counts: (name: string) => boolean = () =>
   const [one, other] = [a, b] as [Record<string, unknown>, Record<string, unknown>];
   const names = [...new Set([...Object.keys(a), ...Object.keys(b)])].filter(counts);
   return names.map((what) => ({ what, a: valueText(one[what]), b: valueText(other[what]) }));
+}
+
+/** Settings in words; numbers that their words do not tell apart stay numbers. */
+function settingPairs(a: RunRecord["settings"], b: RunRecord["settings"]): Difference[] {
+  const text = (name: string, value: RunRecord["settings"][string] | undefined) =>
+    value === undefined ? "-" : settingText(name, value) || "none";
+  return pairsOf(a, b)
+    .filter((pair) => pair.a !== pair.b)
+    .map((pair) => {
+      const [one, other] = [text(pair.what, a[pair.what]), text(pair.what, b[pair.what])];
+      const what = settingName(pair.what);
+      return one === other ? { ...pair, what } : { what, a: one, b: other };
+    });
 }
 
 function valueText(value: unknown): string {

@@ -120,3 +120,16 @@ test("verdicts in words", () => {
     "B against A: of 5 cells 3 faster, 1 slower, 1 without a clear difference.",
   );
 });
+
+test("settings that differ are told in words, where these differ too", () => {
+  const differ = (a: Record<string, number | string[]>, b: Record<string, number | string[]>) =>
+    compareRuns(madeUpRecords([{ rate: 1 }], { settings: a }), madeUpRecords([{ rate: 1 }], { settings: b }))
+      .differences;
+  expect(differ({ byteLength: 256e6, peers: [] }, { byteLength: 1e9, peers: ["pyarrow"] })).toEqual([
+    { what: "bytes of each kind of data", a: "256 MB", b: "1.00 GB" },
+    { what: "readers of other projects", a: "none", b: "pyarrow" },
+  ]);
+  expect(differ({ byteLength: 256_000_000 }, { byteLength: 256_000_001 })).toEqual([
+    { what: "bytes of each kind of data", a: "256000000", b: "256000001" },
+  ]);
+});
