@@ -1,6 +1,6 @@
 /** Workers that compress side by side, started as work comes. */
 import { HeadraceError } from "../errors.ts";
-import type { CompressDone, CompressStart, CompressWork } from "./compress-worker.ts";
+import { COMPRESS_END, type CompressDone, type CompressStart, type CompressWork } from "./compress-worker.ts";
 
 interface Thread {
   readonly worker: Worker;
@@ -11,12 +11,13 @@ interface Thread {
 /** Owned by who made it; ends with {@link CompressPool.close}. */
 export class CompressPool {
   readonly #start: CompressStart;
+  readonly #stop = new Int32Array(new SharedArrayBuffer(4));
   readonly #numThreads: number;
   readonly #threads: Thread[] = [];
   #broken: HeadraceError | undefined;
 
-  constructor(start: CompressStart, numThreads: number) {
-    this.#start = start;
+  constructor(start: Omit<CompressStart, "stop">, numThreads: number) {
+    this.#start = { ...start, stop: this.#stop };
     this.#numThreads = numThreads;
   }
 
@@ -32,6 +33,7 @@ export class CompressPool {
     return answer.promise;
   }
 
+  /** Threads end by themselves, after the chunks that they are at. */
   close(): void {
     this.#break(new HeadraceError("CLOSED", "compression was ended"));
   }
@@ -55,8 +57,9 @@ export class CompressPool {
 
   #break(error: HeadraceError): void {
     this.#broken ??= error;
+    Atomics.store(this.#stop, 0, 1);
     for (const { worker, waiting } of this.#threads.splice(0)) {
-      worker.terminate();
+      worker.postMessage(COMPRESS_END);
       for (const { reject } of waiting.splice(0)) reject(error);
     }
   }

@@ -10,15 +10,20 @@ export interface CompressStart {
   readonly codec: CodecName;
   readonly level: number;
   readonly checksum: boolean;
+  /** One word, which is not 0 once nobody wants answers any more. */
+  readonly stop: Int32Array<SharedArrayBuffer>;
 }
 
-/** All later ones; the buffer is transferred, and comes back. */
+/** Those that follow; the buffer is transferred, and comes back. */
 export interface CompressWork {
   readonly buffer: ArrayBuffer;
   readonly byteLength: number;
   /** Bytes of an element whose planes are split; 1 for none. */
   readonly planes: number;
 }
+
+/** The last message: the thread frees what its library took, and ends. */
+export const COMPRESS_END = "end";
 
 /** The answers, in the order of the work. */
 export interface CompressDone {
@@ -30,14 +35,21 @@ export interface CompressDone {
 
 let compressor: Compressor | undefined;
 let codec: CodecName = "zstd";
+let stop: Int32Array<SharedArrayBuffer> | undefined;
 let splitter: Planes | undefined;
 
-self.onmessage = ({ data }: MessageEvent<CompressStart | CompressWork>) => {
+self.onmessage = ({ data }: MessageEvent<CompressStart | CompressWork | typeof COMPRESS_END>) => {
+  if (data === COMPRESS_END) {
+    // Terminating a Worker frees none of the library's memory.
+    compressor?.close();
+    process.exit();
+  }
   if ("codec" in data) {
-    codec = data.codec;
+    ({ codec, stop } = data);
     compressor = openCompressor(data.codec, data);
     return;
   }
+  if (Atomics.load(stop!, 0) !== 0) return;
   const { buffer, byteLength, planes } = data;
   const bytes = new Uint8Array(buffer, 0, byteLength);
   if (planes !== 1) splitter ??= new Planes();

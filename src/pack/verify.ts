@@ -10,9 +10,11 @@ import { Dataset } from "../loader/dataset.ts";
 import { Loader } from "../loader/loader.ts";
 import { checkAgreement } from "../loader/schema.ts";
 import { findSource, type Source } from "../loader/source.ts";
+import { prepareSource } from "../loader/whole.ts";
 import type { ColumnSchema, View } from "../types.ts";
 import { sha256Of } from "./files.ts";
 import { isNumeric, Range } from "./stats.ts";
+import { checkFrames } from "./verify-frames.ts";
 
 /** Bytes of the batches that values are looked at in. */
 const BATCH_BYTES = 8 * 2 ** 20;
@@ -163,26 +165,27 @@ class Verification {
     const { manifest } = this.#source;
     const view = manifest?.view ?? this.#options.view ?? "auto";
     const shards = [{ path, name: path }];
-    const dataset = await findings.check(
-      "structure",
-      () => new Dataset({ title: path, shards }, this.#device, { view }),
-    );
+    const { signal } = this.#options;
+    using owned = new DisposableStack();
+    const dataset = await findings.check("structure", async () => {
+      const { wholes } = owned.use(await prepareSource([path], this.#device, { signal }));
+      return owned.use(new Dataset({ title: path, shards }, this.#device, { view }, wholes));
+    });
     if (dataset === undefined) return undefined;
-    try {
-      const { schema, numSamples } = dataset;
-      if (manifest !== undefined && manifest.view === "rows")
-        await findings.check("schema", () =>
-          checkAgreement(manifest.schema, "dataset.json", schema, path, true),
-        );
-      if (listed !== undefined) await findings.check("samples", () => checkSamples(path, numSamples, listed));
-      const bounds = boundsOf(schema.columns, listed);
-      const whole = await findings.check("values", () => this.#readAll(dataset, bounds, bytes));
-      if (whole === true && bounds.length > 0)
-        await findings.check("bounds", () => checkBounds(path, bounds, listed!));
-      return numSamples;
-    } finally {
-      dataset.close();
-    }
+    const { schema, numSamples } = dataset;
+    if (manifest !== undefined && manifest.view === "rows")
+      await findings.check("schema", () =>
+        checkAgreement(manifest.schema, "dataset.json", schema, path, true),
+      );
+    if (listed !== undefined) await findings.check("samples", () => checkSamples(path, numSamples, listed));
+    const bounds = boundsOf(schema.columns, listed);
+    const whole = await findings.check("values", async () => {
+      await checkFrames(this.#device, path, signal);
+      return await this.#readAll(dataset, bounds, bytes);
+    });
+    if (whole === true && bounds.length > 0)
+      await findings.check("bounds", () => checkBounds(path, bounds, listed!));
+    return numSamples;
   }
 
   /** Reads all samples, which checks what they are made of. */

@@ -1,6 +1,6 @@
 /** What `verify` finds in shards that were changed after they were packed. */
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
-import { cpSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type Manifest, pack, type VerifyReport, verify } from "../../src/index.ts";
 import { useTempDir } from "../loader/helpers.ts";
@@ -173,3 +173,49 @@ describe("what is wrong", () => {
     expect((await rejection(() => verify(temp("nowhere")))).code).toBe("SOURCE_NOT_FOUND");
   });
 });
+
+/** A file of one tensor that compresses badly, of several blocks of LZ4. */
+function tensorFile(folder: string): string {
+  const values = new Uint8Array(9 * 2 ** 20);
+  for (let i = 0, state = 1; i < values.length; i++) {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    values[i] = state >>> 24;
+  }
+  const header = Buffer.from(`{"x":{"dtype":"U8","shape":[9,1048576],"data_offsets":[0,${values.length}]}}`);
+  const length = Buffer.alloc(8);
+  length.writeBigUInt64LE(BigInt(header.length));
+  const path = join(folder, "a.safetensors");
+  mkdirSync(folder, { recursive: true });
+  writeFileSync(path, Buffer.concat([length, header, values]));
+  return path;
+}
+
+function compress(command: string[], path: string, ending: string): string {
+  const { exitCode, stdout, stderr } = Bun.spawnSync(command, { stdin: Bun.file(path) });
+  if (exitCode !== 0) throw new Error(String(stderr));
+  writeFileSync(path + ending, stdout);
+  return path + ending;
+}
+
+test.skipIf(Bun.which("zstd") === null)("a file of the zstd command without random access", async () => {
+  const folder = temp("piped");
+  const path = compress(["zstd", "-c"], tensorFile(folder), ".zst");
+  expect(codes(await verify(path))).toEqual([[]]);
+  change(path, (bytes) => {
+    bytes[5_000_000]! ^= 1;
+  });
+  expect(codes(await verify(path))).toEqual([["BAD_CHUNK"]]);
+});
+
+test.skipIf(Bun.which("lz4") === null).each([[[]], [["-BX"]], [["--no-frame-crc", "-BX"]]])(
+  "a file of the lz4 command, by its own checksums (%p)",
+  async (options) => {
+    const folder = temp("frames");
+    const path = compress(["lz4", "-c", ...options], tensorFile(folder), ".lz4");
+    expect(codes(await verify(path))).toEqual([[]]);
+    change(path, (bytes) => {
+      bytes[5_000_000]! ^= 1;
+    });
+    expect(codes(await verify(path))).toEqual([["BAD_CHUNK"]]);
+  },
+);

@@ -128,10 +128,8 @@ export class DecodePool extends Closing implements ChunkDecoders {
       held.push(() => {
         for (const place of built.places) this.#cache.release(place);
       });
-      const run = new Run(built, this.#failures, timeoutMs, () => {
-        this.#runs.delete(run);
-        releaseAll();
-      });
+      const run: Run = new Run(built, this.#failures, timeoutMs, releaseAll);
+      held.push(() => this.#runs.delete(run));
       this.#runs.add(run);
       run.begin(this.#lanes);
       return run;

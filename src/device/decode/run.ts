@@ -9,7 +9,7 @@ import type { JobFailure, LaneRun, LaneSet } from "../host/jobs.ts";
 import { Failure } from "../host/ring.ts";
 import type { OpenChunks } from "./file.ts";
 import type { DecodeJob } from "./job.ts";
-import { CHUNK_FAILED, type FailureTexts } from "./records.ts";
+import { CHUNK_FAILED, type FailureText, type FailureTexts } from "./records.ts";
 
 export class Run implements Decoding {
   readonly #job: DecodeJob;
@@ -48,7 +48,9 @@ export class Run implements Decoding {
       return;
     }
     const ended = ({ bytesDone, failure }: { bytesDone: number; failure?: JobFailure }) => {
-      this.#becameQuiet(bytesDone, failure && this.#explain(failure));
+      // Taken in any case: what a lane noted of one that was stopped would be told of the slot's next job.
+      const noted = this.#failures.take(this.#run?.slot ?? -1);
+      this.#becameQuiet(bytesDone, failure && this.#explain(failure, noted));
     };
     this.#lanes = lanes;
     try {
@@ -98,9 +100,8 @@ export class Run implements Decoding {
   }
 
   /** What a lane noted, in words. */
-  #explain(failure: JobFailure): HeadraceError {
+  #explain(failure: JobFailure, noted: FailureText | undefined): HeadraceError {
     if (failure instanceof HeadraceError) return failure;
-    const noted = this.#failures.take(this.#run?.slot ?? -1);
     const isRefusal = failure.code === CHUNK_FAILED && noted !== undefined;
     const task = this.#job.tasks[isRefusal ? noted.request : failure.request]!;
     if (isRefusal) return chunkError(task.file, task.chunk, noted.code, noted.text);

@@ -216,6 +216,25 @@ test("a thread that dies fails what waits for it and all that comes after", asyn
   pool.close();
 });
 
+test("a container leaves nothing of what its threads took", async () => {
+  const bytes = texture(2 ** 19);
+  const writeSome = async (count: number) => {
+    for (let i = 0; i < count; i++) {
+      const path = join(folder, "many.bin.zst");
+      const writer = await openContainer(path, { codec: "zstd", level: 19, threads: 1 });
+      await writer.write(bytes);
+      await writer.finish();
+    }
+    Bun.gc(true);
+    // Threads end after the container is finished.
+    await Bun.sleep(100);
+    return process.memoryUsage.rss();
+  };
+  const before = await writeSome(2);
+  // A context of level 19 takes 8 MiB and more.
+  expect((await writeSome(12)) - before).toBeLessThan(40 * 2 ** 20);
+});
+
 async function codeOf(work: Promise<unknown>): Promise<string> {
   const error = await work.then(
     () => undefined,

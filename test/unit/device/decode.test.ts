@@ -1,14 +1,19 @@
 /** Chunks into memory: what is written, what is kept, and what happens when it fails or ends early. */
-import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { afterEach, beforeEach, describe, expect, spyOn, test } from "bun:test";
 import { mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
 import { DecodePool, type PoolOptions } from "../../../src/device/decode/pool.ts";
+import { CHUNK_FAILED, FailureTexts } from "../../../src/device/decode/records.ts";
+import { Run } from "../../../src/device/decode/run.ts";
 import type { ChunkFile, DecodeRequest } from "../../../src/device/decode.ts";
 import type { DeviceBuffer } from "../../../src/device/device.ts";
 import { openHost } from "../../../src/device/host/device.ts";
 import { createFaultCounters, type Fault } from "../../../src/device/host/faults.ts";
+import type { Job } from "../../../src/device/host/jobs.ts";
+import { Lanes } from "../../../src/device/host/lanes.ts";
+import { HeadraceError } from "../../../src/errors.ts";
 import { expectCode } from "../../loader/helpers.ts";
 import { type MadeChunk, type MadeFile, makeChunkFile } from "./chunk-files.ts";
 
@@ -389,4 +394,54 @@ describe("early ends", () => {
     expect(bytesOf(target, 3, made.bytes.length).equals(made.bytes.subarray(3))).toBe(true);
     expect(pool.openResources).toBe(0);
   });
+});
+
+describe("what lanes note of a failure", () => {
+  /** A decoding of one chunk whose lanes are played by the test; all in the same slot of the ring. */
+  function begin(failures: FailureTexts) {
+    const made = make(evenly(1));
+    const task = { file: { path: made.path, table: made.table }, chunk: 0 };
+    const run = new Run({ tasks: [task], lanesWanted: 1 } as never, failures, undefined, () => {});
+    let end: Job["ended"] | undefined;
+    run.begin({
+      start: (job) => {
+        end = (how) => job.ended(how);
+        return { job, slot: 0, request: 0, cutBytes: 0, piecesLeft: 0, over: false };
+      },
+      stop: () => end!({ bytesDone: 0 }),
+      close: async () => {},
+    });
+    return { run, end: end! };
+  }
+
+  test("of a decoding that was cancelled meanwhile is not told of the next one", async () => {
+    const failures = new FailureTexts(1);
+    const first = begin(failures);
+    failures.note(0, 7, "UNSUPPORTED_COMPRESSION", "of the first");
+    first.run.cancel();
+    expect((await first.run.ended).error?.code).toBe("CANCELLED");
+    const second = begin(failures);
+    failures.note(0, 0, "BAD_CHUNK", "of the second");
+    second.end({ bytesDone: 0, failure: { code: CHUNK_FAILED, request: 0, done: 0, fileOffset: 0 } });
+    const { error } = await second.run.ended;
+    expect(error?.code).toBe("BAD_CHUNK");
+    expect(error?.message).toContain("of the second");
+  });
+});
+
+test("closing after a lane has died does not wait for what could not begin", async () => {
+  const made = make(evenly(1));
+  const pool = openPool();
+  using file = pool.open(made.path, made.table);
+  using target = host.createBuffer(made.bytes.length);
+  const broken = new HeadraceError("DEVICE_FAILED", "a lane has died");
+  const start = spyOn(Lanes.prototype, "start").mockImplementation(() => {
+    throw broken;
+  });
+  try {
+    expect(() => pool.start([range(file, target, 0, made.bytes.length)])).toThrow(broken);
+  } finally {
+    start.mockRestore();
+  }
+  expect(await Promise.race([pool.close().then(() => "closed"), Bun.sleep(2000)])).toBe("closed");
 });
