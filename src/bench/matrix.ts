@@ -105,7 +105,7 @@ const PROCESS_SECONDS = { own: 0.35, peer: 1.2 };
 /** Seconds that all rounds of `cells` take, about. */
 export function guessSeconds(plan: BenchPlan, cells: readonly Cell[]): number {
   const each = cells.map(({ key }) => {
-    const reading = plan.byteLength / GUESSED_RATE[key.temperature];
+    const reading = (plan.byteLength + plan.rehearsalBytes) / GUESSED_RATE[key.temperature];
     return reading + (key.peer === undefined ? PROCESS_SECONDS.own : PROCESS_SECONDS.peer);
   });
   const busy = plan.computeMs === undefined ? 1 : 2;

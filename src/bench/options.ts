@@ -15,6 +15,8 @@ export const ORDERS: readonly Order[] = ["sequential", "block-shuffled", "random
 const LEAST_ROUNDS = 5;
 const LEAST_BYTES = 2 ** 20;
 const MIB = 2 ** 20;
+/** More of it would no longer be one. */
+const MOST_REHEARSAL = 1024 * MIB;
 /** The runtime itself takes up to 250 MB; with less than this a trial would do nothing but fault in its own code. */
 const LEAST_MEMORY = 512 * MIB;
 
@@ -51,6 +53,8 @@ export interface BenchOptions {
   readonly python?: string | undefined;
   /** Works on twice the memory there is; or, where a number is given, under a limit of so many bytes. */
   readonly largerThanMemory?: true | number | undefined;
+  /** Bytes that each trial's process reads of other files before its trial, about; 0 for none; default 16 MiB. */
+  readonly rehearsalBytes?: number | undefined;
   readonly seed?: number | undefined;
   /** Where data lies and stays; default `HEADRACE_BENCH_DIR`. Without, the caller of a run finds a place. */
   readonly folder?: string | undefined;
@@ -80,6 +84,7 @@ export interface BenchPlan {
   readonly peers: readonly string[];
   readonly python?: string | undefined;
   readonly largerThanMemory?: true | number | undefined;
+  readonly rehearsalBytes: number;
   readonly seed: number;
   readonly ceilings: boolean;
   readonly folder?: string | undefined;
@@ -112,6 +117,7 @@ export function planBench(options: BenchOptions = {}): BenchPlan {
     peers: options.peers ?? [],
     ...(options.python === undefined ? {} : { python: options.python }),
     ...(options.largerThanMemory === undefined ? {} : { largerThanMemory: options.largerThanMemory }),
+    rehearsalBytes: options.rehearsalBytes ?? 16 * MIB,
     seed: options.seed ?? 0,
     ceilings: options.ceilings ?? true,
     folder: options.folder ?? (process.env.HEADRACE_BENCH_DIR || undefined),
@@ -129,6 +135,7 @@ function check(plan: BenchPlan): void {
   whole("byteLength", plan.byteLength, LEAST_BYTES);
   whole("batchBytes", plan.batchBytes, 1);
   whole("prefetch", plan.prefetch, 0, 1024);
+  if (plan.rehearsalBytes !== 0) whole("rehearsalBytes", plan.rehearsalBytes, LEAST_BYTES, MOST_REHEARSAL);
   whole("seed", plan.seed, 0, 2 ** 32 - 1);
   if (typeof plan.largerThanMemory === "number")
     whole("largerThanMemory", plan.largerThanMemory, LEAST_MEMORY);

@@ -14,24 +14,29 @@ export interface OpenWork<T> extends Work<T> {
   close(): Promise<void>;
 }
 
-/** Opens device, dataset and loader as the cell wants them. Throws what they throw: `UNSUPPORTED` and
- * `DEVICE_UNAVAILABLE` where the way is not one here. */
-export async function openLoaderWork(spec: TrialSpec): Promise<OpenWork<Batch>> {
+/** Opens the device that the cell wants. Throws what that throws: `DEVICE_UNAVAILABLE` where there is none. */
+export async function openTrialDevice(spec: TrialSpec): Promise<Device> {
   const device = openDevice(spec.cell.device, deviceOptionsOf(spec));
   try {
     await device.ready?.();
-    if (mtlioCodecOf(spec.cell.path) !== undefined) {
-      for (const path of spec.paths) await device.prepareStream?.(path);
-    }
-    const loader = await openLoader(spec.paths, { ...loaderOptionsOf(spec), device });
-    return workOf(device, loader, openConsumer(device, spec.tensors));
+    return device;
   } catch (error) {
     await device.close();
     throw error;
   }
 }
 
-function workOf(device: Device, loader: Loader, consumer: Consumer): OpenWork<Batch> {
+/** Opens dataset and loader as the cell wants them. Throws what they throw: `UNSUPPORTED` where the way is not one
+ * here. `device` stays the caller's, and is to outlive the work. */
+export async function openLoaderWork(spec: TrialSpec, device: Device): Promise<OpenWork<Batch>> {
+  if (mtlioCodecOf(spec.cell.path) !== undefined) {
+    for (const path of spec.paths) await device.prepareStream?.(path);
+  }
+  const loader = await openLoader(spec.paths, { ...loaderOptionsOf(spec), device });
+  return workOf(loader, openConsumer(device, spec.tensors));
+}
+
+function workOf(loader: Loader, consumer: Consumer): OpenWork<Batch> {
   const batches = loader[Symbol.asyncIterator]();
   return {
     sum: consumer.sum,
@@ -41,7 +46,6 @@ function workOf(device: Device, loader: Loader, consumer: Consumer): OpenWork<Ba
     async close() {
       await consumer.close();
       await loader.close();
-      await device.close();
     },
   };
 }

@@ -1,10 +1,10 @@
 /** Starts trials, each in a process of its own, and takes what they print. */
 import { join } from "node:path";
 import { HeadraceError } from "../index.ts";
-import { prepareFiles } from "./cold.ts";
+import { prepareFiles, type Temperature } from "./cold.ts";
 import { peerCommand } from "./peers.ts";
 import type { TrialRecord } from "./record.ts";
-import { batchSizeOf, type TrialSpec } from "./spec.ts";
+import { batchSizeOf, rehearsalOf, type TrialSpec } from "./spec.ts";
 import { quantile } from "./stats.ts";
 
 /** A trial that takes longer is ended, ms. */
@@ -27,6 +27,15 @@ async function runOwn(spec: TrialSpec, signal: AbortSignal | undefined): Promise
   return outcome as unknown as Outcome;
 }
 
+/** Files that are not there are the peer's to miss, which tells of it. */
+function prepareRehearsed({ paths, cell }: TrialSpec): void {
+  try {
+    prepareFiles(paths, cell.temperature);
+  } catch (error) {
+    if (!(error instanceof HeadraceError) && (error as { code?: string }).code === undefined) throw error;
+  }
+}
+
 /** What a peer prints. */
 interface PeerOutcome {
   readonly seconds: number;
@@ -38,10 +47,19 @@ interface PeerOutcome {
   readonly latenciesMs: readonly number[];
 }
 
+/** What it prints before: it has rehearsed, and waits to be told to begin. */
+interface PeerReady {
+  readonly seconds?: number | undefined;
+  readonly error?: string | undefined;
+}
+
 async function runPeer(spec: TrialSpec, python: string, signal: AbortSignal | undefined): Promise<Outcome> {
   const { cell, sums } = spec;
   if (sums.words === undefined) return { skipped: "its samples are no whole number of 64-bit words" };
-  const prepared = prepareFiles(spec.paths, cell.temperature);
+  const rehearsal = rehearsalOf(spec);
+  if (rehearsal !== undefined) prepareRehearsed(rehearsal);
+  let ready: PeerReady = {};
+  let prepared: Temperature | undefined;
   const outcome = await talk(
     peerCommand(python),
     {
@@ -52,10 +70,18 @@ async function runPeer(spec: TrialSpec, python: string, signal: AbortSignal | un
       batchSize: batchSizeOf(spec),
       seed: spec.seed,
       memoryGroup: spec.memoryGroup,
+      ...(rehearsal === undefined
+        ? {}
+        : { rehearsal: { paths: rehearsal.paths, batchSize: batchSizeOf(rehearsal) } }),
     },
     signal,
+    (line) => {
+      ready = line;
+      prepared = prepareFiles(spec.paths, cell.temperature);
+    },
   );
   if ("failed" in outcome) return { trial: failed(spec, String(outcome.failed)) };
+  if (prepared === undefined) return { trial: failed(spec, "the trial's process never got ready") };
   const { latenciesMs, ...measured } = outcome as unknown as PeerOutcome;
   const wrong = measured.checksum !== sums.words;
   return {
@@ -66,6 +92,15 @@ async function runPeer(spec: TrialSpec, python: string, signal: AbortSignal | un
       openSeconds: 0,
       bytes: spec.bytes,
       fileBytes: spec.fileBytes,
+      ...(rehearsal === undefined
+        ? {}
+        : {
+            rehearsal: {
+              bytes: ready.error === undefined ? rehearsal.bytes : 0,
+              seconds: ready.seconds ?? 0,
+              ...(ready.error === undefined ? {} : { error: ready.error }),
+            },
+          }),
       residency: prepared.residency,
       temperature: prepared.temperature,
       ...measured,
@@ -76,15 +111,17 @@ async function runPeer(spec: TrialSpec, python: string, signal: AbortSignal | un
   };
 }
 
-/** Gives `input` to a process as JSON, and parses the last line that it prints; `failed` says why there is none. */
+/** Gives `input` to a process as a line of JSON, and parses the last line that it prints; `failed` says why there is
+ * none. With `onReady` the process prints a line first, which that is called with, and waits until it returned. */
 async function talk(
   command: string[],
   input: unknown,
   signal: AbortSignal | undefined,
+  onReady?: (line: Record<string, unknown>) => void,
 ): Promise<Record<string, unknown>> {
   signal?.throwIfAborted();
   const child = Bun.spawn(command, {
-    stdin: new TextEncoder().encode(JSON.stringify(input)),
+    stdin: "pipe",
     stdout: "pipe",
     stderr: "pipe",
     timeout: LIMIT_MS,
@@ -93,7 +130,7 @@ async function talk(
   signal?.addEventListener("abort", end);
   try {
     const [output, errors, code] = await Promise.all([
-      new Response(child.stdout).text(),
+      converse(child, JSON.stringify(input), onReady),
       new Response(child.stderr).text(),
       child.exited,
     ]);
@@ -102,8 +139,43 @@ async function talk(
     if (code === 0 && line.startsWith("{")) return JSON.parse(line);
     const why = errors.trim().split("\n").at(-1) || (child.signalCode ?? `exit code ${code}`);
     return { failed: `the trial's process ended: ${why}` };
+  } catch (error) {
+    end();
+    throw error;
   } finally {
     signal?.removeEventListener("abort", end);
+  }
+}
+
+/** Everything that `child` prints. */
+async function converse(
+  child: Bun.Subprocess<"pipe", "pipe", "pipe">,
+  input: string,
+  onReady: ((line: Record<string, unknown>) => void) | undefined,
+): Promise<string> {
+  await say(child, input, onReady === undefined);
+  const decoder = new TextDecoder();
+  let output = "";
+  let waits = onReady !== undefined;
+  for await (const bytes of child.stdout) {
+    output += decoder.decode(bytes, { stream: true });
+    // Libraries may have something to say first.
+    const line = waits ? /^\{.*\}\n/m.exec(output)?.[0] : undefined;
+    if (line === undefined) continue;
+    waits = false;
+    onReady?.(JSON.parse(line));
+    await say(child, "go", true);
+  }
+  return output;
+}
+
+/** A process that has ended listens no more; how it ended is what is told then. */
+async function say(child: Bun.Subprocess<"pipe">, line: string, last: boolean): Promise<void> {
+  try {
+    await child.stdin.write(`${line}\n`);
+    await (last ? child.stdin.end() : child.stdin.flush());
+  } catch (error) {
+    if ((error as { code?: string }).code !== "EPIPE") throw error;
   }
 }
 

@@ -69,6 +69,7 @@ const trial = v.object({
   bytes: amount,
   fileBytes: amount,
   checksum: text,
+  rehearsal: v.optional(v.object({ bytes: amount, seconds: amount, error: v.optional(text) })),
   residency: v.optional(part),
   temperature,
   cpuSeconds: amount,

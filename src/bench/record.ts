@@ -55,6 +55,8 @@ export interface RunRecord {
   };
   /** By program or package: `headrace`, `bun`, `libzstd`, `pyarrow`, … */
   readonly versions: Readonly<Record<string, string>>;
+  /** Of the run. `rehearsalBytes` are those that each trial's process read before its trial, about; 0 where there was no
+   * rehearsal, so that `seconds` hold the start of threads and the compilation of code as well. */
   readonly settings: Readonly<Record<string, string | number | boolean | readonly string[]>>;
 }
 
@@ -76,7 +78,8 @@ export interface Quantiles {
   readonly high: number;
 }
 
-/** One process that read the whole dataset once. */
+/** One process that read the whole dataset once, after a rehearsal over other files. Of the figures below only
+ * `peakRssBytes` is the process's as a whole; all others are of the trial alone. */
 export interface TrialRecord {
   readonly kind: "trial";
   readonly cell: string;
@@ -84,12 +87,23 @@ export interface TrialRecord {
   readonly round: number;
   /** From the first request to the last batch's checksum; opening is counted apart. */
   readonly seconds: number;
+  /** Opening the device (which the rehearsal had already), the dataset and the loader. */
   readonly openSeconds: number;
   /** Bytes delivered, and bytes of the files behind them. */
   readonly bytes: number;
   readonly fileBytes: number;
   /** Of all bytes, in hex; the trial fails where it is not the known one. */
   readonly checksum: string;
+  /** What was read first, by the same way; absent where the rehearsal was left out. */
+  readonly rehearsal?:
+    | {
+        /** Of values that were delivered; its seconds are those of reading and of opening. */
+        readonly bytes: number;
+        readonly seconds: number;
+        /** Why it came to no end: the trial then began as it would have without. */
+        readonly error?: string | undefined;
+      }
+    | undefined;
   /** Part of the files that was in memory right before, 0 to 1; absent where the system does not tell. */
   readonly residency?: number | undefined;
   /** What the trial counts as: a cold one whose proof failed is warm. */

@@ -5,6 +5,7 @@ import { type Device, HeadraceError, openDevice } from "../index.ts";
 import { type CeilingOptions, measureCeilings } from "./ceilings.ts";
 import type { PreparedData } from "./data/forms.ts";
 import { type DataSource, prepareData } from "./data/prepare.ts";
+import { prepareRehearsal } from "./data/rehearsal.ts";
 import { freeBytes, machineOf, versionsOf } from "./machine.ts";
 import { type Cell, cellsOf, formatsOf } from "./matrix.ts";
 import { MemoryGroup } from "./memory-group.ts";
@@ -21,7 +22,7 @@ import {
   type TrialRecord,
 } from "./record.ts";
 import { settingsOf } from "./resume.ts";
-import type { TrialSpec } from "./spec.ts";
+import type { RehearsalSpec, TrialSpec } from "./spec.ts";
 import { median, quantilesOf } from "./stats.ts";
 import { countedTrials, summarize } from "./summary.ts";
 
@@ -115,6 +116,8 @@ class Run {
   readonly #hooks: BenchHooks;
   readonly #python: string;
   readonly #datasets: PreparedData[] = [];
+  /** Of each dataset; none where they are left out. */
+  readonly #rehearsals: PreparedData[] = [];
   readonly #trials = new Map<string, TrialRecord[]>();
   readonly #skipped = new Map<string, string>();
   readonly #ceilings: CeilingRecord[] = [];
@@ -149,14 +152,19 @@ class Run {
   }
 
   async #prepare(): Promise<void> {
-    const { source, data, byteLength, seed, folder } = this.#plan;
+    const { source, data, byteLength, seed, folder, rehearsalBytes } = this.#plan;
     const { signal, onEvent } = this.#hooks;
     const sources: DataSource[] =
       source === undefined ? data.map((kind) => ({ kind, byteLength, seed })) : [{ own: source }];
     for (const one of sources) {
       const formats = formatsOf(this.#plan, "kind" in one ? one.kind : undefined);
       const onStep = (text: string) => onEvent({ kind: "step", text });
-      this.#datasets.push(await prepareData(one, { folder, formats, signal, onStep }));
+      const options = { folder, formats, signal, onStep };
+      const prepared = await prepareData(one, options);
+      this.#datasets.push(prepared);
+      if (rehearsalBytes === 0) continue;
+      const said = { ...options, onStep: (text: string) => onStep(`for rehearsals: ${text}`) };
+      this.#rehearsals.push(await prepareRehearsal(one, prepared, rehearsalBytes, said));
     }
   }
 
@@ -274,6 +282,10 @@ class Run {
     }
     const { trial } = outcome;
     this.#hooks.onRecord(trial);
+    const unrehearsed = trial.rehearsal?.error;
+    if (unrehearsed !== undefined) {
+      this.#hooks.onEvent({ kind: "warning", text: `${id}: no rehearsal: ${unrehearsed}` });
+    }
     if (trial.error === undefined) this.#keep(trial);
     else {
       this.#failures.push(trial);
@@ -289,6 +301,7 @@ class Run {
     const form = forms.get(key.format);
     if (form === undefined || typeof form === "string") throw new TypeError(`${key.id} has no files`);
     const tensors = facts.tensors && format.base === "safetensors";
+    const rehearsal = rehearsalIn(this.#rehearsals[data], key.format);
     return {
       cell: key,
       round,
@@ -305,6 +318,7 @@ class Run {
       ...(facts.columns === undefined ? {} : { columns: facts.columns }),
       ...(busy ? { computeMs } : {}),
       ...(ordinal === undefined || key.device !== "cuda" ? {} : { ordinal }),
+      ...(rehearsal === undefined ? {} : { rehearsal }),
       ...(this.#group === undefined ? {} : { memoryGroup: this.#group.processes }),
     };
   }
@@ -357,6 +371,14 @@ function checkThere({ paths }: TrialSpec): void {
     "FILE_CHANGED",
     `${gone}: is gone, in the middle of the run; give each run a --data-folder of its own`,
   );
+}
+
+/** What is read of a rehearsal's data in one form; undefined where it is not there in that. */
+function rehearsalIn(data: PreparedData | undefined, format: string): RehearsalSpec | undefined {
+  const form = data?.forms.get(format);
+  if (data === undefined || form === undefined || typeof form === "string") return undefined;
+  const { bytes, numSamples, columns } = data.facts;
+  return { paths: form.paths, bytes, numSamples, ...(columns === undefined ? {} : { columns }) };
 }
 
 function kindOf({ source, data }: BenchPlan, name: string) {

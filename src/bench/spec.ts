@@ -2,6 +2,14 @@
 import type { CellKey } from "./record.ts";
 import type { KnownSums } from "./sums.ts";
 
+/** What is read before anything is prepared or timed: other files, of the same form. */
+export interface RehearsalSpec {
+  readonly paths: readonly string[];
+  readonly bytes: number;
+  readonly numSamples: number;
+  readonly columns?: readonly string[] | undefined;
+}
+
 export interface TrialSpec {
   readonly cell: CellKey;
   /** -1 for the warm-up. */
@@ -27,8 +35,15 @@ export interface TrialSpec {
   /** With it the device is busy for so long with each batch, ms. */
   readonly computeMs?: number | undefined;
   readonly ordinal?: number | undefined;
+  /** Absent where it is left out. */
+  readonly rehearsal?: RehearsalSpec | undefined;
   /** A memory group that the process joins first: the path of its list of processes. */
   readonly memoryGroup?: string | undefined;
+}
+
+/** The trial's way over the files of its rehearsal; undefined where there is none. */
+export function rehearsalOf({ rehearsal, computeMs: _, ...trial }: TrialSpec): TrialSpec | undefined {
+  return rehearsal === undefined ? undefined : { ...trial, columns: undefined, ...rehearsal };
 }
 
 /** Samples of a batch of rows that has about {@link TrialSpec.batchBytes}. */

@@ -3,16 +3,23 @@
  * its standard input, and prints one line of JSON, a trial's record or why there is none.
  */
 import { writeFileSync } from "node:fs";
-import { prepareFiles } from "./cold.ts";
+import type { Device } from "../index.ts";
+import { prepareFiles, type Temperature } from "./cold.ts";
 import { measure, peakRssBytes, wiredBytes } from "./measure.ts";
 import { openApacheArrow, openJsRead } from "./paths-javascript.ts";
-import { type OpenWork, openLoaderWork } from "./paths-loader.ts";
+import { type OpenWork, openLoaderWork, openTrialDevice } from "./paths-loader.ts";
 import type { TrialRecord } from "./record.ts";
-import { batchSizeOf, type TrialSpec } from "./spec.ts";
+import { batchSizeOf, rehearsalOf, type TrialSpec } from "./spec.ts";
 import { HostSum } from "./sums.ts";
 
 /** Failures that say that a way is none here, and no failure of it. */
 const DECLINES = ["UNSUPPORTED", "DEVICE_UNAVAILABLE", "UNSUPPORTED_COMPRESSION"];
+
+/** Makes files cold or warm, and tells what they are then. */
+type Prepare = (
+  paths: readonly string[],
+  wanted: Temperature["temperature"],
+) => Temperature | Promise<Temperature>;
 
 /** What the last line of a trial's output holds. */
 export interface TrialOutcome {
@@ -21,58 +28,128 @@ export interface TrialOutcome {
   readonly skipped?: string;
 }
 
-/** Runs the trial that `spec` asks for. A wrong sum is an error in the record. */
-export async function runTrial(spec: TrialSpec): Promise<TrialOutcome> {
+/** Ways that take no device of this project. */
+const WITHOUT_DEVICE = ["js-read", "apache-arrow", "harness"];
+
+/**
+ * Runs the trial that `spec` asks for. First the rehearsal, with all that the trial has but its files; then `prepare`
+ * makes the trial's files cold or warm, and right after it the trial is opened, and timed. The device stays open from
+ * the one to the other, as it does in a program that runs for longer. A wrong sum is an error in the record.
+ */
+export async function runTrial(spec: TrialSpec, prepare: Prepare = prepareFiles): Promise<TrialOutcome> {
   if (spec.memoryGroup !== undefined) writeFileSync(spec.memoryGroup, String(process.pid));
   const wired = wiredBytes();
-  const prepared = prepareFiles(spec.paths, spec.cell.temperature);
-  const opening = performance.now();
-  let work: OpenWork<unknown>;
+  const way = new Way(spec);
   try {
-    work = await openWork(spec);
-  } catch (error) {
-    if (DECLINES.includes((error as { code?: string }).code ?? ""))
-      return { skipped: (error as Error).message };
-    throw error;
-  }
-  try {
-    const openSeconds = (performance.now() - opening) / 1000;
-    const measured = await measure(work, spec.computeMs);
-    const wiredNow = wiredBytes();
-    const wrong = wrongSum(spec, work.sum, measured.checksum);
-    return {
-      trial: {
-        kind: "trial",
-        cell: spec.cell.id,
-        round: spec.round,
-        openSeconds,
-        bytes: spec.bytes,
-        fileBytes: spec.fileBytes,
-        residency: prepared.residency,
-        temperature: prepared.temperature,
-        peakRssBytes: peakRssBytes(),
-        ...measured,
-        ...(wired === undefined || wiredNow === undefined
-          ? {}
-          : { wiredBytes: Math.max(0, wiredNow - wired) }),
-        ...(wrong === undefined ? {} : { error: wrong }),
-      },
-    };
+    const opened = await openTrial(spec, way, prepare);
+    if ("skipped" in opened) return opened;
+    const { work, rehearsal, prepared, openSeconds } = opened;
+    try {
+      const measured = await measure(work, spec.computeMs);
+      const wiredNow = wiredBytes();
+      const wrong = wrongSum(spec, work.sum, measured.checksum);
+      return {
+        trial: {
+          kind: "trial",
+          cell: spec.cell.id,
+          round: spec.round,
+          openSeconds,
+          bytes: spec.bytes,
+          fileBytes: spec.fileBytes,
+          ...(rehearsal === undefined ? {} : { rehearsal }),
+          residency: prepared.residency,
+          temperature: prepared.temperature,
+          peakRssBytes: peakRssBytes(),
+          ...measured,
+          ...(wired === undefined || wiredNow === undefined
+            ? {}
+            : { wiredBytes: Math.max(0, wiredNow - wired) }),
+          ...(wrong === undefined ? {} : { error: wrong }),
+        },
+      };
+    } finally {
+      await work.close();
+    }
   } finally {
-    await work.close();
+    await way.close();
   }
 }
 
-function openWork(spec: TrialSpec): Promise<OpenWork<never>> | OpenWork<never> {
-  switch (spec.cell.path) {
-    case "js-read":
-      return openJsRead(spec) as OpenWork<never>;
-    case "apache-arrow":
-      return openApacheArrow(spec) as OpenWork<never>;
-    case "harness":
-      return nothing(spec) as OpenWork<never>;
-    default:
-      return openLoaderWork(spec) as Promise<OpenWork<never>>;
+/** Rehearses, makes the files what they shall be, and opens them. */
+async function openTrial(spec: TrialSpec, way: Way, prepare: Prepare) {
+  try {
+    await way.open();
+    const rehearsal = await rehearse(spec, way, prepare);
+    const prepared = await prepare(spec.paths, spec.cell.temperature);
+    const opening = performance.now();
+    const work = await way.work(spec);
+    const openSeconds = way.openSeconds + (performance.now() - opening) / 1000;
+    return { work, rehearsal, prepared, openSeconds };
+  } catch (error) {
+    if (!DECLINES.includes((error as { code?: string }).code ?? "")) throw error;
+    return { skipped: (error as Error).message };
+  }
+}
+
+/** Reads the rehearsal's files as the trial will read its own, at the same temperature. Its failure is told, and no
+ * more than that: where the trial fails as well, it says so itself. */
+async function rehearse(spec: TrialSpec, way: Way, prepare: Prepare): Promise<TrialRecord["rehearsal"]> {
+  const rehearsal = rehearsalOf(spec);
+  if (rehearsal === undefined) return undefined;
+  const { bytes } = rehearsal;
+  const started = performance.now();
+  try {
+    await prepare(rehearsal.paths, rehearsal.cell.temperature);
+    const work = await way.work(rehearsal);
+    try {
+      await measure(work);
+    } finally {
+      await work.close();
+    }
+    return { bytes, seconds: (performance.now() - started) / 1000 };
+  } catch (error) {
+    await way.close();
+    await way.open();
+    return { bytes: 0, seconds: (performance.now() - started) / 1000, error: (error as Error).message };
+  }
+}
+
+/** What a path keeps from one dataset to the next: the device, where it has one. */
+class Way {
+  /** That opening the device took. */
+  openSeconds = 0;
+  readonly #spec: TrialSpec;
+  #device: Device | undefined;
+
+  constructor(spec: TrialSpec) {
+    this.#spec = spec;
+  }
+
+  async open(): Promise<void> {
+    if (WITHOUT_DEVICE.includes(this.#spec.cell.path)) return;
+    const started = performance.now();
+    this.#device = await openTrialDevice(this.#spec);
+    this.openSeconds = (performance.now() - started) / 1000;
+  }
+
+  /** Opens the files of `spec`; the work is the caller's to close. */
+  async work(spec: TrialSpec): Promise<OpenWork<never>> {
+    switch (spec.cell.path) {
+      case "js-read":
+        return openJsRead(spec) as OpenWork<never>;
+      case "apache-arrow":
+        return openApacheArrow(spec) as OpenWork<never>;
+      case "harness":
+        return nothing(spec) as OpenWork<never>;
+      default:
+        return (await openLoaderWork(spec, this.#device!)) as OpenWork<never>;
+    }
+  }
+
+  async close(): Promise<void> {
+    const device = this.#device;
+    this.#device = undefined;
+    await device?.close();
   }
 }
 

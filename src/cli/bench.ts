@@ -9,8 +9,10 @@ import { benchReportCommand } from "./bench-report.ts";
 import { byteCount, MAX_ORDINAL, nameList, ORDINAL_HELP, wholeNumber } from "./output.ts";
 
 /** What was asked for on the command line. */
-export interface BenchFlags extends Omit<BenchOptions, "source" | "byteLength" | "folder"> {
+export interface BenchFlags
+  extends Omit<BenchOptions, "source" | "byteLength" | "folder" | "rehearsalBytes"> {
   readonly size?: number;
+  readonly rehearsal?: number;
   readonly dataFolder?: string;
   readonly out: string;
   readonly resume?: string;
@@ -75,6 +77,11 @@ function measuring(command: Command, description: string): Command {
       "data of twice the memory, cold; with a number, 512MiB at least: twice that, in a group of processes with no more memory",
       byteCount,
     )
+    .option(
+      "--rehearsal <bytes>",
+      "of other files, read by each trial's process before its trial; 0 for none (default: 16MiB)",
+      (text) => (text === "0" ? 0 : byteCount(text)),
+    )
     .option("--seed <number>", "of data and orders (default: 0)", wholeNumber(0, 2 ** 32 - 1))
     .option(
       "--data-folder <folder>",
@@ -125,8 +132,11 @@ function checkAlone(source: string | undefined, command: Command): void {
   throw new HeadraceError("BAD_OPTION", `--resume takes all settings from its file; leave out ${named}`);
 }
 
-function planOf(source: string | undefined, { size, dataFolder, ...options }: BenchFlags): BenchPlan {
-  return planBench({ ...options, source, byteLength: size, folder: dataFolder });
+function planOf(
+  source: string | undefined,
+  { size, dataFolder, rehearsal, ...options }: BenchFlags,
+): BenchPlan {
+  return planBench({ ...options, source, byteLength: size, folder: dataFolder, rehearsalBytes: rehearsal });
 }
 
 function countList(text: string): number[] {

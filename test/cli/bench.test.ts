@@ -12,7 +12,7 @@ const DATA = join(folder, "data");
 function tiny(out: string, ...more: string[]): string[] {
   const cells = ["--data", "embeddings", "--formats", "safetensors", "--paths", "map,read"];
   const small = ["--size", "1MiB", "--temperatures", "warm", "--orders", "random", "--device", "host"];
-  const batches = ["--batch-bytes", "64KiB", "--no-ceilings"];
+  const batches = ["--batch-bytes", "64KiB", "--no-ceilings", "--rehearsal", "1MiB"];
   return [
     "bench",
     ...cells,
@@ -45,7 +45,13 @@ describe("bench", () => {
     expect(records[0]).toMatchObject({
       kind: "run",
       command: expect.stringContaining("--data embeddings"),
-      settings: { seed: 0, rounds: 5, formats: ["safetensors"], paths: ["map", "read"] },
+      settings: {
+        seed: 0,
+        rounds: 5,
+        formats: ["safetensors"],
+        paths: ["map", "read"],
+        rehearsalBytes: 2 ** 20,
+      },
     });
     const trials = records.filter((record) => record.kind === "trial") as TrialRecord[];
     const cells = records.filter((record) => record.kind === "cell") as CellRecord[];
@@ -60,6 +66,9 @@ describe("bench", () => {
       expect(ceiling!.part).toBeGreaterThan(0);
     }
     expect(new Set(trials.map(({ checksum }) => checksum)).size).toBe(1);
+    for (const { rehearsal, bytes } of trials) {
+      expect(rehearsal).toEqual({ bytes, seconds: expect.any(Number) });
+    }
     // Rounds follow one another; the order of cells within them is shuffled.
     expect(trials.map(({ round }) => round)).toEqual(
       trials.map(({ round }) => round).toSorted((a, b) => a - b),
@@ -133,6 +142,16 @@ describe("bench", () => {
     );
   });
 
+  test("leaves the rehearsal out where that is asked for, and says so in the settings", async () => {
+    const { code } = await headrace(...tiny("unrehearsed"), "--rehearsal", "0");
+    expect(code).toBe(0);
+    const [run, ...records] = readRecords(resultsIn("unrehearsed"));
+    expect(run).toMatchObject({ settings: { rehearsalBytes: 0 } });
+    const trials = records.filter((record) => record.kind === "trial");
+    expect(trials.length).toBe(12);
+    for (const trial of trials) expect(trial).not.toHaveProperty("rehearsal");
+  });
+
   test("takes a dataset of one's own, and packs it", async () => {
     const out = join(folder, "own");
     const cells = ["--formats", "arrow,arrow.lz4-body", "--paths", "read,stream", "--temperatures", "cold"];
@@ -156,6 +175,11 @@ describe("bench", () => {
     expect(plain).toMatchObject({ rounds: 5, cell: { path: "read", data: "prose" } });
     expect(packed).toMatchObject({ rounds: 5, cell: { path: "stream", format: "arrow.lz4-body" } });
     expect(packed!.compression).toBeGreaterThan(plain!.compression);
+    for (const record of readRecords(resultsIn("own"))) {
+      if (record.kind !== "trial") continue;
+      expect(record.rehearsal!.error).toBeUndefined();
+      expect(record.rehearsal!.bytes).toBeGreaterThan(0);
+    }
   });
 
   test("ends with 1 where a trial delivers other bytes than were made", async () => {
@@ -199,6 +223,7 @@ describe("bench", () => {
     [["--formats", "parquet"], "formats: parquet is none"],
     [["--paths", "mmap"], "paths: mmap is none of"],
     [["--lanes", "0"], "lanes"],
+    [["--rehearsal", "4KiB"], "rehearsalBytes is 4096"],
     [["--size", "big"], "It must be a number of bytes"],
     [["somewhere", "--size", "1GB"], "--size is for data that is made"],
     [["--resume", "nothing.jsonl"], "nothing.jsonl"],

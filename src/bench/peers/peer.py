@@ -1,7 +1,8 @@
 """One trial of another project's reader: every sample of the shards once, every byte added up.
 
 usage: peer.py check PEER     prints the versions that matter as JSON, fails where the peer is not here
-       peer.py run            takes a specification as JSON on stdin, prints what was measured as JSON
+       peer.py run            takes a specification as a line of JSON on stdin, reads the files of its rehearsal,
+                              prints how that went as JSON, waits for a line, prints what was measured as JSON
 
 The sum is that of all samples' little-endian 64-bit words modulo 2**64, whatever their order.
 """
@@ -247,6 +248,19 @@ def peak_rss():
     return peak if sys.platform == "darwin" else peak * 1024
 
 
+def rehearse(spec):
+    """Reads other files as the trial will read its own: what starts and compiles once has done so then."""
+    if "rehearsal" not in spec:
+        return {}
+    started = time.perf_counter()
+    try:
+        for value in READERS[spec["peer"]]({**spec, **spec["rehearsal"]}):
+            value & MASK
+    except Exception as error:  # The trial fails by itself, where it does.
+        return {"seconds": time.perf_counter() - started, "error": str(error) or type(error).__name__}
+    return {"seconds": time.perf_counter() - started}
+
+
 def run(spec):
     import importlib
 
@@ -257,6 +271,9 @@ def run(spec):
 
         with open(spec["memoryGroup"], "w") as group:
             group.write(str(os.getpid()))
+    print(json.dumps(rehearse(spec)), flush=True)
+    if not sys.stdin.readline():
+        sys.exit("nobody said when to begin")
     before = usage()
     total, latencies = 0, []
     started = asked = time.perf_counter()
@@ -286,4 +303,4 @@ if __name__ == "__main__":
     if sys.argv[1] == "check":
         check(sys.argv[2])
     else:
-        run(json.load(sys.stdin))
+        run(json.loads(sys.stdin.readline()))
