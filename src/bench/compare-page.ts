@@ -1,7 +1,7 @@
 /** A comparison of two runs as one page that needs nothing else. */
 import type { ComparedCell, Comparison } from "./compare.ts";
-import { ratioText, verdictText } from "./compare-text.ts";
-import { Html, html, type Piece, table } from "./html.ts";
+import { failedText, ratioText, verdictText } from "./compare-text.ts";
+import { Html, html, type Piece, table, wideTable } from "./html.ts";
 import { Palette } from "./palette.ts";
 import { type Chart, figure } from "./plot.ts";
 import { MAX_ROWS, type Row, rowsChart } from "./rows-chart.ts";
@@ -10,7 +10,7 @@ import { amountText, digits, groupText, intervalText, settingsText, shortWayText
 
 /** What differs, a chart of the ratios, and every cell. The same comparison gives the same page. */
 export function renderComparison(comparison: Comparison): string {
-  const { a, b, counts, cells, differences, onlyA, onlyB } = comparison;
+  const { a, b, counts, cells, differences, onlyA, onlyB, failed } = comparison;
   const alone = [...onlyA.map((key) => ({ key, run: "A" })), ...onlyB.map((key) => ({ key, run: "B" }))];
   return html`<!doctype html>
 <html lang="en">
@@ -28,16 +28,17 @@ ${new Html(`<style>${STYLE}</style>`)}
 <p>${verdictText(counts)}</p>
 <p class="note">A cell counts as faster or slower where the 95 % interval of the ratio leaves out 1. Of cells that do not
 differ at all, one in twenty would by chance.</p>
+${failed.length === 0 ? undefined : html`<aside class="warn" aria-label="Failed trials"><ul>${failed.map((one) => html`<li>${failedText(one)}</li>`)}</ul></aside>`}
 <section id="differences"><h2>What differs</h2>${differenceTable(differences)}</section>
 ${cells.some(({ ratio }) => ratio !== undefined) ? html`<section id="ratios"><h2>Ratios</h2><div class="charts">${figure(ratioChart(cells))}</div></section>` : undefined}
 <section id="cells"><h2>All cells</h2>${cellTable(cells)}</section>
 ${
   alone.length === 0
     ? undefined
-    : html`<section id="alone"><h2>In one run alone</h2>${table(
+    : html`<section id="alone"><h2>In one run alone</h2>${wideTable(
         "Cells in one run alone",
-        ["format and way", "data", "settings", "run"],
-        alone.map(({ key, run }) => [wayText(key), groupText(key), settingsText(key), run]),
+        ["format and way", "run", "data", "settings"],
+        alone.map(({ key, run }) => [wayText(key), run, groupText(key), settingsText(key)]),
       )}</section>`
 }
 </main>
@@ -100,19 +101,19 @@ function ratioChart(cells: readonly ComparedCell[]): Chart {
 }
 
 function cellTable(cells: readonly ComparedCell[]): Html {
-  return table(
+  return wideTable(
     "Cells that both runs have",
-    ["format and way", "data", "settings", "A", "B", "ratio", "B is", "note"],
+    ["format and way", "B is", "ratio", "A", "B", "data", "settings", "note"],
     cells.map((cell) => [
       wayText(cell.key),
-      groupText(cell.key),
-      settingsText(cell.key),
+      cell.verdict,
+      ratioText(cell),
       intervalText(cell.a),
       intervalText(cell.b),
-      ratioText(cell),
-      cell.verdict,
+      groupText(cell.key),
+      settingsText(cell.key),
       cell.note,
     ]),
-    [3, 4, 5],
+    [2, 3, 4],
   );
 }

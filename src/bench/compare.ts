@@ -1,7 +1,8 @@
 /** Two runs side by side: two machines, or two versions on one. */
 
-import type { BenchRecord, CellKey, Quantiles, RunRecord } from "./record.ts";
+import type { BenchRecord, CellKey, Quantiles, RunRecord, TrialRecord } from "./record.ts";
 import { type CellResult, type Results, resultsOf } from "./results.ts";
+import { settingName, settingText } from "./settings-text.ts";
 import { ratioOf } from "./stats.ts";
 
 /** Trials of a cell from which a median's interval means something. */
@@ -33,6 +34,16 @@ export interface Difference {
   readonly b: string;
 }
 
+/** Trials of a cell that failed, warm-ups too. */
+export interface FailedTrials {
+  readonly run: "A" | "B";
+  /** The cell's id. */
+  readonly cell: string;
+  readonly count: number;
+  /** Why the first of them did. */
+  readonly error: string;
+}
+
 /** What comparing gave. */
 export interface Comparison {
   readonly a: RunRecord;
@@ -43,6 +54,7 @@ export interface Comparison {
   readonly onlyA: readonly CellKey[];
   readonly onlyB: readonly CellKey[];
   readonly counts: Readonly<Record<Verdict, number>>;
+  readonly failed: readonly FailedTrials[];
 }
 
 /** Compares run `b` with run `a`, cell by cell. Cells are the same where all that was asked for is; of a peer the version
@@ -66,7 +78,14 @@ export function compareRuns(a: readonly BenchRecord[], b: readonly BenchRecord[]
     onlyA: [...before].filter(([identity]) => !after.has(identity)).map(([, { key }]) => key),
     onlyB: [...after].filter(([identity]) => !before.has(identity)).map(([, { key }]) => key),
     counts,
+    failed: [...failedIn(a, "A"), ...failedIn(b, "B")],
   };
+}
+
+function failedIn(records: readonly BenchRecord[], run: FailedTrials["run"]): FailedTrials[] {
+  const failed = records.filter((record) => record.kind === "trial" && record.error !== undefined);
+  const cells = Map.groupBy(failed as TrialRecord[], ({ cell }) => cell);
+  return [...cells].map(([cell, trials]) => ({ run, cell, count: trials.length, error: trials[0]!.error! }));
 }
 
 function byIdentity({ cells }: Results): Map<string, CellResult> {
@@ -109,7 +128,7 @@ function differencesOf(a: RunRecord, b: RunRecord): Difference[] {
   const pairs = [
     ...pairsOf(a.machine, b.machine, (name) => name !== "memoryFreeBytes" && name !== "load"),
     ...pairsOf(a.versions, b.versions),
-    ...pairsOf(a.settings, b.settings),
+    ...settingPairs(a.settings, b.settings),
   ].filter((pair) => pair.a !== pair.b);
   if (Math.abs(a.machine.load - b.machine.load) > 0.5) {
     pairs.push({ what: "load when it began", a: String(a.machine.load), b: String(b.machine.load) });
@@ -121,6 +140,19 @@ function pairsOf(a: object, b: object, counts: (name: string) => boolean = () =>
   const [one, other] = [a, b] as [Record<string, unknown>, Record<string, unknown>];
   const names = [...new Set([...Object.keys(a), ...Object.keys(b)])].filter(counts);
   return names.map((what) => ({ what, a: valueText(one[what]), b: valueText(other[what]) }));
+}
+
+/** Settings in words; numbers that their words do not tell apart stay numbers. */
+function settingPairs(a: RunRecord["settings"], b: RunRecord["settings"]): Difference[] {
+  const text = (name: string, value: RunRecord["settings"][string] | undefined) =>
+    value === undefined ? "-" : settingText(name, value) || "none";
+  return pairsOf(a, b)
+    .filter((pair) => pair.a !== pair.b)
+    .map((pair) => {
+      const [one, other] = [text(pair.what, a[pair.what]), text(pair.what, b[pair.what])];
+      const what = settingName(pair.what);
+      return one === other ? { ...pair, what } : { what, a: one, b: other };
+    });
 }
 
 function valueText(value: unknown): string {

@@ -9,9 +9,12 @@ import {
   percentText,
   rateText,
   settingsText,
+  timeText,
   wayText,
 } from "./text.ts";
 
+/** What starts up takes tens of milliseconds: in trials shorter than this, in seconds, it is a good part. */
+const SHORT = 0.25;
 /** Names that a sentence lists before it counts. */
 const LISTED = 3;
 
@@ -24,7 +27,9 @@ function headlineOf(group: Group): string {
   const best = bestSettings(group.cells);
   const first = best[0]!;
   const tied = best.slice(1).filter((cell) => !clearlyFaster(first, cell));
-  const parts = [`${tied.length > 0 ? "Highest median" : "Fastest"}: ${rankText(first)}`];
+  const parts = [
+    `${tied.length > 0 ? "Highest median" : group.cells.length > 1 ? "Fastest" : "The only one measured"}: ${rankText(first)}`,
+  ];
   if (tied.length > 0) parts.push(`no clear difference to ${listText(tied)}`);
   else if (best[1] !== undefined) parts.push(`next: ${wayText(best[1].key)}, ${rateText(medianOf(best[1]))}`);
   // What others do is told beside what this project does, whichever of them came first.
@@ -54,8 +59,15 @@ function againstText(first: CellResult, other: CellResult): string {
 }
 
 /** What takes from the figures' worth: rounds that were not cold, failures, few rounds, an interruption. */
-export function warnings({ cells, skipped, unfinished }: Results): string[] {
+export function warnings({ run, cells, skipped, unfinished }: Results): string[] {
   const notes: string[] = [];
+  const { rehearsalBytes = 0 } = run.settings;
+  const shortest = Math.min(...cells.flatMap(({ trials }) => trials.map(({ seconds }) => seconds)));
+  if (rehearsalBytes === 0 && shortest < SHORT) {
+    notes.push(
+      `Trials took as little as ${timeText(shortest * 1000)}, and nothing was read before them: the start of threads and the compilation of code are in the figures. Larger data makes that less.`,
+    );
+  }
   if (unfinished.length > 0) {
     notes.push(
       `The run was interrupted: ${amountText(unfinished.length, "cell")} had begun and have no figures here.`,

@@ -41,6 +41,32 @@ export function cleanText(text: string): string {
 /** All but tabs and line feeds. */
 const UNSAFE = /(?![\t\n])[\p{Cc}\u200e\u200f\u202a-\u202e\u2066-\u2069]/gu;
 
+/**
+ * The same for many columns: where the window is too narrow for them, each row becomes a card that has the heading of each
+ * cell beside it. Roles are named, since tables that are laid out otherwise lose theirs in some browsers.
+ */
+export function wideTable(
+  caption: string,
+  head: readonly string[],
+  rows: readonly (readonly Piece[])[],
+  numeric: readonly number[] = [],
+): Html {
+  const side = (i: number) => new Html(numeric.includes(i) ? ' class="n"' : "");
+  const cell = (value: Piece, i: number) =>
+    i === 0
+      ? html`<th scope="row" role="rowheader">${value}</th>`
+      : html`<td role="cell"${side(i)} data-label="${head[i]}">${value}</td>`;
+  const shown = (value: Piece, i: number) =>
+    i > 0 && value === "" ? html`<td role="cell" class="none"></td>` : cell(value, i);
+  return html`<div class="scroll"><table class="cards" role="table">
+<caption>${caption}</caption>
+<thead role="rowgroup"><tr role="row">${head.map((name, i) => html`<th scope="col" role="columnheader"${side(i)}>${name}</th>`)}</tr></thead>
+<tbody role="rowgroup">${rows.map(
+    (row) => html`<tr role="row">${row.map(shown)}</tr>
+`,
+  )}</tbody></table></div>`;
+}
+
 /** A table whose first cell of each row is its heading. Columns of `numeric` (from 0) are set to the right. */
 export function table(
   caption: string,

@@ -1,6 +1,4 @@
 /** What a run is asked for, with its defaults and checks. */
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { HeadraceError } from "../index.ts";
 import { checkKind, type DataKind } from "./data/kinds.ts";
 import { checkPath, type Format, parseFormat } from "./formats.ts";
@@ -58,7 +56,7 @@ export interface BenchOptions {
   /** Bytes that each trial's process reads of other files before its trial, about; 0 for none; default 16 MiB. */
   readonly rehearsalBytes?: number | undefined;
   readonly seed?: number | undefined;
-  /** Where data lies; default `HEADRACE_BENCH_DIR`, else a folder of the system's temporary one. */
+  /** Where data lies and stays; default `HEADRACE_BENCH_DIR`. Without, the caller of a run finds a place. */
   readonly folder?: string | undefined;
   /** Whether what the machine gives at best is measured too; default true. */
   readonly ceilings?: boolean | undefined;
@@ -89,6 +87,11 @@ export interface BenchPlan {
   readonly rehearsalBytes: number;
   readonly seed: number;
   readonly ceilings: boolean;
+  readonly folder?: string | undefined;
+}
+
+/** With a place for its data. */
+export interface PlacedPlan extends BenchPlan {
   readonly folder: string;
 }
 
@@ -117,7 +120,7 @@ export function planBench(options: BenchOptions = {}): BenchPlan {
     rehearsalBytes: options.rehearsalBytes ?? 16 * MIB,
     seed: options.seed ?? 0,
     ceilings: options.ceilings ?? true,
-    folder: options.folder ?? process.env.HEADRACE_BENCH_DIR ?? join(tmpdir(), "headrace-bench"),
+    folder: options.folder ?? (process.env.HEADRACE_BENCH_DIR || undefined),
   };
   check(plan);
   return plan;

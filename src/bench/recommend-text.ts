@@ -12,7 +12,7 @@ export function adviceRows(advice: Advice): [name: string, value: string][] {
   const settings = settingsText(best.key);
   const rows: [string, string][] = [
     [
-      tied.length > 1 ? "highest" : "fastest",
+      tied.length > 1 ? "highest" : next === undefined ? "the only one measured" : "fastest",
       `${wayText(best.key)}${settings === "" ? "" : ` (${settings})`}, ${intervalText(best.record.gigabytesPerSecond)}`,
     ],
   ];

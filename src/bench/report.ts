@@ -9,12 +9,13 @@ import {
   residencyChart,
 } from "./group-charts.ts";
 import { headlines, warnings } from "./headline.ts";
-import { Html, html, type Piece, table } from "./html.ts";
+import { Html, html, type Piece, table, wideTable } from "./html.ts";
 import { sizeChart, sweepCharts } from "./line-charts.ts";
 import { Palette } from "./palette.ts";
 import { type Chart, figure } from "./plot.ts";
-import type { BenchRecord, CellKey, RunRecord } from "./record.ts";
+import type { BenchRecord, RunRecord } from "./record.ts";
 import { type CellResult, type Group, groupsOf, type Results, resultsOf } from "./results.ts";
+import { settingRows } from "./settings-text.ts";
 import { STYLE } from "./style.ts";
 import {
   amountText,
@@ -23,7 +24,7 @@ import {
   groupText,
   intervalText,
   percentText,
-  requestText,
+  settingsText,
   timeText,
   wayText,
 } from "./text.ts";
@@ -121,7 +122,7 @@ function factSections(results: Results): Section[] {
   sections.push({ id: "run", title: "Command and settings", body: settingsPart(run) });
   if (skipped.length > 0) {
     const rows = skipped.map(({ key, reason }) => [wayText(key), groupText(key), key.device, reason]);
-    const body = table(
+    const body = wideTable(
       "Cells without figures, and why",
       ["format and way", "data", "device", "reason"],
       rows,
@@ -165,28 +166,21 @@ ${table("Versions", ["what", "version"], Object.entries(versions))}`;
 }
 
 function settingsPart({ command, settings }: RunRecord): Html {
-  const text = (value: RunRecord["settings"][string]) =>
-    typeof value === "object" ? value.join(", ") : String(value);
-  const rows = Object.entries(settings).map(([name, value]) => [name, text(value)]);
-  return html`<p>The exact command:</p><pre tabindex="0"><code>${command}</code></pre>${table("Settings", ["setting", "value"], rows)}`;
+  return html`<p>The exact command:</p><pre tabindex="0"><code>${command}</code></pre>${table("Settings", ["setting", "value"], settingRows(settings))}`;
 }
 
 const CELL_HEAD = [
   "format and way",
   "data",
-  "device",
-  "lanes",
-  "request",
+  "device, settings",
   "trials",
   "rate and 95 % interval",
   "p5 to p95, GB/s",
   "of its ceiling",
   "times smaller",
-  "wait, median",
-  "wait, p99",
+  "wait: median, p99",
   "CPU s/GB",
-  "faults/GB, minor",
-  "major",
+  "faults/GB: minor, major",
   "peak memory",
   "in memory before",
   "busy",
@@ -194,7 +188,7 @@ const CELL_HEAD = [
 
 function cellTable(cells: readonly CellResult[]): Html {
   const numeric = CELL_HEAD.map((_, i) => i).filter((i) => i > 2);
-  return table("Every cell with figures", CELL_HEAD, cells.map(cellRow), numeric);
+  return wideTable("Every cell with figures", CELL_HEAD, cells.map(cellRow), numeric);
 }
 
 function cellRow({ key, record, rates }: CellResult): Piece[] {
@@ -202,25 +196,17 @@ function cellRow({ key, record, rates }: CellResult): Piece[] {
   return [
     wayText(key),
     groupText(key),
-    key.device,
-    key.lanes > 0 ? key.lanes : "-",
-    requestOf(key),
+    [key.device, settingsText(key)].filter((text) => text !== "").join(", "),
     rates.length > 0 ? rates.length : record.rounds,
     intervalText(rate),
     `${digits(rate.p5)} to ${digits(rate.p95)}`,
     ceiling === undefined ? "-" : `${percentText(ceiling.part)} of ${ceiling.name}`,
     digits(record.compression),
-    batchMs[2] === undefined ? "-" : timeText(batchMs[2]),
-    batchMs[4] === undefined ? "-" : timeText(batchMs[4]),
+    batchMs.length < 6 ? "-" : `${timeText(batchMs[2]!)}, ${timeText(batchMs[4]!)}`,
     digits(record.cpuSecondsPerGigabyte),
-    digits(record.minorFaultsPerGigabyte),
-    digits(record.majorFaultsPerGigabyte),
+    `${digits(record.minorFaultsPerGigabyte)}, ${digits(record.majorFaultsPerGigabyte)}`,
     bytesText(record.peakRssBytes),
     residency === undefined ? "-" : percentText(residency),
     busyShare === undefined ? "-" : percentText(busyShare.median),
   ];
-}
-
-function requestOf({ requestBytes }: CellKey): string {
-  return requestBytes === undefined ? "-" : requestText(requestBytes);
 }

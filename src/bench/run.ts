@@ -1,5 +1,5 @@
 /** Runs a benchmark: data, ceilings, rounds of trials in changing order, figures. */
-import { mkdirSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { totalmem } from "node:os";
 import { type Device, HeadraceError, openDevice } from "../index.ts";
 import { type CeilingOptions, measureCeilings } from "./ceilings.ts";
@@ -9,7 +9,7 @@ import { prepareRehearsal } from "./data/rehearsal.ts";
 import { freeBytes, machineOf, versionsOf } from "./machine.ts";
 import { type Cell, cellsOf, formatsOf } from "./matrix.ts";
 import { MemoryGroup } from "./memory-group.ts";
-import type { BenchPlan } from "./options.ts";
+import type { BenchPlan, PlacedPlan } from "./options.ts";
 import { findPeer, pythonOf } from "./peers.ts";
 import { runInProcess } from "./processes.ts";
 import { Random, seedFor } from "./random.ts";
@@ -64,12 +64,12 @@ export interface BenchResult {
   readonly failures: readonly TrialRecord[];
 }
 
-/** Runs `plan`. Throws what opening the device and making data throw, `DISK_FULL` before anything is written where data
- * larger than memory would not fit, `CANCELLED`. Trials that fail are in the result. */
-export async function runBench(asked: BenchPlan, hooks: BenchHooks): Promise<BenchResult> {
+/** Runs `asked`, whose folder is there. Throws what opening the device and making data throw, `DISK_FULL` before anything is
+ * written where data larger than memory would not fit, `FILE_CHANGED` where data is taken away meanwhile, `CANCELLED`.
+ * Trials that fail are in the result. */
+export async function runBench(asked: PlacedPlan, hooks: BenchHooks): Promise<BenchResult> {
   const device = openDevice(asked.device, asked.ordinal === undefined ? {} : { ordinal: asked.ordinal });
   try {
-    mkdirSync(asked.folder, { recursive: true });
     const plan = sized({ ...asked, device: nameOf(asked, device) }, hooks);
     const limit = plan.largerThanMemory;
     using group = typeof limit === "number" ? new MemoryGroup(limit) : undefined;
@@ -86,7 +86,7 @@ function nameOf({ device: asked }: BenchPlan, device: Device): string {
 }
 
 /** Data of twice the memory, cold, where that was asked for. */
-function sized(plan: BenchPlan, { onEvent }: BenchHooks): BenchPlan {
+function sized(plan: PlacedPlan, { onEvent }: BenchHooks): PlacedPlan {
   if (plan.largerThanMemory === undefined) return plan;
   const memory = plan.largerThanMemory === true ? totalmem() : plan.largerThanMemory;
   const byteLength = 2 * memory;
@@ -110,7 +110,7 @@ interface Job {
 }
 
 class Run {
-  readonly #plan: BenchPlan;
+  readonly #plan: PlacedPlan;
   readonly #device: Device;
   readonly #group: MemoryGroup | undefined;
   readonly #hooks: BenchHooks;
@@ -124,7 +124,7 @@ class Run {
   readonly #peerVersions: Record<string, string> = {};
   readonly #failures: TrialRecord[] = [];
 
-  constructor(plan: BenchPlan, device: Device, group: MemoryGroup | undefined, hooks: BenchHooks) {
+  constructor(plan: PlacedPlan, device: Device, group: MemoryGroup | undefined, hooks: BenchHooks) {
     this.#plan = plan;
     this.#device = device;
     this.#group = group;
@@ -273,7 +273,9 @@ class Run {
     if (this.#skipped.has(id)) return false;
     const had = this.#trials.get(id)?.some((one) => one.round === round && (one.busy !== undefined) === busy);
     if (had) return false;
-    const outcome = await runInProcess(this.#specOf(cell, round, busy), this.#python, this.#hooks.signal);
+    const spec = this.#specOf(cell, round, busy);
+    const outcome = await runInProcess(spec, this.#python, this.#hooks.signal);
+    checkThere(spec);
     if ("skipped" in outcome) {
       this.#skipped.set(id, outcome.skipped);
       return true;
@@ -359,6 +361,16 @@ class Run {
       this.#hooks.onEvent({ kind: "warning", text });
     }
   }
+}
+
+/** Data that is taken away says nothing of a cell: the run ends, with what it has. */
+function checkThere({ paths }: TrialSpec): void {
+  const gone = paths.find((path) => !existsSync(path));
+  if (gone === undefined) return;
+  throw new HeadraceError(
+    "FILE_CHANGED",
+    `${gone}: is gone, in the middle of the run; give each run a --data-folder of its own`,
+  );
 }
 
 /** What is read of a rehearsal's data in one form; undefined where it is not there in that. */

@@ -47,6 +47,20 @@ tbody th { white-space: nowrap; }
 td { min-width: 10rem; }
 td.n { min-width: 0; }
 td.n, th.n { text-align: right; white-space: nowrap; }
+table.cards { width: 100%; }
+table.cards th, table.cards td { min-width: 0; padding-right: 8px; white-space: normal; }
+table.cards tbody th, table.cards td { overflow-wrap: anywhere; min-width: 4.75rem; }
+table.cards td.n { min-width: 3.5rem; }
+@media (max-width: 1199px) {
+  table.cards, table.cards tbody, table.cards caption { display: block; }
+  table.cards thead { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
+  table.cards tr { display: grid; grid-template-columns: repeat(auto-fill, minmax(132px, 1fr)); gap: 4px 12px; padding: 10px 0;
+    border-bottom: 1px solid var(--line); }
+  table.cards th, table.cards td, table.cards td.n { border: 0; padding: 0; text-align: left; overflow-wrap: anywhere; }
+  table.cards tbody th { grid-column: 1 / -1; font-weight: 600; }
+  table.cards td::before { content: attr(data-label); display: block; color: var(--muted); font-size: 0.75rem; }
+  table.cards td.none { display: none; }
+}
 @media print {
   :root { ${LIGHT} }
   body { max-width: none; font-size: 11pt; }

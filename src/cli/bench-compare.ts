@@ -1,7 +1,7 @@
 /** `bench compare`: two runs side by side. */
 import { Command } from "commander";
 import { type Comparison, compareRuns } from "../bench/compare.ts";
-import { ratioText, verdictText } from "../bench/compare-text.ts";
+import { failedText, ratioText, verdictText } from "../bench/compare-text.ts";
 import { readRecords } from "../bench/read.ts";
 import { groupText, intervalText, settingsText, wayText } from "../bench/text.ts";
 import { saveText } from "../index.ts";
@@ -80,5 +80,7 @@ async function print(comparison: Comparison, a: string, b: string): Promise<void
     for (const key of keys)
       console.log(printable(`  ${wayText(key)}, ${groupText(key)}, ${settingsText(key)}`));
   }
+  if (comparison.failed.length > 0) console.log("");
+  for (const one of comparison.failed) console.log(printable(failedText(one)));
   console.log(`\n${verdictText(comparison.counts)}`);
 }

@@ -100,6 +100,7 @@ function jsonOf({ run: { date, machine }, advice, measured, notes }: Recommendat
   };
 }
 
+/** Keeps the figures at `path`; where none of them are clear, says so and leaves what is there. */
 function save({ measured }: Recommendation, path: string): void {
   if (measured.length > 1) {
     const names = measured.map(({ recommended }) => recommended.device).join(", ");
@@ -111,7 +112,8 @@ function save({ measured }: Recommendation, path: string): void {
   const [one] = measured;
   if (one === undefined || (one.recommended.cold ?? one.recommended.warm) === undefined) {
     const why = one?.notes.join("; ") ?? "no cell is left to recommend";
-    throw new HeadraceError("BAD_RESULTS", `there is nothing to save: ${why}`);
+    console.error(`headrace: nothing was saved: ${printable(why)}`);
+    return;
   }
   checkKept(path);
   mkdirSync(dirname(path), { recursive: true });

@@ -1,15 +1,16 @@
 /** Runs a benchmark for people: progress while it goes, records as they come, a table at its end. */
 import { appendFileSync, existsSync, mkdirSync, readFileSync, truncateSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { machineSlug } from "../bench/machine.ts";
 import { type Cell, cellsOf, guessSeconds } from "../bench/matrix.ts";
 import type { BenchPlan } from "../bench/options.ts";
 import { readRecords } from "../bench/read.ts";
 import type { BenchRecord, RunRecord } from "../bench/record.ts";
-import { checkResumable } from "../bench/resume.ts";
+import { resumedPlan } from "../bench/resume.ts";
 import { type BenchEvent, runBench } from "../bench/run.ts";
 import { HeadraceError, openDataset, openDevice } from "../index.ts";
 import type { BenchFlags } from "./bench.ts";
+import { DataFolder } from "./bench-data.ts";
 import { printResult } from "./bench-table.ts";
 import { amountText, ExitCode, isTerminal, printable, printLine, printTable, timeText } from "./output.ts";
 import { exitCodeOf, OnSignal } from "./signals.ts";
@@ -49,25 +50,42 @@ function listed(plan: BenchPlan): Cell[] {
   return cellsOf(plan, [{ name: dataset.title, tensors: dataset.view === "tensors" }]);
 }
 
+/** Goes on with the run whose records are in `path`, by the settings that it has. */
+export async function resumeCells(path: string, flags: BenchFlags): Promise<void> {
+  const known = readRecords(path);
+  const { dataFolder: folder, python } = flags;
+  await runCells(resumedPlan(known, path, { folder, python }), flags, known);
+}
+
 /** Measures. A trial that delivered wrong bytes makes the exit code 1. */
-export async function runCells(plan: BenchPlan, flags: BenchFlags): Promise<void> {
-  const known = flags.resume === undefined ? undefined : readRecords(flags.resume);
-  if (known !== undefined) checkResumable(known, plan, flags.resume!);
+export async function runCells(
+  plan: BenchPlan,
+  flags: BenchFlags,
+  known?: readonly BenchRecord[],
+): Promise<void> {
   const abort = new AbortController();
   const file = new RecordFile(flags.out, flags.resume);
   const line = new ProgressLine();
+  using data = new DataFolder(plan.folder, flags.resume === undefined ? flags.out : dirname(flags.resume));
   using _ = new OnSignal(
     (signal) => abort.abort(signal),
-    () => line.clear(),
+    () => {
+      line.clear();
+      data[Symbol.dispose]();
+    },
   );
+  line.show({ kind: "step", text: data.text });
   try {
-    const result = await runBench(plan, {
-      command: commandLine(),
-      signal: abort.signal,
-      known,
-      onRecord: (record) => file.append(record),
-      onEvent: (event) => line.show(event),
-    });
+    const result = await runBench(
+      { ...plan, folder: data.path },
+      {
+        command: typed(process.argv.slice(2)),
+        signal: abort.signal,
+        known,
+        onRecord: (record) => file.append(record),
+        onEvent: (event) => line.show(event),
+      },
+    );
     line.clear();
     if (flags.json) printLine(JSON.stringify({ ...result, results: file.path }));
     else await printResult(result, file.path!);
@@ -76,18 +94,26 @@ export async function runCells(plan: BenchPlan, flags: BenchFlags): Promise<void
     line.clear();
     if (!abort.signal.aborted) throw error;
     const kept =
-      file.path === undefined ? "nothing was measured yet" : `go on with --resume ${printable(file.path)}`;
-    console.error(`headrace: interrupted; ${kept}`);
+      file.path === undefined
+        ? "nothing was measured yet"
+        : `go on with '${resumeCommand(file.path, flags)}'`;
+    console.error(`headrace: ${printable(`interrupted; ${kept}`)}`);
     process.exitCode = exitCodeOf(abort.signal.reason);
   }
 }
 
+function resumeCommand(path: string, { dataFolder, python }: BenchFlags): string {
+  const more = Object.entries({ "--data-folder": dataFolder, "--python": python });
+  const words = more.flatMap(([name, value]) => (value === undefined ? [] : [name, value]));
+  return typed(["bench", "--resume", path, ...words]);
+}
+
 /** As somebody would type it. */
-function commandLine(): string {
-  const words = process.argv
-    .slice(2)
-    .map((word) => (/^[\w./:,=+-]+$/.test(word) ? word : JSON.stringify(word)));
-  return ["headrace", ...words].join(" ");
+function typed(args: readonly string[]): string {
+  const words = args.map((word) =>
+    /^[\w./:,=+-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`,
+  );
+  return ["bun run", ...words].join(" ");
 }
 
 /** Takes records line by line, so that what was measured stays, however the run ends. */
@@ -122,7 +148,7 @@ class RecordFile {
     } catch (cause) {
       const { code } = cause as { code?: string };
       const full = code === "ENOSPC" || code === "EDQUOT";
-      const message = `${this.path}: cannot be written (${code})`;
+      const message = `${this.path}: cannot be written (${code}); name another folder by --out`;
       throw new HeadraceError(full ? "DISK_FULL" : "IO_ERROR", message, { cause });
     }
   }

@@ -85,10 +85,10 @@ function measuring(command: Command, description: string): Command {
     .option("--seed <number>", "of data and orders (default: 0)", wholeNumber(0, 2 ** 32 - 1))
     .option(
       "--data-folder <folder>",
-      "where data lies (default: HEADRACE_BENCH_DIR, else a temporary folder)",
+      "where data lies and stays (default: HEADRACE_BENCH_DIR, else below --out, and removed at the end)",
     )
     .option("--out <folder>", "where results go", "results")
-    .option("--resume <file>", "go on with the results of a run that was interrupted")
+    .option("--resume <file>", "go on with a run that was interrupted, by the settings that FILE has")
     .option("--no-ceilings", "measure the cells alone, and not what the machine gives at best")
     .option("--quick", "32 MB of weights in three formats")
     .option("--list", "print the cells and about how long they take, and measure nothing")
@@ -97,7 +97,12 @@ function measuring(command: Command, description: string): Command {
     .action(bench);
 }
 
-async function bench(source: string | undefined, flags: BenchFlags): Promise<void> {
+async function bench(source: string | undefined, flags: BenchFlags, command: Command): Promise<void> {
+  if (flags.resume !== undefined) {
+    checkAlone(source, command);
+    const { resumeCells } = await import("./bench-run.ts");
+    return await resumeCells(flags.resume, flags);
+  }
   if (source !== undefined) {
     for (const name of ["data", "size", "largerThanMemory"] as const) {
       if (flags[name] === undefined) continue;
@@ -110,6 +115,21 @@ async function bench(source: string | undefined, flags: BenchFlags): Promise<voi
   const { listCells, runCells } = await import("./bench-run.ts");
   if (flags.list) await listCells(plan, flags);
   else await runCells(plan, flags);
+}
+
+/** What may stand beside `--resume`: nothing that figures depend on. */
+const BESIDE_RESUME = ["resume", "dataFolder", "python", "json", "debug"];
+
+/** A run that goes on has its settings. */
+function checkAlone(source: string | undefined, command: Command): void {
+  const given = command.options.find(
+    (option) =>
+      !BESIDE_RESUME.includes(option.attributeName()) &&
+      command.getOptionValueSource(option.attributeName()) === "cli",
+  );
+  const named = given?.long ?? source;
+  if (named === undefined) return;
+  throw new HeadraceError("BAD_OPTION", `--resume takes all settings from its file; leave out ${named}`);
 }
 
 function planOf(

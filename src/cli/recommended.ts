@@ -31,13 +31,26 @@ export interface KeptFigures {
   readonly recommended: Recommended;
 }
 
-/** The figures that were asked for, or those of this user, or none. Throws `SOURCE_NOT_FOUND` where a file that was named is
- * not there, and `BAD_RESULTS` where one is damaged. */
+/** The figures that were asked for, or those of this user, or none; where this user's cannot be read, says so on stderr and
+ * gives none: nobody asked for them. Of a file that was named throws `SOURCE_NOT_FOUND`, `SOURCE_UNREADABLE`, and `BAD_RESULTS`
+ * where it is damaged. */
 export function readRecommended({ recommended: asked }: RecommendedFlags): KeptFigures | undefined {
   if (asked === false) return undefined;
-  const named = typeof asked === "string";
-  const path = named ? asked : defaultRecommendedPath();
-  if (!named && !existsSync(path)) return undefined;
+  if (typeof asked === "string") return figuresIn(asked);
+  const path = defaultRecommendedPath();
+  if (!existsSync(path)) return undefined;
+  try {
+    return figuresIn(path);
+  } catch (error) {
+    const { message } = error as Error;
+    console.error(
+      `headrace: its figures are not used: ${printable(message)}; with --no-recommended none are looked for`,
+    );
+    return undefined;
+  }
+}
+
+function figuresIn(path: string): KeptFigures {
   try {
     return { path, recommended: parseRecommended(readFileSync(path, "utf8")) };
   } catch (error) {
@@ -45,7 +58,7 @@ export function readRecommended({ recommended: asked }: RecommendedFlags): KeptF
     const { code, message } = error as NodeJS.ErrnoException;
     throw new HeadraceError(
       code === "ENOENT" ? "SOURCE_NOT_FOUND" : "SOURCE_UNREADABLE",
-      `--recommended ${path}: ${message}`,
+      `${path}: cannot be read: ${message}`,
     );
   }
 }

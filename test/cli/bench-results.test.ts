@@ -115,8 +115,11 @@ describe("bench recommend", () => {
     writeFileSync(at("alone.jsonl"), linesOf(madeUpRecords([{ rate: 1 }])));
     const nothing = await headrace("bench", "recommend", at("alone.jsonl"), "--save", at("nothing.json"));
     expect(nothing).toMatchObject({
-      code: 1,
-      err: expect.stringMatching(/there is nothing to save: cold: .*BAD_RESULTS/),
+      code: 0,
+      out: expect.stringContaining("the only one measured"),
+      err: expect.stringMatching(
+        /^headrace: nothing was saved: cold: map and read were not both measured; .*\n$/,
+      ),
     });
     expect(existsSync(at("nothing.json"))).toBe(false);
     const before = readFileSync(at("few.jsonl"), "utf8");
@@ -164,6 +167,22 @@ describe("kept figures", () => {
         /^headrace: .*foreign\.json: its figures are not used: .*another machine: cores 4096, here \d+\n$/,
       );
       expect(out).not.toContain("measured here");
+    }
+  });
+
+  test("that are damaged where nobody named them are told of, and not used", async () => {
+    mkdirSync(at("broken/headrace"), { recursive: true });
+    writeFileSync(at("broken/headrace/recommended.json"), '{"version": 99}');
+    for (const command of [
+      ["load", prose, "--device", "host"],
+      ["inspect", prose],
+    ]) {
+      const { code, err } = await atHome("broken", ...command);
+      expect(code).toBe(0);
+      expect(err).toMatch(
+        /^headrace: its figures are not used: \S*broken\/headrace\/recommended\.json: .*\n$/,
+      );
+      expect(await atHome("broken", ...command, "--no-recommended")).toMatchObject({ code: 0, err: "" });
     }
   });
 

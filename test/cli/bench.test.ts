@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { appendFileSync, existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { appendFileSync, existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { readRecords } from "../../src/bench/read.ts";
 import type { CellRecord, TrialRecord } from "../../src/bench/record.ts";
@@ -27,7 +27,7 @@ function tiny(out: string, ...more: string[]): string[] {
 }
 
 function resultsIn(out: string): string {
-  const [name, ...others] = readdirSync(join(folder, out));
+  const [name, ...others] = readdirSync(join(folder, out)).filter((name) => !name.startsWith("."));
   expect(others).toEqual([]);
   return join(folder, out, name!);
 }
@@ -83,7 +83,7 @@ describe("bench", () => {
     const half = lines.findIndex((line) => line.includes('"round":3')) + 1;
     writeFileSync(path, `${lines.slice(0, half).join("\n")}\n{"kind":"tri`);
     const before = readRecords(path);
-    const { code, out } = await headrace(...withCeilings, "--resume", path, "--json");
+    const { code, out } = await headrace("bench", "--resume", path, "--json", "--data-folder", DATA);
     expect(code).toBe(0);
     const after = readRecords(path);
     expect(after.slice(0, before.length)).toEqual([...before]);
@@ -97,24 +97,49 @@ describe("bench", () => {
       failures: [],
       cells: [{ rounds: 5 }, { rounds: 5 }],
     });
-    const again = await headrace(...withCeilings, "--resume", path);
+    const again = await headrace("bench", "--resume", path);
     expect(again.code).toBe(2);
     expect(again.err).toContain("there is nothing to resume [BAD_OPTION]");
+    const more = await headrace("bench", "--resume", path, "--rounds", "9");
+    expect(more).toMatchObject({
+      code: 2,
+      err: expect.stringContaining("--resume takes all settings from its file; leave out --rounds"),
+    });
   });
 
   test("keeps what was measured when it is interrupted, and says how to go on", async () => {
-    const { child, ended } = start(tiny("interrupted", "--rounds", "500"));
+    const args = tiny("interrupted", "--rounds", "500").filter(
+      (arg) => arg !== "--data-folder" && arg !== DATA,
+    );
+    const { child, ended } = start(args);
     const results = join(folder, "interrupted");
     const count = () => {
-      if (!existsSync(results) || readdirSync(results).length === 0) return 0;
+      if (!existsSync(results) || !readdirSync(results).some((name) => name.endsWith(".jsonl"))) return 0;
       return readFileSync(resultsIn("interrupted"), "utf8").split('"kind":"trial"').length;
     };
     await waitFor("some trials", () => count() > 4);
     child.kill("SIGINT");
     const { code, err } = await ended;
     expect(code).toBe(130);
-    expect(err).toContain(`interrupted; go on with --resume ${resultsIn("interrupted")}`);
+    expect(err).toContain(`interrupted; go on with 'bun run bench --resume ${resultsIn("interrupted")}'`);
+    expect(err).toMatch(/data lies in .*\.bench-data-\w+ until the run ends/);
     expect(readRecords(resultsIn("interrupted")).length).toBeGreaterThan(4);
+    // The data that nobody asked to keep is gone.
+    expect(readdirSync(results).filter((name) => !name.endsWith(".jsonl"))).toEqual([]);
+  });
+
+  test("ends where its data is taken away, and blames no reader", async () => {
+    const data = join(folder, "taken");
+    const args = tiny("robbed", "--rounds", "500").map((arg) => (arg === DATA ? data : arg));
+    const { ended } = start(args);
+    const results = join(folder, "robbed");
+    await waitFor("a trial", () => existsSync(results) && readdirSync(results).length > 0);
+    rmSync(join(data, "embeddings-1048576-0"), { recursive: true });
+    const { code, err } = await ended;
+    expect(code).toBe(1);
+    expect(err).toMatch(
+      /taken\/embeddings\S*\.safetensors: is gone, in the middle of the run; .*\[FILE_CHANGED\]/,
+    );
   });
 
   test("leaves the rehearsal out where that is asked for, and says so in the settings", async () => {

@@ -1,6 +1,7 @@
 /** What is known of data that was made: read before it is used again, written when it is whole. */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import * as v from "valibot";
 import { saveText } from "../../index.ts";
 import type { KnownSums } from "../sums.ts";
 
@@ -31,11 +32,29 @@ export interface DataFacts {
   readonly formats: readonly string[];
 }
 
-/** The facts of `folder`, or undefined where they are not there, or of something else than `made`. */
+const count = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
+const names = v.array(v.string());
+const sums = v.object({ xxh3: v.string(), mix: v.optional(v.string()), words: v.optional(v.string()) });
+
+/** Layouts changed before they had versions: what lacks a field is not taken for false. */
+const schema = v.object({
+  version: v.literal(VERSION),
+  made: v.string(),
+  bytes: count,
+  numSamples: count,
+  tensors: v.boolean(),
+  plain: v.boolean(),
+  columns: v.optional(names),
+  rowSums: sums,
+  tensorSums: v.optional(sums),
+  formats: names,
+});
+
+/** The facts of `folder`, or undefined where they are not there, damaged, or of something else than `made`. */
 export function readFacts(folder: string, made: string): DataFacts | undefined {
   try {
-    const facts = JSON.parse(readFileSync(join(folder, NAME), "utf8")) as DataFacts;
-    return facts.version === VERSION && facts.made === made ? facts : undefined;
+    const facts = v.parse(schema, JSON.parse(readFileSync(join(folder, NAME), "utf8")));
+    return facts.made === made ? facts : undefined;
   } catch {
     return undefined;
   }

@@ -1,6 +1,8 @@
 import { describe, expect, test } from "bun:test";
 import { compareRuns } from "../../../src/bench/compare.ts";
-import { verdictText } from "../../../src/bench/compare-text.ts";
+import { renderComparison } from "../../../src/bench/compare-page.ts";
+import { failedText, verdictText } from "../../../src/bench/compare-text.ts";
+import type { BenchRecord } from "../../../src/bench/record.ts";
 import { MACHINE, type MadeUp, madeUpRecords } from "./made-up.ts";
 
 const compare = (a: readonly MadeUp[], b: readonly MadeUp[]) =>
@@ -92,9 +94,42 @@ describe("two runs", () => {
   });
 });
 
+test("trials that failed are told of in both runs, with the first reason", () => {
+  const fail = (records: BenchRecord[], rounds: readonly number[]) =>
+    records.map((record) =>
+      record.kind === "trial" && rounds.includes(record.round)
+        ? { ...record, error: `ENOENT in round ${record.round}` }
+        : record,
+    );
+  const a = fail(madeUpRecords([{ rate: 1 }]), [-1, 3]);
+  const b = fail(madeUpRecords([{ rate: 1 }], {}, 2), [0]);
+  const comparison = compareRuns(a, b);
+  expect(comparison.failed.map(({ run, count, error }) => [run, count, error])).toEqual([
+    ["A", 2, "ENOENT in round -1"],
+    ["B", 1, "ENOENT in round 0"],
+  ]);
+  expect(failedText(comparison.failed[0]!)).toMatch(/^A: 2 trials failed: weights\|.*: ENOENT in round -1$/);
+  expect(renderComparison(comparison)).toContain("ENOENT in round 0");
+  expect(renderComparison(compareRuns(b, b))).not.toContain("ENOENT in round -1");
+  expect(compare([{ rate: 1 }], [{ rate: 1 }]).failed).toEqual([]);
+});
+
 test("verdicts in words", () => {
   expect(verdictText({ faster: 0, slower: 0, unclear: 0 })).toBe("The runs have no cell in common.");
   expect(verdictText({ faster: 3, slower: 1, unclear: 1 })).toBe(
     "B against A: of 5 cells 3 faster, 1 slower, 1 without a clear difference.",
   );
+});
+
+test("settings that differ are told in words, where these differ too", () => {
+  const differ = (a: Record<string, number | string[]>, b: Record<string, number | string[]>) =>
+    compareRuns(madeUpRecords([{ rate: 1 }], { settings: a }), madeUpRecords([{ rate: 1 }], { settings: b }))
+      .differences;
+  expect(differ({ byteLength: 256e6, peers: [] }, { byteLength: 1e9, peers: ["pyarrow"] })).toEqual([
+    { what: "bytes of each kind of data", a: "256 MB", b: "1.00 GB" },
+    { what: "readers of other projects", a: "none", b: "pyarrow" },
+  ]);
+  expect(differ({ byteLength: 256_000_000 }, { byteLength: 256_000_001 })).toEqual([
+    { what: "bytes of each kind of data", a: "256000000", b: "256000001" },
+  ]);
 });

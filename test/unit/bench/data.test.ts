@@ -174,3 +174,11 @@ describe("sums", () => {
     );
   });
 });
+
+test("facts that lack a field are not taken for some that say no", async () => {
+  const own = join(folder, "facts");
+  const { facts } = await prepare("embeddings", own);
+  const path = join(own, readdirSync(own)[0]!, "facts.json");
+  writeFileSync(path, JSON.stringify({ ...facts, plain: undefined }));
+  expect((await prepare("embeddings", own)).facts.plain).toBe(true);
+});

@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import { notFor, parseFormat } from "../../../src/bench/formats.ts";
 import { cellsOf, guessSeconds } from "../../../src/bench/matrix.ts";
 import { type BenchOptions, planBench } from "../../../src/bench/options.ts";
-import { checkResumable, settingsOf } from "../../../src/bench/resume.ts";
+import { resumedPlan, settingsOf } from "../../../src/bench/resume.ts";
 import { failureOf } from "../failure.ts";
 import { madeUpRun } from "./made-up.ts";
 
@@ -128,23 +128,46 @@ describe("options", () => {
 });
 
 describe("a run that goes on", () => {
-  const plan = planBench({ device: "host", data: ["tokens"], rounds: 7 });
+  const plan = planBench({
+    device: "host",
+    data: ["tokens"],
+    rounds: 7,
+    formats: ["arrow.lz4-body", "safetensors.zst-9"],
+    lanes: [2, 4],
+    requestBytes: [2 ** 20],
+    computeMs: 1.5,
+    largerThanMemory: 2 ** 30,
+  });
   const run = { ...madeUpRun(), settings: settingsOf(plan) };
 
   test("has the settings of the one that was interrupted, wherever its data lies", () => {
-    checkResumable([run], { ...plan, folder: "elsewhere", python: "python4" }, "a.jsonl");
-    checkResumable([run], { ...plan, device: "auto" }, "a.jsonl");
+    const { folder: _, ...settings } = plan;
+    const { folder, python, ...found } = resumedPlan([run], "a.jsonl", {
+      folder: "there",
+      python: "python4",
+    });
+    expect(found).toEqual(settings);
+    expect({ folder, python }).toEqual({ folder: "there", python: "python4" });
+    const usual = planBench({ source: "data/", device: "host" });
+    const again = resumedPlan([{ ...run, settings: settingsOf(usual) }], "a.jsonl");
+    expect(again).toEqual(usual);
   });
 
-  test("is refused with other settings, naming them", () => {
-    const error = failureOf(() => checkResumable([run], { ...plan, rounds: 9 }, "a.jsonl"));
-    expect(error.code).toBe("BAD_OPTION");
-    expect(error.message).toStartWith("a.jsonl: its run had rounds 7, and this one has 9");
+  test.each([
+    [{ rounds: "many" }, "rounds is many"],
+    [{ data: "weights" }, ""],
+    [{ lanes: ["x"] }, "lanes is NaN"],
+    [{ hyperdrive: true }, "hyperdrive true would be unset"],
+  ])("is refused with settings that this version has not: %p", (change, why) => {
+    const other = { ...run, settings: { ...run.settings, ...change } };
+    const error = failureOf(() => resumedPlan([other], "a.jsonl"));
+    expect(error.code).toBe("BAD_RESULTS");
+    expect(error.message).toStartWith(`a.jsonl: its settings are those of another version: ${why}`);
   });
 
   test("is refused where nothing is left to do", () => {
     const cell = { kind: "cell" } as never;
-    const error = failureOf(() => checkResumable([run, cell], plan, "a.jsonl"));
+    const error = failureOf(() => resumedPlan([run, cell], "a.jsonl"));
     expect(error.message).toContain("came to its end");
   });
 });

@@ -164,3 +164,8 @@ describe("figures for auto", () => {
     expect(recommended.cold!.otherGigabytesPerSecond).toBeCloseTo(2, 0);
   });
 });
+
+test("one cell alone is no fastest", () => {
+  expect([...lines([{ rate: 1 }]).keys()][0]).toBe("the only one measured");
+  expect([...lines([{ rate: 1 }, { rate: 9, path: "map" }]).keys()][0]).toBe("fastest");
+});

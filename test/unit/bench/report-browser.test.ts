@@ -74,6 +74,12 @@ interface Facts {
   readonly figures: number;
 }
 
+/** Runs in the page: tables of many columns that reach beyond their place. */
+const CUT_TABLES = `[...document.querySelectorAll("table.cards")].flatMap((table) => {
+  const { scrollWidth, clientWidth } = table.parentElement;
+  return scrollWidth > clientWidth ? [table.caption.textContent + ": " + scrollWidth + " of " + clientWidth] : [];
+})`;
+
 describe.skipIf(path === undefined)("in a browser", () => {
   let browser: Browser;
   const folder = mkdtempSync(join(tmpdir(), "headrace-pages-"));
@@ -105,8 +111,25 @@ describe.skipIf(path === undefined)("in a browser", () => {
       expect(facts.scroll).toBe(0);
       expect(facts.shown).toBe(facts.figures);
       expect(await browser.evaluate<string[]>(FAULTS)).toEqual([]);
+      expect(await browser.evaluate<string[]>(CUT_TABLES)).toEqual([]);
     },
   );
+
+  test("shows ratio and verdict of each cell beside its heading on a phone", async () => {
+    await browser.show(join(folder, "compared.html"), { width: 390, height: 900, scheme: "light" });
+    const first = await browser.evaluate<{ text: string; label: string; right: number; top: number }[]>(
+      `[...document.querySelectorAll("#cells tbody tr:first-child td")].map((td) => ({
+        text: td.textContent,
+        label: getComputedStyle(td, "::before").content,
+        right: td.getBoundingClientRect().right,
+        top: td.getBoundingClientRect().top,
+      }))`,
+    );
+    expect(first.slice(0, 2).map(({ label }) => label)).toEqual(['"B is"', '"ratio"']);
+    expect(first[1]!.text).toMatch(/^\d.*×/);
+    for (const { right } of first) expect(right).toBeLessThanOrEqual(390);
+    expect(first[0]!.top).toBe(first[1]!.top);
+  });
 
   test.each(["light", "dark"] as const)("can be told apart on %s ground", async (scheme) => {
     await browser.show(join(folder, "many.html"), { width: 1280, height: 900, scheme });

@@ -233,3 +233,40 @@ test.each([
   expect(found.length).toBeLessThanOrEqual(9);
   for (const tick of found) expect(tick >= low && tick <= high).toBe(true);
 });
+
+test("one cell alone is no fastest", () => {
+  expect(renderReport(madeUpRecords([{ rate: 1 }]))).toContain("The only one measured: safetensors by read");
+  expect(renderReport(madeUpRecords([{ rate: 1 }]))).not.toContain("Fastest");
+});
+
+test("settings are told in words, without those that are empty", () => {
+  const settings = {
+    byteLength: 256_000_000,
+    requestBytes: ["default", "1048576"],
+    peers: [],
+    largerThanMemory: true,
+    ceilings: false,
+    someThing: 3,
+  };
+  const page = documentOf(renderReport(madeUpRecords([{ rate: 1 }], { settings })));
+  const rows = [...page.querySelectorAll("#run tbody tr")].map((row) =>
+    [...row.children].map(({ textContent }) => textContent),
+  );
+  expect(rows).toEqual([
+    ["bytes of each kind of data", "256 MB"],
+    ["bytes of a read", "the device's, 1 MiB"],
+    ["larger than memory", "twice what there is"],
+    ["ceilings", "left out"],
+    ["some thing", "3"],
+  ]);
+});
+
+test("short trials without a rehearsal are warned of", () => {
+  const warned = (rate: number, settings: Record<string, number>) =>
+    documentOf(renderReport(madeUpRecords([{ rate }], { settings }))).querySelector(".warn")?.textContent ??
+    "";
+  expect(warned(20, {})).toContain("the start of threads and the compilation of code are in the figures");
+  expect(warned(20, { rehearsalBytes: 0 })).toMatch(/as little as 4\d\.\d ms/);
+  expect(warned(20, { rehearsalBytes: 2 ** 24 })).toBe("");
+  expect(warned(2, {})).toBe("");
+});
