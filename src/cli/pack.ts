@@ -69,7 +69,7 @@ Examples:
   headrace pack train.parquet --out packed/ --to safetensors --shard-bytes 1GB
   headrace pack models/llama --out packed/ --cast f32=bf16 --codec zstd --planes
 
-Exit codes: 0 done, 1 failed, 2 bad usage; 130 after Ctrl-C and 143 after SIGTERM, with nothing left behind.
+Exit codes: 0 done, 1 failed, 2 bad usage; 130 after Ctrl-C and 143 after SIGTERM, and the folder is as it was.
 `;
 
 /** The command, ready to be added to a program. */
@@ -85,8 +85,12 @@ export function packCommand(): Command {
       ]),
     )
     .option("--name <name>", "what shards' names begin with (default: the source's name)")
-    .option("--shard-bytes <bytes>", "of a shard, before compression (default: 256MiB)", byteCount)
-    .option("--rows-per-batch <rows>", "of an Arrow record batch (default: about 2 MiB)", wholeNumber(1))
+    .option("--shard-bytes <bytes>", "of a shard, at most, before compression (default: 256MiB)", byteCount)
+    .option(
+      "--rows-per-batch <rows>",
+      "of an Arrow record batch, at most (default: about 2 MiB)",
+      wholeNumber(1),
+    )
     .addOption(
       new Option("--codec <name>", "how shards are compressed").choices([...PACK_CODECS]).default("none"),
     )
@@ -179,7 +183,7 @@ async function run(sources: string[], flags: PackFlags): Promise<void> {
     });
   } catch (error) {
     if (signals.received === undefined) throw error;
-    console.error(`headrace: interrupted; nothing was left in ${printable(flags.out)}`);
+    console.error(`headrace: interrupted; ${printable(flags.out)} is as it was`);
     process.exitCode = exitCodeOf(signals.received);
     return;
   } finally {

@@ -42,9 +42,11 @@ export interface PackOptions extends TextOptions {
   readonly to?: PackFormat | undefined;
   /** What shards' names begin with; default the source's name. */
   readonly name?: string | undefined;
-  /** Bytes of a shard before it is compressed, about; at least 1 MiB; default 256 MiB. */
+  /** Bytes of a shard before it is compressed, at most; a row or a tensor that is longer has a shard of its own. At least
+   * 1 MiB; default 256 MiB. */
   readonly shardBytes?: number | undefined;
-  /** Rows of an Arrow record batch; by default so many that one holds about 2 MiB. */
+  /** Rows of an Arrow record batch, fewer where a shard would be too long; by default so many that one holds about 2 MiB,
+   * or an eighth of a shard. */
   readonly rowsPerBatch?: number | undefined;
   /** Default `none`. */
   readonly codec?: PackCodec | undefined;
@@ -75,9 +77,9 @@ export interface PackOptions extends TextOptions {
   readonly addSpecial?: boolean | undefined;
   /** Only the first rows. */
   readonly limit?: number | undefined;
-  /** Whether what an earlier run packed in `out` is replaced; else a folder that is not empty is refused. */
+  /** Whether what an earlier run packed in `out` is replaced once the new files are whole; else a folder that is not empty is refused. */
   readonly overwrite?: boolean | undefined;
-  /** Ends packing with `CANCELLED` and nothing left in `out`. */
+  /** Ends packing with `CANCELLED` and `out` as it was. */
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: ((progress: PackProgress) => void) | undefined;
 }
