@@ -8,6 +8,7 @@ import {
   type PackReport,
   pack,
 } from "../index.ts";
+import { asFlags } from "./flags.ts";
 import {
   amountText,
   byteCount,
@@ -117,7 +118,7 @@ function addRows(command: Command): void {
       "names or patterns of the columns to pack, with commas (default: all)",
       nameList,
     )
-    .option("--rename <pairs>", "new names of columns: old=new, with commas", pairs("old=new"))
+    .option("--rename <pairs>", "new names of columns: old=new, with commas", pairs("old=new", true))
     .option("--cast <pairs>", "types to convert to: column=f16, or of tensors f32=bf16", pairs("column=type"))
     .option("--saturate", "casts to integers take the nearest that fits, and do not stop")
     .option(
@@ -143,15 +144,18 @@ function addRows(command: Command): void {
     );
 }
 
-/** Parses `a=b,c=d`; commas within brackets are part of a value. */
-function pairs(form: string): (text: string, before?: Record<string, string>) => Record<string, string> {
+/** Parses `a=b,c=d`, with `emptyKeys` also `=b`; commas within brackets are part of a value. */
+function pairs(
+  form: string,
+  emptyKeys = false,
+): (text: string, before?: Record<string, string>) => Record<string, string> {
   return (text, before = {}) => {
     const all = { ...before };
     for (const pair of text.split(/,(?![^[]*\])/)) {
       const at = pair.lastIndexOf("=");
       const key = pair.slice(0, at).trim();
       const value = pair.slice(at + 1).trim();
-      if (at < 1 || key === "" || value === "")
+      if (at < 0 || (key === "" && !emptyKeys) || value === "")
         throw new InvalidArgumentError(`It must be ${form}, with commas between.`);
       all[key] = value;
     }
@@ -189,6 +193,7 @@ async function run(sources: string[], flags: PackFlags): Promise<void> {
   } finally {
     bar.stop();
   }
+  for (const warning of report.warnings) console.error(`headrace: ${printable(asFlags(warning, "pack"))}`);
   if (flags.json) printLine(JSON.stringify(report));
   else printReport(report);
   process.exitCode = ExitCode.done;

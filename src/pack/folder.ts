@@ -193,6 +193,15 @@ function listedFiles(manifest: Uint8Array | undefined): readonly string[] {
   }
 }
 
+/** A warning for the old files that could not be removed from `out`, where there are any. */
+export function leftText(out: string, names: readonly string[]): readonly string[] {
+  if (names.length === 0) return [];
+  const few = names.slice(0, 3).join(", ");
+  return [
+    `${out}: old files could not be removed (${few}${names.length > 3 ? ", …" : ""}); the new pack is whole`,
+  ];
+}
+
 /** Throws `BAD_OPTION` where a source lies in the folder that is packed to: it might be replaced before it is read. */
 export function checkApart(sources: readonly string[], out: string): void {
   const folder = realPath(out);

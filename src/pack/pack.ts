@@ -3,7 +3,7 @@ import { HeadraceError } from "../errors.ts";
 import { DISK, type FileOps } from "../loader/writeback/files.ts";
 import { openStorage, type Storage } from "./codecs.ts";
 import { batchBytes, schemaOf } from "./columns.ts";
-import { checkApart, OutFolder } from "./folder.ts";
+import { checkApart, leftText, OutFolder } from "./folder.ts";
 import { checkMtlio, isMtlioCodec } from "./mtlio.ts";
 import {
   checkPackOptions,
@@ -16,11 +16,19 @@ import { Rebatcher } from "./rebatch.ts";
 import { prepareStreams, reportOf, writeManifest } from "./report.ts";
 import type { PackBatch, PackField, RowSource } from "./rows.ts";
 import { RowsWriter, type ShardTarget } from "./rows-writer.ts";
+import { SchemaUse } from "./schema-use.ts";
 import { checkFields } from "./shard-files.ts";
 import { sizesOf } from "./sizes.ts";
 import { openSource } from "./sources/open.ts";
 import { tokenizeColumn } from "./tokenize.ts";
-import { type Applied, castColumns, renameColumns, selectColumns, type Transform } from "./transforms.ts";
+import {
+  type Applied,
+  castColumns,
+  checkSourceNames,
+  renameColumns,
+  selectColumns,
+  type Transform,
+} from "./transforms.ts";
 import { writeTensors } from "./write-tensors.ts";
 
 /** Bytes of a record batch, about. */
@@ -78,6 +86,7 @@ async function packRows(
   let folder: OutFolder | undefined;
   let writer: RowsWriter | undefined;
   try {
+    checkSourceNames(source.fields, options);
     const fields = applyAll(source.fields, transformsOf(options), steps);
     checkFields(fields, format);
     const { shardBytes = DEFAULT_SHARD_BYTES, overwrite = false } = options;
@@ -87,7 +96,8 @@ async function packRows(
     folder = await OutFolder.open(ops, { folder: options.out, name }, overwrite);
     const target: ShardTarget = { folder: folder.work, name, format, shardBytes, sizes, ops, storage };
     writer = new RowsWriter(fields, target);
-    const sourceBytes = await writeRows(source, steps, fields, writer, target, options);
+    const use = new SchemaUse(source.fields, options.schema);
+    const sourceBytes = await writeRows(source, steps, fields, writer, target, use, options);
     await writer.finish();
     const { shards } = writer;
     options.signal?.throwIfAborted();
@@ -101,9 +111,9 @@ async function packRows(
     );
     await folder.place(shards.map(({ path }) => path));
     const streamBytes = await prepareStreams(shards, options);
-    await folder.publish();
+    const warnings = [...use.warnings(), ...leftText(options.out, await folder.publish())];
     const read = { sourceBytes, skippedRows: source.skippedRows ?? 0 };
-    return reportOf(read, "rows", format, shards, streamBytes, options);
+    return reportOf(read, "rows", format, shards, streamBytes, warnings, options);
   } catch (error) {
     await writer?.abort();
     await folder?.remove();
@@ -161,6 +171,7 @@ async function writeRows(
   fields: readonly PackField[],
   writer: RowsWriter,
   target: ShardTarget,
+  use: SchemaUse,
   { rowsPerBatch, limit = Number.POSITIVE_INFINITY, signal, onProgress }: PackOptions,
 ): Promise<number> {
   let rebatcher: Rebatcher | undefined;
@@ -170,6 +181,7 @@ async function writeRows(
     signal?.throwIfAborted();
     let batch = read.numRows > limit - rows ? firstRows(read, limit - rows) : read;
     rows += batch.numRows;
+    use.add(batch);
     sourceBytes = batch.sourceBytes;
     for (const step of steps) batch = await step.apply(batch);
     if (batch.numRows > 0) {

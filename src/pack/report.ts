@@ -72,6 +72,7 @@ export function reportOf(
   format: PackFormat,
   shards: readonly PackedShard[],
   streamBytes: number | undefined,
+  warnings: readonly string[],
   { out, codec = "none" }: PackOptions,
 ): Omit<PackReport, "seconds"> {
   const sum = (of: (shard: PackedShard) => number) => shards.reduce((total, shard) => total + of(shard), 0);
@@ -93,5 +94,6 @@ export function reportOf(
     logicalBytes: sum(({ logicalBytes }) => logicalBytes),
     bytes: sum(({ bytes }) => bytes),
     ...(streamBytes === undefined ? {} : { streamBytes }),
+    warnings,
   };
 }

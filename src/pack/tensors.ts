@@ -159,7 +159,7 @@ function castTensor(tensor: Tensor, to: DType | undefined, saturate: boolean): T
         const values = target.subarray(0, count * castBytes(to));
         const misfit = caster.cast(bytes, values);
         if (misfit !== undefined) {
-          const problem = `element ${done + misfit.index} is ${misfit.value}, which ${to} cannot hold; cast to a wider type, or saturate`;
+          const problem = `element ${done + misfit.index} is ${misfit.value}, which ${to} cannot hold; cast to a wider type, or take the nearest by --saturate`;
           throw badInput(`tensor ${quoted(tensor.name)}`, problem);
         }
         rest = bytes.slice(count * item);

@@ -5,7 +5,7 @@ import { DTYPES } from "../format/dtype.ts";
 import type { FileOps } from "../loader/writeback/files.ts";
 import type { DType } from "../types.ts";
 import { openStorage, type Storage } from "./codecs.ts";
-import { OutFolder } from "./folder.ts";
+import { leftText, OutFolder } from "./folder.ts";
 import { DEFAULT_SHARD_BYTES, type PackOptions, type PackReport } from "./options.ts";
 import { prepareStreams, reportOf, writeManifest } from "./report.ts";
 import type { TensorSource } from "./rows.ts";
@@ -71,9 +71,9 @@ export async function writeTensors(
     const beside = [indexName(name), ...(source.files ?? []).map((file) => basename(file))];
     await folder.place([...shards.map(({ path }) => path), ...beside]);
     const streamBytes = await prepareStreams(shards, options);
-    await folder.publish();
+    const warnings = leftText(out, await folder.publish());
     const read = { sourceBytes: source.byteLength, skippedRows: 0 };
-    return reportOf(read, "tensors", "safetensors", shards, streamBytes, options);
+    return reportOf(read, "tensors", "safetensors", shards, streamBytes, warnings, options);
   } catch (error) {
     await folder?.remove();
     throw error;
