@@ -10,10 +10,11 @@ const FLAGS: Readonly<Record<string, string>> = {
   kvBytes: "--kv-memory",
   apiMode: "--chat",
   chunkBytes: "--chunk",
+  addSpecial: "--no-special",
 };
 /** Names that are options, if with dashes. */
 const DASHED =
-  "batchSize batchBytes batchLength lengthColumn lastBatch worldSize padTo padValue maxNewTokens topK topP minP repetitionPenalty tokensPerStep kvType apiModel retryFailed shardBytes rowsPerBatch badRows textColumn tokensColumn keepText maxTokens".split(
+  "batchSize batchBytes batchLength lengthColumn lastBatch worldSize padTo padValue maxNewTokens topK topP minP repetitionPenalty tokensPerStep kvType apiModel retryFailed shardBytes rowsPerBatch badRows textColumn tokensColumn keepText maxTokens tokensColumn".split(
     " ",
   );
 /** Options of `infer` that are plain words, where a message says something of one. */
@@ -36,7 +37,13 @@ const PACK_PHRASES: readonly (readonly [RegExp, string])[] = [
   [/^(casts|schema): /, "--$1: "],
   [/^--casts: /, "--cast: "],
   [/; name others by columns$/, "; name others by --columns"],
-  [/^(out|to|level|codec|planes|name|delimiter|limit|threads)(?= (is|are|means|compresses)\b)/, "--$1"],
+  [
+    /^(out|to|level|codec|planes|name|delimiter|limit|threads|saturate|schema|rename)(?=:? (is|are|means|compresses|names|the)\b)/,
+    "--$1",
+  ],
+  [/ means nothing without casts$/, " means nothing without --cast"],
+  [/ means nothing without tokenizer$/, " means nothing without --tokenizer"],
+  [/, and to is /, ", and --to is "],
 ];
 
 /** `message` of the library with its options named as they are typed after `command`. Names that are plain words

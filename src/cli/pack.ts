@@ -8,6 +8,7 @@ import {
   type PackReport,
   pack,
 } from "../index.ts";
+import { asFlags } from "./flags.ts";
 import {
   amountText,
   byteCount,
@@ -69,7 +70,7 @@ Examples:
   headrace pack train.parquet --out packed/ --to safetensors --shard-bytes 1GB
   headrace pack models/llama --out packed/ --cast f32=bf16 --codec zstd --planes
 
-Exit codes: 0 done, 1 failed, 2 bad usage; 130 after Ctrl-C and 143 after SIGTERM, with nothing left behind.
+Exit codes: 0 done, 1 failed, 2 bad usage; 130 after Ctrl-C and 143 after SIGTERM, and the folder is as it was.
 `;
 
 /** The command, ready to be added to a program. */
@@ -85,8 +86,12 @@ export function packCommand(): Command {
       ]),
     )
     .option("--name <name>", "what shards' names begin with (default: the source's name)")
-    .option("--shard-bytes <bytes>", "of a shard, before compression (default: 256MiB)", byteCount)
-    .option("--rows-per-batch <rows>", "of an Arrow record batch (default: about 2 MiB)", wholeNumber(1))
+    .option("--shard-bytes <bytes>", "of a shard, at most, before compression (default: 256MiB)", byteCount)
+    .option(
+      "--rows-per-batch <rows>",
+      "of an Arrow record batch, at most (default: about 2 MiB)",
+      wholeNumber(1),
+    )
     .addOption(
       new Option("--codec <name>", "how shards are compressed").choices([...PACK_CODECS]).default("none"),
     )
@@ -113,7 +118,7 @@ function addRows(command: Command): void {
       "names or patterns of the columns to pack, with commas (default: all)",
       nameList,
     )
-    .option("--rename <pairs>", "new names of columns: old=new, with commas", pairs("old=new"))
+    .option("--rename <pairs>", "new names of columns: old=new, with commas", pairs("old=new", true))
     .option("--cast <pairs>", "types to convert to: column=f16, or of tensors f32=bf16", pairs("column=type"))
     .option("--saturate", "casts to integers take the nearest that fits, and do not stop")
     .option(
@@ -139,15 +144,18 @@ function addRows(command: Command): void {
     );
 }
 
-/** Parses `a=b,c=d`; commas within brackets are part of a value. */
-function pairs(form: string): (text: string, before?: Record<string, string>) => Record<string, string> {
+/** Parses `a=b,c=d`, with `emptyKeys` also `=b`; commas within brackets are part of a value. */
+function pairs(
+  form: string,
+  emptyKeys = false,
+): (text: string, before?: Record<string, string>) => Record<string, string> {
   return (text, before = {}) => {
     const all = { ...before };
     for (const pair of text.split(/,(?![^[]*\])/)) {
       const at = pair.lastIndexOf("=");
       const key = pair.slice(0, at).trim();
       const value = pair.slice(at + 1).trim();
-      if (at < 1 || key === "" || value === "")
+      if (at < 0 || (key === "" && !emptyKeys) || value === "")
         throw new InvalidArgumentError(`It must be ${form}, with commas between.`);
       all[key] = value;
     }
@@ -179,12 +187,13 @@ async function run(sources: string[], flags: PackFlags): Promise<void> {
     });
   } catch (error) {
     if (signals.received === undefined) throw error;
-    console.error(`headrace: interrupted; nothing was left in ${printable(flags.out)}`);
+    console.error(`headrace: interrupted; ${printable(flags.out)} is as it was`);
     process.exitCode = exitCodeOf(signals.received);
     return;
   } finally {
     bar.stop();
   }
+  for (const warning of report.warnings) console.error(`headrace: ${printable(asFlags(warning, "pack"))}`);
   if (flags.json) printLine(JSON.stringify(report));
   else printReport(report);
   process.exitCode = ExitCode.done;

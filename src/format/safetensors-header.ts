@@ -48,7 +48,8 @@ interface Placed {
   readonly range: ByteRange;
 }
 
-const DEFAULT_ALIGNMENT = 16_384;
+/** What data begin at a multiple of, where nothing else is asked for. */
+export const DEFAULT_ALIGNMENT = 16_384;
 const MAX_ALIGNMENT = 2 ** 26;
 
 /**

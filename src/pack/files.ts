@@ -124,6 +124,14 @@ export async function openTemporary(ops: FileOps, path: string): Promise<OpenedF
   });
 }
 
+const HINTS: Readonly<Record<string, string>> = {
+  EROFS: "; the file system is read-only: name another folder",
+  EACCES: "; it needs the right to write there: get it, or name another folder",
+  EPERM: "; it needs the right to write there: get it, or name another folder",
+  ENOTDIR: "; a part of its path is a file: name another folder",
+  EEXIST: "; a file is where the folder should be: name another folder",
+};
+
 /** Runs `work`, and has failures of the system as `DISK_FULL` or `IO_ERROR` with `path` in front. */
 export async function writing<T>(path: string, work: () => Promise<T>): Promise<T> {
   try {
@@ -134,7 +142,7 @@ export async function writing<T>(path: string, work: () => Promise<T>): Promise<
     const full = code === "ENOSPC" || code === "EDQUOT";
     const text = full
       ? `the disk is full (${code}); make space, or pack to another disk`
-      : `cannot be read or written (${code === "unknown" ? String(cause) : code})`;
+      : `cannot be read or written (${code === "unknown" ? String(cause) : code})${HINTS[code] ?? ""}`;
     throw new HeadraceError(full ? "DISK_FULL" : "IO_ERROR", `${path}: ${text}`, { cause });
   }
 }

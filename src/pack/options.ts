@@ -42,9 +42,11 @@ export interface PackOptions extends TextOptions {
   readonly to?: PackFormat | undefined;
   /** What shards' names begin with; default the source's name. */
   readonly name?: string | undefined;
-  /** Bytes of a shard before it is compressed, about; at least 1 MiB; default 256 MiB. */
+  /** Bytes of a shard before it is compressed, at most; a row or a tensor that is longer has a shard of its own. At least
+   * 1 MiB; default 256 MiB. */
   readonly shardBytes?: number | undefined;
-  /** Rows of an Arrow record batch; by default so many that one holds about 2 MiB. */
+  /** Rows of an Arrow record batch, fewer where a shard would be too long; by default so many that one holds about 2 MiB,
+   * or an eighth of a shard. */
   readonly rowsPerBatch?: number | undefined;
   /** Default `none`. */
   readonly codec?: PackCodec | undefined;
@@ -75,9 +77,9 @@ export interface PackOptions extends TextOptions {
   readonly addSpecial?: boolean | undefined;
   /** Only the first rows. */
   readonly limit?: number | undefined;
-  /** Whether what an earlier run packed in `out` is replaced; else a folder that is not empty is refused. */
+  /** Whether what an earlier run packed in `out` is replaced once the new files are whole; else a folder that is not empty is refused. */
   readonly overwrite?: boolean | undefined;
-  /** Ends packing with `CANCELLED` and nothing left in `out`. */
+  /** Ends packing with `CANCELLED` and `out` as it was. */
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: ((progress: PackProgress) => void) | undefined;
 }
@@ -110,6 +112,9 @@ export interface PackReport {
   /** Of the forms that MTLIO reads, which are beside the shards; with its codecs alone. */
   readonly streamBytes?: number | undefined;
   readonly seconds: number;
+  /** What was not as the options let expect, a sentence each: types given for columns that no row has, old files that could not be
+   * removed. */
+  readonly warnings: readonly string[];
 }
 
 export interface PackedShard {
@@ -139,6 +144,7 @@ export function checkPackOptions(options: PackOptions): void {
     throw bad("badRows", badRows, "fail or skip");
   if (delimiter !== undefined && !/^[\t !#$%&'*,/:;<=>?@\\^`|~]$/.test(delimiter))
     throw bad("delimiter", JSON.stringify(delimiter), "one ASCII character that no number or quote has");
+  checkTogether(options);
   checkWhole("shardBytes", options.shardBytes, LEAST_SHARD_BYTES);
   checkWhole("rowsPerBatch", options.rowsPerBatch, 1, 2 ** 31 - 1);
   checkWhole("chunkBytes", options.chunkBytes, 4096, 2 ** 30);
@@ -149,6 +155,22 @@ export function checkPackOptions(options: PackOptions): void {
     throw bad("level", options.level, "a whole number");
 }
 
+/** Options that would do nothing. */
+function checkTogether({ casts = {}, saturate, tokenizer, to, rowsPerBatch, ...options }: PackOptions): void {
+  const { textColumn, tokensColumn, keepText, maxTokens, addSpecial } = options;
+  const ofTokens = { textColumn, tokensColumn, keepText: keepText || undefined, maxTokens, addSpecial };
+  for (const [name, value] of Object.entries(ofTokens))
+    if (tokenizer === undefined && value !== undefined)
+      throw new HeadraceError("BAD_OPTION", `${name} means nothing without tokenizer`);
+  if (tokensColumn === "") throw bad("tokensColumn", tokensColumn, "the name of a column");
+  if (saturate === true && Object.keys(casts).length === 0)
+    throw new HeadraceError("BAD_OPTION", "saturate means nothing without casts");
+  if (rowsPerBatch !== undefined && to === "safetensors") {
+    const text = "rowsPerBatch is of Arrow's record batches, and to is safetensors; leave one of them out";
+    throw new HeadraceError("BAD_OPTION", text);
+  }
+}
+
 function checkWhole(name: string, value: number | undefined, least: number, most = Number.MAX_SAFE_INTEGER) {
   if (value === undefined) return;
   if (Number.isSafeInteger(value) && value >= least && value <= most) return;
@@ -157,5 +179,8 @@ function checkWhole(name: string, value: number | undefined, least: number, most
 }
 
 function bad(name: string, value: unknown, wanted: string): HeadraceError {
-  return new HeadraceError("BAD_OPTION", `${name} is ${String(value)}; it must be ${wanted}`);
+  return new HeadraceError(
+    "BAD_OPTION",
+    `${name} is ${value === "" ? '""' : String(value)}; it must be ${wanted}`,
+  );
 }

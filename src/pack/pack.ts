@@ -3,7 +3,7 @@ import { HeadraceError } from "../errors.ts";
 import { DISK, type FileOps } from "../loader/writeback/files.ts";
 import { openStorage, type Storage } from "./codecs.ts";
 import { batchBytes, schemaOf } from "./columns.ts";
-import { checkApart, OutFolder } from "./folder.ts";
+import { checkApart, leftText, OutFolder } from "./folder.ts";
 import { checkMtlio, isMtlioCodec } from "./mtlio.ts";
 import {
   checkPackOptions,
@@ -16,10 +16,19 @@ import { Rebatcher } from "./rebatch.ts";
 import { prepareStreams, reportOf, writeManifest } from "./report.ts";
 import type { PackBatch, PackField, RowSource } from "./rows.ts";
 import { RowsWriter, type ShardTarget } from "./rows-writer.ts";
+import { SchemaUse } from "./schema-use.ts";
 import { checkFields } from "./shard-files.ts";
+import { sizesOf } from "./sizes.ts";
 import { openSource } from "./sources/open.ts";
 import { tokenizeColumn } from "./tokenize.ts";
-import { type Applied, castColumns, renameColumns, selectColumns, type Transform } from "./transforms.ts";
+import {
+  type Applied,
+  castColumns,
+  checkSourceNames,
+  renameColumns,
+  selectColumns,
+  type Transform,
+} from "./transforms.ts";
 import { writeTensors } from "./write-tensors.ts";
 
 /** Bytes of a record batch, about. */
@@ -31,8 +40,8 @@ const MAX_BATCH_ROWS = 2 ** 20;
  * safetensors or Arrow in the folder `options.out`, with a `dataset.json` that is written last.
  *
  * The same input gives the same bytes, whatever the number of Workers; memory does not grow with the source. Where it
- * fails or is cancelled, nothing of what it wrote stays. Throws `BAD_OPTION`, `UNKNOWN_COLUMN`, `SOURCE_NOT_FOUND`,
- * `UNKNOWN_FORMAT`, `BAD_INPUT`, `UNSUPPORTED_TYPE`, `OTHER_JOB` for a folder that is not empty, `DISK_FULL`, `IO_ERROR`,
+ * fails or is cancelled, the folder is as it was before: what `overwrite` replaces goes when the new files are whole. Throws `BAD_OPTION`, `UNKNOWN_COLUMN`, `SOURCE_NOT_FOUND`,
+ * `UNKNOWN_FORMAT`, `BAD_INPUT`, `UNSUPPORTED_TYPE`, `OTHER_JOB` for a folder that is not empty, `BUSY` for one that another run packs to, `DISK_FULL`, `IO_ERROR`,
  * `CANCELLED`.
  */
 export function pack(source: string | readonly string[], options: PackOptions): Promise<PackReport> {
@@ -60,7 +69,7 @@ export async function packWith(
     return { ...report, seconds: (performance.now() - started) / 1000 };
   } catch (error) {
     if (signal?.aborted !== true) throw error;
-    const text = `${options.out}: packing was cancelled; nothing of it was left there`;
+    const text = `${options.out}: packing was cancelled; the folder is as it was`;
     throw new HeadraceError("CANCELLED", text, { cause: error });
   }
 }
@@ -77,36 +86,37 @@ async function packRows(
   let folder: OutFolder | undefined;
   let writer: RowsWriter | undefined;
   try {
+    checkSourceNames(source.fields, options);
     const fields = applyAll(source.fields, transformsOf(options), steps);
     checkFields(fields, format);
+    const { shardBytes = DEFAULT_SHARD_BYTES, overwrite = false } = options;
+    const sizes = sizesOf(fields, format, shardBytes);
     storage = openStorage(format, options);
-    const target: ShardTarget = {
-      folder: options.out,
-      name: options.name ?? sourceName,
-      format,
-      shardBytes: options.shardBytes ?? DEFAULT_SHARD_BYTES,
-      ops,
-      storage,
-    };
-    folder = await OutFolder.open(ops, target, options.overwrite ?? false);
+    const name = options.name ?? sourceName;
+    folder = await OutFolder.open(ops, { folder: options.out, name }, overwrite);
+    const target: ShardTarget = { folder: folder.work, name, format, shardBytes, sizes, ops, storage };
     writer = new RowsWriter(fields, target);
-    const sourceBytes = await writeRows(source, steps, fields, writer, options);
+    const use = new SchemaUse(source.fields, options.schema);
+    const sourceBytes = await writeRows(source, steps, fields, writer, target, use, options);
     await writer.finish();
     const { shards } = writer;
     options.signal?.throwIfAborted();
-    const streamBytes = await prepareStreams(shards, options);
     const listed = shards.map(({ logicalBytes: _, ...shard }) => shard);
     await writeManifest(
       ops,
+      folder.work,
       options,
       { view: "rows", schema: schemaOf(fields, format), shards: listed },
       format,
     );
+    await folder.place(shards.map(({ path }) => path));
+    const streamBytes = await prepareStreams(shards, options);
+    const warnings = [...use.warnings(), ...leftText(options.out, await folder.publish())];
     const read = { sourceBytes, skippedRows: source.skippedRows ?? 0 };
-    return reportOf(read, "rows", format, shards, streamBytes, options);
+    return reportOf(read, "rows", format, shards, streamBytes, warnings, options);
   } catch (error) {
     await writer?.abort();
-    await folder?.remove([]);
+    await folder?.remove();
     throw error;
   } finally {
     for (const step of steps) await step.close?.();
@@ -160,6 +170,8 @@ async function writeRows(
   steps: readonly Applied[],
   fields: readonly PackField[],
   writer: RowsWriter,
+  target: ShardTarget,
+  use: SchemaUse,
   { rowsPerBatch, limit = Number.POSITIVE_INFINITY, signal, onProgress }: PackOptions,
 ): Promise<number> {
   let rebatcher: Rebatcher | undefined;
@@ -169,12 +181,14 @@ async function writeRows(
     signal?.throwIfAborted();
     let batch = read.numRows > limit - rows ? firstRows(read, limit - rows) : read;
     rows += batch.numRows;
+    use.add(batch);
     sourceBytes = batch.sourceBytes;
     for (const step of steps) batch = await step.apply(batch);
     if (batch.numRows > 0) {
       rebatcher ??= new Rebatcher(
         fields,
-        rowsPerBatch ?? batchRows(batchBytes(fields, batch) / batch.numRows),
+        rowsPerBatch ?? batchRows(batchBytes(fields, batch) / batch.numRows, target.shardBytes),
+        target,
       );
       for (const full of rebatcher.add(batch)) {
         signal?.throwIfAborted();
@@ -189,9 +203,9 @@ async function writeRows(
   return sourceBytes;
 }
 
-/** So many rows that a batch holds about 2 MiB: a power of two. */
-function batchRows(rowBytes: number): number {
-  const rows = BATCH_BYTES / Math.max(rowBytes, 1);
+/** So many rows that a batch holds about 2 MiB, or an eighth of a shard, which then is nearly full: a power of two. */
+function batchRows(rowBytes: number, shardBytes: number): number {
+  const rows = Math.min(BATCH_BYTES, shardBytes / 8) / Math.max(rowBytes, 1);
   return Math.min(Math.max(2 ** Math.round(Math.log2(rows)), 1), MAX_BATCH_ROWS);
 }
 

@@ -1,8 +1,9 @@
 /** Rows of any batches as batches of one size, however the source had cut them. */
 import { elementBytesOf, rowBytesOf, valueBytes } from "./columns.ts";
 import type { PackBatch, PackColumn, PackField } from "./rows.ts";
+import type { ShardSizes } from "./sizes.ts";
 
-/** A batch ends before it holds more, whatever the number of its rows; one row alone may. */
+/** A batch ends before it holds more, whatever the number of its rows; one row alone may hold more. */
 const MAX_BATCH_BYTES = 64 * 2 ** 20;
 
 /** One column that grows. */
@@ -75,17 +76,23 @@ class Gathered {
   }
 }
 
-/** Gathers rows until there are `rowsPerBatch` of them, or 64 MiB. */
+/** Gathers rows until there are `rowsPerBatch` of them, 64 MiB, or as many as go into a shard of `shardBytes`. */
 export class Rebatcher {
-  readonly #fields: readonly PackField[];
   readonly #rowsPerBatch: number;
+  readonly #sizes: ShardSizes;
+  readonly #mostBytes: number;
   readonly #columns: readonly Gathered[];
   #have = 0;
   #bytes = 0;
 
-  constructor(fields: readonly PackField[], rowsPerBatch: number) {
-    this.#fields = fields;
+  constructor(
+    fields: readonly PackField[],
+    rowsPerBatch: number,
+    { sizes, shardBytes }: { readonly sizes: ShardSizes; readonly shardBytes: number },
+  ) {
     this.#rowsPerBatch = rowsPerBatch;
+    this.#sizes = sizes;
+    this.#mostBytes = Math.min(MAX_BATCH_BYTES, shardBytes - sizes.empty - sizes.batch);
     this.#columns = fields.map((field) => new Gathered(field, rowsPerBatch));
   }
 
@@ -100,7 +107,7 @@ export class Rebatcher {
       this.#columns.forEach((column, i) => {
         column.add(batch.columns[i]!, from, to, this.#have);
       });
-      this.#bytes += this.#bytesOf(batch, from, to);
+      this.#bytes += this.#sizes.rows(batch, from, to);
       this.#have += to - from;
       from = to;
       if (this.#have === this.#rowsPerBatch) yield this.#take(batch.sourceBytes);
@@ -122,20 +129,13 @@ export class Rebatcher {
   /** Up to which row of `batch` there is room: the most that fits, at least one where nothing is here. */
   #roomFrom(batch: PackBatch, from: number): number {
     let high = Math.min(batch.numRows, from + this.#rowsPerBatch - this.#have);
-    if (this.#bytes + this.#bytesOf(batch, from, high) <= MAX_BATCH_BYTES) return high;
+    if (this.#bytes + this.#sizes.rows(batch, from, high) <= this.#mostBytes) return high;
     let low = from;
     while (low < high) {
       const middle = (low + high + 1) >>> 1;
-      if (this.#bytes + this.#bytesOf(batch, from, middle) <= MAX_BATCH_BYTES) low = middle;
+      if (this.#bytes + this.#sizes.rows(batch, from, middle) <= this.#mostBytes) low = middle;
       else high = middle - 1;
     }
     return low === from && this.#have === 0 ? from + 1 : low;
-  }
-
-  #bytesOf(batch: PackBatch, from: number, to: number): number {
-    return this.#fields.reduce((total, field, i) => {
-      const column = batch.columns[i]!;
-      return total + valueBytes(field, column, to) - valueBytes(field, column, from);
-    }, 0);
   }
 }

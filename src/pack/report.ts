@@ -14,9 +14,10 @@ import {
 
 export const MANIFEST_NAME = "dataset.json";
 
-/** Writes the manifest: durable before it has its name. Throws `DISK_FULL`, `IO_ERROR`. */
+/** Writes the manifest into `folder`: durable before it has its name. Throws `DISK_FULL`, `IO_ERROR`. */
 export async function writeManifest(
   ops: FileOps,
+  folder: string,
   options: PackOptions,
   { view, schema, shards }: Pick<Manifest, "view" | "schema" | "shards">,
   format: PackFormat,
@@ -24,7 +25,7 @@ export async function writeManifest(
   const samples = shards.reduce((total, shard) => total + shard.samples, 0);
   const packed = packedBy(format, options);
   const manifest: Manifest = { headrace: MANIFEST_VERSION, view, samples, schema, shards, packed };
-  const sink = await PlainSink.open(join(options.out, MANIFEST_NAME), ops);
+  const sink = await PlainSink.open(join(folder, MANIFEST_NAME), ops);
   try {
     await sink.write(new TextEncoder().encode(encodeManifest(manifest)));
     await sink.finish();
@@ -71,6 +72,7 @@ export function reportOf(
   format: PackFormat,
   shards: readonly PackedShard[],
   streamBytes: number | undefined,
+  warnings: readonly string[],
   { out, codec = "none" }: PackOptions,
 ): Omit<PackReport, "seconds"> {
   const sum = (of: (shard: PackedShard) => number) => shards.reduce((total, shard) => total + of(shard), 0);
@@ -92,5 +94,6 @@ export function reportOf(
     logicalBytes: sum(({ logicalBytes }) => logicalBytes),
     bytes: sum(({ bytes }) => bytes),
     ...(streamBytes === undefined ? {} : { streamBytes }),
+    warnings,
   };
 }

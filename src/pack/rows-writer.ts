@@ -3,11 +3,11 @@ import { join } from "node:path";
 import type { ManifestShard } from "../format/manifest.ts";
 import type { FileOps } from "../loader/writeback/files.ts";
 import type { Storage } from "./codecs.ts";
-import { batchBytes } from "./columns.ts";
 import { PlainSink, type Sink } from "./files.ts";
 import type { PackedShard, PackFormat } from "./options.ts";
 import type { PackBatch, PackField } from "./rows.ts";
 import { ArrowRows, type RowsFile, SafetensorsRows } from "./shard-files.ts";
+import type { ShardSizes } from "./sizes.ts";
 import { ShardStats } from "./stats.ts";
 
 /** How and where shards are written. */
@@ -16,7 +16,9 @@ export interface ShardTarget {
   /** What names begin with. */
   readonly name: string;
   readonly format: PackFormat;
+  /** Before compression, at most; one row alone may take more. */
   readonly shardBytes: number;
+  readonly sizes: ShardSizes;
   readonly ops: FileOps;
   readonly storage: Storage;
 }
@@ -58,7 +60,8 @@ export class RowsWriter {
   /** Adds rows to the shard that is open, or where it would grow past its bytes, to a new one. `batch` may change once
    * this has resolved. */
   async add(batch: PackBatch): Promise<void> {
-    const bytes = batchBytes(this.#fields, batch);
+    const { sizes } = this.#target;
+    const bytes = sizes.batch + sizes.rows(batch, 0, batch.numRows);
     if (this.#current !== undefined && this.#current.bytes + bytes > this.#target.shardBytes)
       await this.#finish();
     const current = this.#current ?? (await this.#open());
@@ -82,12 +85,12 @@ export class RowsWriter {
   async #open(): Promise<Current> {
     const path = shardName(this.#target, this.shards.length);
     const whole = join(this.#target.folder, path);
-    const { format, ops, storage } = this.#target;
+    const { format, ops, storage, sizes } = this.#target;
     const file =
       format === "arrow"
         ? await ArrowRows.open(this.#fields, await openSink(this.#target, whole), storage.body)
         : await SafetensorsRows.open(this.#fields, whole, ops, () => openSink(this.#target, whole));
-    this.#current = { file, stats: new ShardStats(this.#fields), path, bytes: 0, numRows: 0 };
+    this.#current = { file, stats: new ShardStats(this.#fields), path, bytes: sizes.empty, numRows: 0 };
     return this.#current;
   }
 
@@ -99,7 +102,7 @@ export class RowsWriter {
     this.shards.push({
       path,
       samples: numRows,
-      logicalBytes: this.#target.storage.body === undefined ? byteLength : bytes,
+      logicalBytes: this.#target.storage.body === undefined ? byteLength : Math.ceil(bytes),
       bytes: fileBytes,
       sha256,
       columns: stats.result(),

@@ -222,8 +222,8 @@ async function drop(ops: FileOps, spill: Spill): Promise<void> {
   await ops.remove(spill.path).catch(() => {});
 }
 
-/** The tensors of a file of these rows. */
-function tensorsOf(fields: readonly PackField[], numRows: number, elements: readonly number[]) {
+/** The tensors of a file of these rows; `elements` counts those of each list. */
+export function tensorsOf(fields: readonly PackField[], numRows: number, elements: readonly number[]) {
   return fields.flatMap(({ name, kind, dtype, shape }, field) => {
     const tensor = (part: "values" | "offsets", name: string, dtype: DType, shape: readonly number[]) => ({
       name,

@@ -68,7 +68,7 @@ export async function packTensors(
   try {
     const groups = groupsOf(source.tensors, options.shardBytes);
     const shards = await writeShards(groups, { ...options, name, ending }, source.metadata, out, written);
-    const index = join(out, `${name}.safetensors.index.json`);
+    const index = join(out, indexName(name));
     written.push(index);
     const paths = groups.flatMap((tensors, i) =>
       tensors.map((tensor) => [tensor.name, shards[i]!.path] as const),
@@ -83,6 +83,11 @@ export async function packTensors(
     for (const path of written) await rm(path, { force: true });
     throw error;
   }
+}
+
+/** The file that says which shard of `name` has which tensor. */
+export function indexName(name: string): string {
+  return `${name}.safetensors.index.json`;
 }
 
 /** Writes one shard after another; `written` gets the path of each that is whole. */
@@ -154,7 +159,7 @@ function castTensor(tensor: Tensor, to: DType | undefined, saturate: boolean): T
         const values = target.subarray(0, count * castBytes(to));
         const misfit = caster.cast(bytes, values);
         if (misfit !== undefined) {
-          const problem = `element ${done + misfit.index} is ${misfit.value}, which ${to} cannot hold; cast to a wider type, or saturate`;
+          const problem = `element ${done + misfit.index} is ${misfit.value}, which ${to} cannot hold; cast to a wider type, or take the nearest by --saturate`;
           throw badInput(`tensor ${quoted(tensor.name)}`, problem);
         }
         rest = bytes.slice(count * item);

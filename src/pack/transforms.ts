@@ -4,6 +4,7 @@ import { didYouMean } from "../format/suggest.ts";
 import { chooseNames } from "../loader/schema.ts";
 import type { DType } from "../types.ts";
 import { CAST_TYPES, Caster, type CastType, castBytes, isCastType } from "./cast.ts";
+import type { PackOptions } from "./options.ts";
 import type { PackBatch, PackColumn, PackField } from "./rows.ts";
 import { badInput } from "./sources/source.ts";
 
@@ -89,10 +90,36 @@ export function fieldIndex(fields: readonly PackField[], name: string): number {
   );
 }
 
-/** Throws `BAD_OPTION` where two columns have one name. */
+/**
+ * Throws `BAD_INPUT` where two columns of a source that `columns` chooses have one name, or one has none and `rename` gives it
+ * none: no reader could tell them apart.
+ */
+export function checkSourceNames(
+  fields: readonly PackField[],
+  { columns, rename = {} }: Pick<PackOptions, "columns" | "rename">,
+): void {
+  const names = fields.map(({ name }) => name);
+  const chosen = new Set(columns === undefined ? names : chooseNames(names, columns));
+  const others = "name the others by --columns";
+  for (const name of chosen) {
+    const count = names.filter((one) => one === name).length;
+    const column = `column ${JSON.stringify(name)}`;
+    if (count > 1)
+      throw badInput(
+        "the source",
+        `${column} comes ${count} times; ${others}, or rename one in the source (--rename means both)`,
+      );
+    if (name === "" && !Object.hasOwn(rename, name))
+      throw badInput("the source", `${column} has no name; give it one by --rename =NAME, or ${others}`);
+  }
+}
+
+/** Throws `BAD_OPTION` where two columns have one name, or one has none. */
 export function checkNames(fields: readonly PackField[]): void {
   const seen = new Set<string>();
   for (const { name } of fields) {
+    if (name === "")
+      throw new HeadraceError("BAD_OPTION", "rename: the new name of a column is empty; give it one");
     if (seen.size === seen.add(name).size) {
       throw new HeadraceError(
         "BAD_OPTION",
@@ -152,7 +179,7 @@ function castColumn(
     throw badInput(
       `row ${firstRow + row}`,
       `column ${JSON.stringify(field.name)} has ${misfit.value}, which ${to} cannot hold; ` +
-        "cast to a wider type, or saturate",
+        "cast to a wider type, or take the nearest by --saturate",
     );
   };
 }

@@ -5,12 +5,12 @@ import { DTYPES } from "../format/dtype.ts";
 import type { FileOps } from "../loader/writeback/files.ts";
 import type { DType } from "../types.ts";
 import { openStorage, type Storage } from "./codecs.ts";
-import { OutFolder } from "./folder.ts";
+import { leftText, OutFolder } from "./folder.ts";
 import { DEFAULT_SHARD_BYTES, type PackOptions, type PackReport } from "./options.ts";
 import { prepareStreams, reportOf, writeManifest } from "./report.ts";
 import type { TensorSource } from "./rows.ts";
 import { openSink } from "./rows-writer.ts";
-import { castTensors, packTensors } from "./tensors.ts";
+import { castTensors, indexName, packTensors } from "./tensors.ts";
 
 /** What shards of tensors are called, as other tools want it. */
 const NAME = "model";
@@ -45,7 +45,7 @@ export async function writeTensors(
     const target = { ops, storage };
     folder = await OutFolder.open(ops, { folder: out, name }, options.overwrite ?? false);
     const total = cast.tensors.reduce((sum, { byteLength }) => sum + byteLength, 0);
-    const shards = await packTensors(cast, out, {
+    const shards = await packTensors(cast, folder.work, {
       shardBytes,
       name,
       ending: storage.ending,
@@ -59,18 +59,23 @@ export async function writeTensors(
           shards: done,
         }),
     });
-    const streamBytes = await prepareStreams(shards, options);
     const listed = shards.map(({ path, samples, bytes, sha256 }) => ({ path, samples, bytes, sha256 }));
     await writeManifest(
       ops,
+      folder.work,
       options,
       { view: "tensors", schema: { columns: [] }, shards: listed },
       "safetensors",
     );
+    signal?.throwIfAborted();
+    const beside = [indexName(name), ...(source.files ?? []).map((file) => basename(file))];
+    await folder.place([...shards.map(({ path }) => path), ...beside]);
+    const streamBytes = await prepareStreams(shards, options);
+    const warnings = leftText(out, await folder.publish());
     const read = { sourceBytes: source.byteLength, skippedRows: 0 };
-    return reportOf(read, "tensors", "safetensors", shards, streamBytes, options);
+    return reportOf(read, "tensors", "safetensors", shards, streamBytes, warnings, options);
   } catch (error) {
-    await folder?.remove((source.files ?? []).map((file) => basename(file)));
+    await folder?.remove();
     throw error;
   } finally {
     storage?.close();

@@ -62,6 +62,14 @@ describe("pack", () => {
     expect((await report("load", out)).samples).toBe(20);
   });
 
+  test("a type for a column that no row has is a warning", async () => {
+    const out = join(folder, "warned");
+    const ended = await headrace("pack", SOURCE, "--out", out, "--schema", "zz=i32", "--json");
+    const text = 'schema names column "zz", and none of the 500 rows has a value there; is the name right?';
+    expect({ code: ended.code, err: ended.err }).toEqual({ code: 0, err: `headrace: --${text}\n` });
+    expect(JSON.parse(ended.out).warnings).toEqual([text]);
+  });
+
   test.each([
     [["pack", SOURCE], 2, "required option '--out <folder>' not specified"],
     [["pack", SOURCE, "--out", "x", "--codec", "zip"], 2, "argument 'zip' is invalid"],
@@ -74,6 +82,28 @@ describe("pack", () => {
       "--level means nothing with codec none",
     ],
     [["pack", SOURCE, "--out", folder], 2, "--out is "],
+    [["pack", SOURCE, "--out", ""], 2, '--out is ""; it must be'],
+    [
+      ["pack", SOURCE, "--out", join(folder, "u"), "--tokens-column", "t"],
+      2,
+      "--tokens-column means nothing without --tokenizer",
+    ],
+    [
+      ["pack", SOURCE, "--out", join(folder, "u"), "--no-special"],
+      2,
+      "--no-special means nothing without --tokenizer",
+    ],
+    [
+      ["pack", SOURCE, "--out", join(folder, "u"), "--saturate"],
+      2,
+      "--saturate means nothing without --cast",
+    ],
+    [
+      ["pack", SOURCE, "--out", join(folder, "u"), "--to", "safetensors", "--rows-per-batch", "5"],
+      2,
+      "--rows-per-batch is of Arrow's record batches, and --to is safetensors",
+    ],
+    [["pack", SOURCE, "--out", join(folder, "u"), "--delimiter", ";"], 2, "--delimiter is for CSV"],
     [["pack", SOURCE, "--out", FULL], 1, "or add --overwrite [OTHER_JOB]"],
     [["pack", join(folder, "none.jsonl"), "--out", join(folder, "u")], 1, "there is no such file or folder"],
     [["verify", join(folder, "none")], 1, "there is no such file or folder"],
@@ -93,11 +123,11 @@ describe("pack", () => {
     for (let i = 0; i < 12; i++) appendFileSync(big, lines);
     const out = join(folder, `out-${code}`);
     const { child, ended } = start(["pack", big, "--out", out, "--shard-bytes", "1MiB", "--threads", "1"]);
-    await waitFor("a shard", () => existsSync(out) && readdirSync(out).some((name) => !name.startsWith(".")));
+    await waitFor("a shard", () => existsSync(join(out, ".packing", `big-${code}-00000.arrow`)));
     child.kill(signal);
     const { code: got, err } = await ended;
     expect(got).toBe(code);
-    expect(err).toBe(`headrace: interrupted; nothing was left in ${out}\n`);
+    expect(err).toBe(`headrace: interrupted; ${out} is as it was\n`);
     expect(existsSync(out)).toBe(false);
   });
 });

@@ -4,6 +4,7 @@ import fc from "fast-check";
 import type { DType, TypedArray } from "../../src/index.ts";
 import { Rebatcher } from "../../src/pack/rebatch.ts";
 import type { PackBatch, PackField } from "../../src/pack/rows.ts";
+import { sizesOf } from "../../src/pack/sizes.ts";
 import { Range, ShardStats } from "../../src/pack/stats.ts";
 
 const bytesOf = (values: ArrayBufferView) =>
@@ -121,7 +122,10 @@ describe("batches cut anew", () => {
         fc.array(fc.array(row, { maxLength: 12 }), { maxLength: 8 }),
         fc.integer({ min: 1, max: 9 }),
         (batches, size) => {
-          const rebatcher = new Rebatcher(fields, size);
+          const rebatcher = new Rebatcher(fields, size, {
+            sizes: sizesOf(fields, "arrow", 2 ** 30),
+            shardBytes: 2 ** 30,
+          });
           const got: Row[][] = [];
           for (const rows of batches) for (const full of rebatcher.add(batchOf(rows))) got.push(rowsOf(full));
           const last = rebatcher.end(0);
@@ -140,7 +144,10 @@ describe("batches cut anew", () => {
     lengths.forEach((length, i) => {
       offsets[i + 1] = offsets[i]! + length;
     });
-    const rebatcher = new Rebatcher([field], 100);
+    const rebatcher = new Rebatcher([field], 100, {
+      sizes: sizesOf([field], "arrow", 2 ** 30),
+      shardBytes: 2 ** 30,
+    });
     const batch = {
       numRows: 5,
       columns: [{ values: new Uint8Array(offsets[5]!), offsets, nullCount: 0 }],

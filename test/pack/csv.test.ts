@@ -53,7 +53,7 @@ describe("CSV", () => {
     ["1", /has 1 fields, and the header has 2/],
     ['1,a"b', /has a quote within a field/],
     ['1,"a"b', /has something behind a closing quote/],
-    ["x,2", /has "x" in column "a", which holds integers \(I64\) \(i64\); --schema a=utf8 takes anything/],
+    ["x,2", /has "x" in column "a", which holds integers \(i64\); --schema a=utf8 takes anything/],
     ["99999999999999999999,2", /has "99999999999999999999" in column "a"/],
   ])("%s", async (bad, message) => {
     const folder = temp("bad");

@@ -171,7 +171,7 @@ describe("what cannot be read", () => {
   test.each([
     [
       '{"a":"text"}',
-      /line 7 has text in column "a", which holds integers \(I64\) \(i64\); give its type by --schema/,
+      /line 7 has text in column "a", which holds integers \(i64\); give its type by --schema/,
     ],
     ['{"a":1.5}', /line 7 has the number 1.5 in column "a"/],
     [
@@ -207,6 +207,7 @@ describe("what cannot be read", () => {
     const failure = await rejection(() => pack(path, { out: join(folder, "out"), threads: 2 }));
     expect(failure.code).toBe("BAD_INPUT");
     const line = before + 81;
+    expect(failure.message).toEndWith("; --bad-rows skip leaves such rows out");
     expect(failure.message).toMatch(new RegExp(message.source.replace("line 7", `a\\.jsonl: line ${line}`)));
     expect(await Bun.file(join(folder, "out", "dataset.json")).exists()).toBe(false);
     const report = await pack(path, { out: join(folder, "out"), threads: 2, badRows: "skip" });
@@ -241,6 +242,11 @@ describe("what cannot be read", () => {
     [lines({ a: null, b: 1 }), "BAD_INPUT", 'column "a" has no value in the first 1 lines'],
     [lines({ a: [] }), "BAD_INPUT", "nothing but empty lists"],
     ['{"a":-1}\n{"a":18446744073709551615}\n', "BAD_INPUT", "integers that 64 bits cannot hold"],
+    [lines({ a: [1, null, 2] }), "BAD_INPUT", 'line 1 has a list with null in it in column "a"'],
+    [lines({ a: [[1], [null]] }), "BAD_INPUT", 'line 1 has a list with null in it in column "a"'],
+    [lines({}, {}), "BAD_INPUT", "its first 2 rows have no key"],
+    ['{"a":1,"a":2}\n', "BAD_INPUT", "twice; --bad-rows skip leaves such rows out"],
+    ['{"a":1\n', "BAD_INPUT", "; --bad-rows skip leaves such rows out"],
     ["", "SOURCE_EMPTY", "holds no row"],
     ["\n\n", "SOURCE_EMPTY", "holds no row"],
   ])("%j", async (text, code, message) => {

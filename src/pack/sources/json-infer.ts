@@ -12,7 +12,7 @@ import {
   QUOTE,
   skipSpace,
 } from "./json-scanner.ts";
-import { badInput } from "./source.ts";
+import { badInput, OR_SKIP } from "./source.ts";
 import { parseFieldType } from "./types.ts";
 
 const COMMA = 0x2c;
@@ -33,7 +33,9 @@ const KINDS = [
   "empty lists",
 ] as const;
 const OTHERS = "lists of text, of objects, or of mixed values";
-type Kind = (typeof KINDS)[number] | typeof OTHERS;
+/** Shards know nulls of whole rows alone. */
+const WITH_NULL = "a list with null in it";
+type Kind = (typeof KINDS)[number] | typeof OTHERS | typeof WITH_NULL;
 
 /** Numbers, the ones in lists included. */
 interface NumbersSeen {
@@ -76,11 +78,17 @@ export class JsonInference {
   readonly #seen = new Map<string, Seen>();
   readonly #skipBad: boolean;
   #line = 0;
+  #rows = 0;
 
   /** `path` is for messages. */
   constructor(path: string, skipBad: boolean) {
     this.#path = path;
     this.#skipBad = skipBad;
+  }
+
+  /** Objects that were looked at. */
+  get numRows(): number {
+    return this.#rows;
   }
 
   /** Lines in bytes `[start, end)`. Throws `BAD_INPUT` for one that is no JSON. */
@@ -94,7 +102,7 @@ export class JsonInference {
       } catch (error) {
         if (typeof (error as LineProblem).at !== "number") throw error;
         if (!this.#skipBad)
-          throw badInput(this.#path, `line ${this.#line} ${(error as LineProblem).message}`);
+          throw badInput(this.#path, `line ${this.#line} ${(error as LineProblem).message}${OR_SKIP}`);
       }
       at = next;
     }
@@ -125,6 +133,7 @@ export class JsonInference {
   }
 
   #addLine(bytes: Buffer, at: number): void {
+    this.#rows++;
     if (bytes[at] !== OPEN_BRACE) throw problem(at, "holds no object; each line must be one JSON object");
     const end = skipSpace(bytes, this.#addObject(bytes, at + 1, []));
     if (bytes[end] !== LINE_END) throw problem(end, "goes on behind its object");
@@ -202,7 +211,7 @@ export class JsonInference {
     const rectangular = { value: true };
     const end = this.#walkList(bytes, start, 0, shape, rectangular, found, seen.numbers);
     if (end < 0) {
-      this.#note(seen, OTHERS);
+      this.#note(seen, found.kind === WITH_NULL ? WITH_NULL : OTHERS);
       return this.#scanner.skip(bytes, start);
     }
     this.#note(seen, found.kind);
@@ -241,6 +250,7 @@ export class JsonInference {
         const truth = this.#scanner.truth(bytes, at);
         const end = truth >= 0 ? at + (truth === 1 ? 4 : 5) : this.#number(bytes, at, numbers);
         const kind = truth >= 0 ? "lists of booleans" : "lists of numbers";
+        if (end < 0 && this.#scanner.isNull(bytes, at)) found.kind = WITH_NULL;
         if (end < 0 || holdsLists || (found.kind !== "empty lists" && found.kind !== kind)) return -1;
         found.kind = kind;
         at = end;
@@ -287,10 +297,10 @@ export class JsonInference {
       const text = `line ${second[1]} has ${second[0]} in ${column}, and line ${line} has ${kind}; make them alike, ${remedy}`;
       throw badInput(this.#path, text);
     }
-    if (kind === OTHERS)
+    if (kind === OTHERS || kind === WITH_NULL)
       throw badInput(
         this.#path,
-        `line ${line} has ${OTHERS} in ${column}, which shards cannot hold; ${remedy.slice(remedy.indexOf("leave"))}`,
+        `line ${line} has ${kind} in ${column}, which shards cannot hold; ${remedy.slice(remedy.indexOf("leave"))}`,
       );
     if (kind === "empty lists")
       throw badInput(

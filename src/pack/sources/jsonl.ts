@@ -3,6 +3,7 @@ import type { TextOptions } from "../options.ts";
 import type { RowSource } from "../rows.ts";
 import { threadsOf } from "../threads.ts";
 import { JsonInference } from "./json-infer.ts";
+import { badInput } from "./source.ts";
 import { cutLines, type Piece, PieceReader } from "./text-pieces.ts";
 import { noRows, TextRows } from "./text-rows.ts";
 
@@ -31,6 +32,11 @@ export async function openJsonl(paths: readonly string[], options: TextOptions =
       bytes += piece.end - piece.start;
     }
     const { fields, paths: keys } = inference.result({ ...options, skipBad });
+    if (fields.length === 0 && inference.numRows > 0)
+      throw badInput(
+        first!.path,
+        `its first ${inference.numRows} rows have no key, so there is no column to pack`,
+      );
     if (fields.length === 0) throw noRows(first!.path);
     const setup = {
       format: "jsonl",

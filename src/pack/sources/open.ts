@@ -80,7 +80,7 @@ function startsWith(text: string): (head: Buffer) => boolean {
 
 /**
  * Opens what `source` names: a file, several of one kind, a glob, or a folder with files of one kind. Throws
- * `SOURCE_NOT_FOUND`, `SOURCE_EMPTY`, `SOURCE_MIXED`, `UNKNOWN_FORMAT`, and what opening it throws.
+ * `BAD_OPTION` for options that mean nothing for it, `SOURCE_NOT_FOUND`, `SOURCE_EMPTY`, `SOURCE_MIXED`, `UNKNOWN_FORMAT`, and what opening it throws.
  */
 export async function openSource(
   source: string | readonly string[],
@@ -91,11 +91,16 @@ export async function openSource(
   const [only] = sources;
   const name = nameOf(only!);
   if (sources.length === 1 && isFolder(only!)) {
-    if (isCheckpoint(only!)) return { source: await openCheckpoint(only!, options), name };
-    if (existsSync(join(only!, MANIFEST_NAME))) return { source: await openShards(only!, options), name };
+    const isModel = isCheckpoint(only!);
+    if (isModel || existsSync(join(only!, MANIFEST_NAME))) {
+      checkTextOptions(isModel ? "a checkpoint" : "shards", options);
+      return { source: await (isModel ? openCheckpoint : openShards)(only!, options), name };
+    }
   }
-  if (sources.length === 1 && basename(only!) === MANIFEST_NAME)
+  if (sources.length === 1 && basename(only!) === MANIFEST_NAME) {
+    checkTextOptions("shards", options);
     return { source: await openShards(only!, options), name: nameOf(dirname(resolve(only!))) };
+  }
   const paths = sources.flatMap(filesOf);
   const kinds = new Set(paths.map(kindOf));
   const [kind] = kinds;
@@ -103,7 +108,17 @@ export async function openSource(
     const found = [...kinds].map((one) => one.name).join(" and ");
     throw new HeadraceError("SOURCE_MIXED", `${sources.join(" ")}: holds ${found}; name files of one kind`);
   }
+  checkTextOptions(kind!.name, options);
   return { source: await kind!.open(paths, options), name };
+}
+
+/** Options of text mean nothing elsewhere. */
+function checkTextOptions(kind: string, { schema = {}, badRows, delimiter }: TextOptions): void {
+  const not = (what: string) => new HeadraceError("BAD_OPTION", `${what}, and the source is ${kind}`);
+  if (delimiter !== undefined && kind !== "CSV") throw not("delimiter is for CSV");
+  if (kind === "CSV" || kind === "JSONL") return;
+  if (Object.keys(schema).length > 0) throw not("schema is for JSONL and CSV");
+  if (badRows === "skip") throw not("badRows skip is for JSONL and CSV");
 }
 
 function isFolder(path: string): boolean {

@@ -8,6 +8,9 @@ export interface SourceOptions {
   readonly columns?: readonly string[] | undefined;
 }
 
+/** Ends what is said of a row that cannot be read. */
+export const OR_SKIP = "; --bad-rows skip leaves such rows out";
+
 /** An error of a source's contents: `place` says where, `src.parquet: row group 3`. */
 export function badInput(place: string, problem: string, cause?: unknown): HeadraceError {
   const options = cause === undefined ? undefined : { cause };

@@ -2,7 +2,7 @@
 import { HeadraceError } from "../../errors.ts";
 import type { PackBatch, PackField, RowSource } from "../rows.ts";
 import { ParsePool, type ParseResult, type ParserSetup } from "./parse-pool.ts";
-import { badInput } from "./source.ts";
+import { badInput, OR_SKIP } from "./source.ts";
 import type { Piece, PieceReader } from "./text-pieces.ts";
 
 /** Files of one format, opened and looked into. */
@@ -65,7 +65,7 @@ export class TextRows implements RowSource {
         if (next.isFirst) lines = this.#files.linesBefore?.(next.reader) ?? 0;
         const { failure } = parsed;
         if (failure !== undefined && !this.#files.skipBad)
-          throw badInput(next.reader.path, `line ${lines + failure.line + 1} ${failure.message}`);
+          throw badInput(next.reader.path, `line ${lines + failure.line + 1} ${failure.message}${OR_SKIP}`);
         lines += parsed.numLines;
         this.skippedRows += parsed.skipped;
         yield { numRows: parsed.numRows, columns: parsed.columns, sourceBytes: next.sourceBytes };

@@ -59,8 +59,7 @@ export function fieldTypeText({ kind, dtype, shape }: PackField): string {
 /** For messages. */
 export function fieldTypeWords({ kind, dtype, shape }: PackField): string {
   if (kind === "utf8") return "text";
-  const many =
-    dtype === "BOOL" ? "booleans" : dtype.startsWith("F") ? `numbers (${dtype})` : `integers (${dtype})`;
+  const many = dtype === "BOOL" ? "booleans" : dtype.startsWith("F") ? "numbers" : "integers";
   if (kind === "list") return `lists of ${many}`;
   return shape.length === 0 ? many : `lists of ${many} of shape [${shape.join(",")}]`;
 }
