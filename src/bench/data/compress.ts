@@ -21,8 +21,8 @@ export async function compressForm(
       to: format.base,
       codec: format.codec ?? "none",
       level: format.level,
-      // As many shards as the plain form has.
-      shardBytes: Math.max(LEAST_SHARD_BYTES, longest),
+      // As many shards as the plain form has, though rows are cut into other batches.
+      shardBytes: Math.max(LEAST_SHARD_BYTES, longest + Math.ceil(longest / 64) + 2 ** 16),
       ...(format.planes ? { planes: true } : {}),
       signal,
     });
