@@ -232,3 +232,13 @@ test("XXH32 in pieces is that of the whole", () => {
     { numRuns: 300 },
   );
 });
+
+test("an LZ4 frame that is cut off between its parts says so, and nothing behind it is read", () => {
+  const content = texture(300);
+  const frame = compressFrame("lz4", 1, content);
+  // After the header, and after the only block: a block's length should follow.
+  for (const length of [15, frame.length - 8]) {
+    const { error } = decodeGuarded(withLibraries, ChunkCodec.lz4Frame, frame.subarray(0, length), 300);
+    expect(error?.message).toContain("it is cut off");
+  }
+});
