@@ -1,83 +1,17 @@
 /** What `infer` shows while it runs and prints at its end. */
 import type { InferProgress, InferReport } from "../index.ts";
-import { amountText, countText, isTerminal, printPairs, timeText } from "./output.ts";
+import { amountText, countText, printPairs, timeText } from "./output.ts";
+import { TextBar } from "./text-bar.ts";
 
-/** Lines of `--progress` are this far apart, ms. */
-const LINE_EVERY_MS = 5000;
-/** Columns that the long form of the bar takes. */
-const WIDE = 110;
-
-/** The bar of a terminal, or with `--progress` lines in a pipe. */
-export class InferProgressBar implements Disposable {
-  readonly #started = performance.now();
-  readonly #lines: boolean;
-  readonly #silent: boolean;
-  #bar: import("cli-progress").SingleBar | undefined;
-  #lineMs = performance.now();
-  #opening = false;
-  #stopped = false;
-
-  constructor(flags: { readonly json?: true; readonly progress?: true }) {
-    const onTerminal = isTerminal(2);
-    this.#lines = flags.progress === true && !onTerminal;
-    this.#silent = !this.#lines && (!onTerminal || (flags.json === true && flags.progress !== true));
-  }
-
-  update(progress: InferProgress): void {
-    if (this.#silent || this.#stopped) return;
-    if (!this.#lines) {
-      this.#draw(progress);
-      return;
-    }
-    const now = performance.now();
-    if (now - this.#lineMs < LINE_EVERY_MS) return;
-    this.#lineMs = now;
-    console.error(`headrace: ${this.#text(progress, now)}`);
-  }
-
-  /** Takes the bar away. Harmless when repeated. */
-  stop(): void {
-    this.#stopped = true;
-    this.#bar?.stop();
-    this.#bar = undefined;
-  }
-
-  [Symbol.dispose](): void {
-    this.stop();
-  }
-
-  #text(progress: InferProgress, now: number): string {
+export class InferProgressBar extends TextBar {
+  updateRows(progress: InferProgress): void {
     const { rows, resumedRows, totalRows, outputTokensPerSecond, occupancy } = progress;
-    const left = totalRows - resumedRows - rows;
-    const eta = rows === 0 ? "unknown" : timeText(((now - this.#started) * left) / rows);
-    const done = `${countText(resumedRows + rows)}/${countText(totalRows)} rows`;
-    return `${done} | ${countText(outputTokensPerSecond)} tokens/s | slots ${percent(occupancy)} | ETA ${eta}`;
-  }
-
-  #draw(progress: InferProgress): void {
-    const text = this.#text(progress, performance.now());
-    const done = progress.resumedRows + progress.rows;
-    if (this.#bar !== undefined) this.#bar.update(done, { text });
-    else if (!this.#opening) {
-      this.#opening = true;
-      void this.#open(progress.totalRows, done, text);
-    }
-  }
-
-  /** Loads what draws only now: most runs have no terminal. */
-  async #open(total: number, done: number, text: string): Promise<void> {
-    const { default: cliProgress } = await import("cli-progress");
-    if (this.#stopped) return;
-    const wide = (process.stderr.columns ?? WIDE) >= WIDE;
-    const options = {
-      format: wide ? "{bar} {percentage}% | {text}" : "{percentage}% | {text}",
-      stream: process.stderr,
-      hideCursor: true,
-      clearOnComplete: true,
-      barsize: 24,
-    };
-    this.#bar = new cliProgress.SingleBar(options, cliProgress.Presets.shades_classic);
-    this.#bar.start(total, done, { text });
+    this.update(resumedRows + rows, totalRows, (ms) => {
+      const left = totalRows - resumedRows - rows;
+      const eta = rows === 0 ? "unknown" : timeText((ms * left) / rows);
+      const done = `${countText(resumedRows + rows)}/${countText(totalRows)} rows`;
+      return `${done} | ${countText(outputTokensPerSecond)} tokens/s | slots ${percent(occupancy)} | ETA ${eta}`;
+    });
   }
 }
 

@@ -210,7 +210,7 @@ async function run(source: string, flags: InferFlags): Promise<void> {
     report = await infer({
       ...optionsOf(source, flags, device),
       drain: drain.signal,
-      onProgress: (progress) => bar.update(progress),
+      onProgress: (progress) => bar.updateRows(progress),
       tracer,
     });
   } finally {

@@ -179,7 +179,7 @@ async function run(sources: string[], flags: PackFlags): Promise<void> {
       ...optionsOf(flags),
       signal: cancel.signal,
       onProgress: ({ sourceBytes, totalBytes, samples, shards }) =>
-        bar.update(
+        bar.updateBytes(
           sourceBytes,
           totalBytes,
           `${amountText(samples, "sample")}, ${amountText(shards, "shard")}`,

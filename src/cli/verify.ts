@@ -68,7 +68,7 @@ async function run(source: string, flags: VerifyFlags): Promise<void> {
       view: flags.view,
       digests: flags.digests,
       signal: cancel.signal,
-      onProgress: (bytes, total, shards) => bar.update(bytes, total, amountText(shards, "shard")),
+      onProgress: (bytes, total, shards) => bar.updateBytes(bytes, total, amountText(shards, "shard")),
     });
   } catch (error) {
     if (signals.received === undefined) throw error;
