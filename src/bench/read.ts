@@ -164,7 +164,8 @@ function textOf(path: string): string {
         cause,
       });
     }
-    throw new HeadraceError("SOURCE_UNREADABLE", `${path}: ${message}`, { cause });
+    const text = code === "EISDIR" ? "is a folder; name one of its .jsonl files" : message;
+    throw new HeadraceError("SOURCE_UNREADABLE", `${path}: ${text}`, { cause });
   }
   throw new HeadraceError("BAD_RESULTS", `${path}: longer than ${MAX_BYTES} bytes, which no run writes`);
 }

@@ -46,12 +46,24 @@ const PACK_PHRASES: readonly (readonly [RegExp, string])[] = [
   [/, and to is /, ", and --to is "],
 ];
 
+/** And of `bench`. */
+const BENCH_NAMES: readonly (readonly [RegExp, string])[] = [
+  [/^byteLength is/, "--size is"],
+  [/^rehearsalBytes is/, "--rehearsal is"],
+  [/^(formats|paths): /, "--$1: "],
+  [/^(rounds|seed|prefetch|temperatures|orders|lanes|peers|device|data|ordinal) is/, "--$1 is"],
+];
+
 /** `message` of the library with its options named as they are typed after `command`. Names that are plain words
  * (`rank`, `limit`) stand for themselves but in `infer`. */
 export function asFlags(message: string, command?: string): string {
   let text = message;
   if (command === "pack") {
     for (const [phrase, typed] of PACK_PHRASES) text = text.replace(phrase, typed);
+    return named(text, "--seed");
+  }
+  if (command === "bench") {
+    for (const [phrase, typed] of BENCH_NAMES) text = text.replace(phrase, typed);
     return named(text, "--seed");
   }
   if (command !== "infer") return named(message, "--shuffle");

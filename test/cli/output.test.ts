@@ -143,3 +143,12 @@ describe("quantiles", () => {
     expect(quantiles.at(1)).toBeLessThanOrEqual(1e12);
   });
 });
+
+test.each([
+  ["byteLength is 1000; it must be a whole number from 1048576", "--size is 1000"],
+  ["rehearsalBytes is 5; it must be", "--rehearsal is 5"],
+  ["formats: foo is none: it must be safetensors", "--formats: foo is none"],
+  ["orders is zig; it must be one of", "--orders is zig"],
+])("what bench says of its options names what was typed: %s", (message, typed) => {
+  expect(asFlags(message, "bench")).toStartWith(typed);
+});
