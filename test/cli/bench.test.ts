@@ -223,7 +223,7 @@ describe("bench", () => {
     [["--formats", "parquet"], "formats: parquet is none"],
     [["--paths", "mmap"], "paths: mmap is none of"],
     [["--lanes", "0"], "lanes"],
-    [["--rehearsal", "4KiB"], "rehearsalBytes is 4096"],
+    [["--rehearsal", "4KiB"], "--rehearsal is 4096"],
     [["--size", "big"], "It must be a number of bytes"],
     [["somewhere", "--size", "1GB"], "--size is for data that is made"],
     [["--resume", "nothing.jsonl"], "nothing.jsonl"],
