@@ -58,12 +58,17 @@ export async function measure<T>(work: Work<T>, computeMs?: number): Promise<Mea
     cpuSeconds: cpuMicroseconds / 1e6,
     minorFaults: after.minorPageFault - before.minorPageFault,
     majorFaults: after.majorPageFault - before.majorPageFault,
-    batchMs: LATENCIES.map((share) => (latencies.length === 0 ? 0 : quantile(latencies, share))),
+    batchMs: latencyQuantiles(latencies),
     numBatches: latencies.length,
     ...(computeMs === undefined
       ? {}
       : { busy: { computeMs, share: busyShare(computeMs, counted, ms - firstStepMs) } }),
   };
+}
+
+/** What a record has of its batches' latencies in ms; zeros where there were none. */
+export function latencyQuantiles(latenciesMs: readonly number[]): number[] {
+  return LATENCIES.map((share) => (latenciesMs.length === 0 ? 0 : quantile(latenciesMs, share)));
 }
 
 /** Of steps after the first: none, where there was but one. */

@@ -2,15 +2,14 @@
 import { join } from "node:path";
 import { HeadraceError } from "../index.ts";
 import { prepareFiles, type Temperature } from "./cold.ts";
+import { latencyQuantiles } from "./measure.ts";
 import { peerCommand } from "./peers.ts";
 import type { TrialRecord } from "./record.ts";
 import { batchSizeOf, rehearsalOf, type TrialSpec } from "./spec.ts";
-import { quantile } from "./stats.ts";
 
 /** A trial that takes longer is ended, ms. */
 const LIMIT_MS = 15 * 60_000;
 const SCRIPT = join(import.meta.dir, "trial.ts");
-const LATENCIES = [0, 0.05, 0.5, 0.95, 0.99, 1];
 
 /** How a trial ended: with a record (which may hold an error), or with the reason why its cell is none here. */
 export type Outcome = { readonly trial: TrialRecord } | { readonly skipped: string };
@@ -104,7 +103,7 @@ async function runPeer(spec: TrialSpec, python: string, signal: AbortSignal | un
       residency: prepared.residency,
       temperature: prepared.temperature,
       ...measured,
-      batchMs: LATENCIES.map((share) => (latenciesMs.length === 0 ? 0 : quantile(latenciesMs, share))),
+      batchMs: latencyQuantiles(latenciesMs),
       numBatches: latenciesMs.length,
       ...(wrong ? { error: `its sum of words is ${measured.checksum}, and not ${sums.words}` } : {}),
     },
@@ -195,7 +194,7 @@ function failed(spec: TrialSpec, error: string): TrialRecord {
     minorFaults: 0,
     majorFaults: 0,
     peakRssBytes: 0,
-    batchMs: LATENCIES.map(() => 0),
+    batchMs: latencyQuantiles([]),
     numBatches: 0,
     error,
   };

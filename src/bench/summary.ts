@@ -91,7 +91,7 @@ const NOTHING = {
 } as const;
 
 /** GB/s of values delivered. */
-export function rateOf({ bytes, seconds }: TrialRecord): number {
+function rateOf({ bytes, seconds }: TrialRecord): number {
   return bytes / seconds / 1e9;
 }
 

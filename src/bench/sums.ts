@@ -71,6 +71,6 @@ export class WordSum {
   }
 }
 
-export function hex64(value: bigint): string {
+function hex64(value: bigint): string {
   return value.toString(16).padStart(16, "0");
 }

@@ -22,8 +22,7 @@ import {
   timeText,
   wholeNumber,
 } from "./output.ts";
-import { BytesBar } from "./pack-progress.ts";
-import { exitCodeOf, OnSignal } from "./signals.ts";
+import { BytesBar, untilSignal } from "./pack-progress.ts";
 
 interface PackFlags {
   readonly out: string;
@@ -165,34 +164,19 @@ function pairs(
 
 async function run(sources: string[], flags: PackFlags): Promise<void> {
   using bar = new BytesBar(flags);
-  const cancel = new AbortController();
-  using signals = new OnSignal(
-    (signal) => {
-      cancel.abort(signal);
-      bar.stop();
-    },
-    () => bar.stop(),
-  );
-  let report: PackReport;
-  try {
-    report = await pack(sources, {
+  const report = await untilSignal(bar, `interrupted; ${printable(flags.out)} is as it was`, (signal) =>
+    pack(sources, {
       ...optionsOf(flags),
-      signal: cancel.signal,
+      signal,
       onProgress: ({ sourceBytes, totalBytes, samples, shards }) =>
         bar.updateBytes(
           sourceBytes,
           totalBytes,
           `${amountText(samples, "sample")}, ${amountText(shards, "shard")}`,
         ),
-    });
-  } catch (error) {
-    if (signals.received === undefined) throw error;
-    console.error(`headrace: interrupted; ${printable(flags.out)} is as it was`);
-    process.exitCode = exitCodeOf(signals.received);
-    return;
-  } finally {
-    bar.stop();
-  }
+    }),
+  );
+  if (report === undefined) return;
   for (const warning of report.warnings) console.error(`headrace: ${printable(asFlags(warning, "pack"))}`);
   if (flags.json) printLine(JSON.stringify(report));
   else printReport(report);

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { HeadraceError } from "../index.ts";
 
 /** Where `bench` puts results unless it is told otherwise. */
-export const RESULTS_FOLDER = "results";
+const RESULTS_FOLDER = "results";
 
 export const RESULTS_HELP = `what 'headrace bench' wrote: JSON lines (default: the newest in ${RESULTS_FOLDER}/)`;
 

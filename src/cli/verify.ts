@@ -12,8 +12,7 @@ import {
   printTable,
   timeText,
 } from "./output.ts";
-import { BytesBar } from "./pack-progress.ts";
-import { exitCodeOf, OnSignal } from "./signals.ts";
+import { BytesBar, untilSignal } from "./pack-progress.ts";
 
 interface VerifyFlags {
   readonly view: "auto" | "rows" | "tensors";
@@ -54,30 +53,15 @@ export function verifyCommand(): Command {
 
 async function run(source: string, flags: VerifyFlags): Promise<void> {
   using bar = new BytesBar(flags);
-  const cancel = new AbortController();
-  using signals = new OnSignal(
-    (signal) => {
-      cancel.abort(signal);
-      bar.stop();
-    },
-    () => bar.stop(),
-  );
-  let report: VerifyReport;
-  try {
-    report = await verify(source, {
+  const report = await untilSignal(bar, "interrupted before all was checked", (signal) =>
+    verify(source, {
       view: flags.view,
       digests: flags.digests,
-      signal: cancel.signal,
+      signal,
       onProgress: (bytes, total, shards) => bar.updateBytes(bytes, total, amountText(shards, "shard")),
-    });
-  } catch (error) {
-    if (signals.received === undefined) throw error;
-    console.error("headrace: interrupted before all was checked");
-    process.exitCode = exitCodeOf(signals.received);
-    return;
-  } finally {
-    bar.stop();
-  }
+    }),
+  );
+  if (report === undefined) return;
   if (flags.json) printLine(JSON.stringify({ ...report, ok: report.failedShards === 0 }));
   else await printReport(report);
   process.exitCode = sayHowItEnded(report);

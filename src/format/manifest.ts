@@ -9,6 +9,9 @@ import { checkShardPath } from "./paths.ts";
 /** The only version there is; a reader refuses any other. */
 export const MANIFEST_VERSION = 1;
 
+/** What the file is called, in the folder of its dataset. */
+export const MANIFEST_FILE = "dataset.json";
+
 /** Bytes of the largest `dataset.json` that is read. */
 export const MAX_MANIFEST_BYTES = 256 * 1024 * 1024;
 

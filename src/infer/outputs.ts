@@ -1,9 +1,11 @@
 /** Where a job's outputs go: a row of columns for each, through the writer. */
+
 import { realpathSync, statSync } from "node:fs";
 import { dirname, join, sep } from "node:path";
 import { HeadraceError } from "../errors.ts";
+import { MANIFEST_FILE } from "../format/manifest.ts";
 import type { OutputColumn } from "../loader/writeback/columns.ts";
-import { LETTERS_FILE, MANIFEST_FILE, WORK_FOLDER } from "../loader/writeback/manifest.ts";
+import { LETTERS_FILE, WORK_FOLDER } from "../loader/writeback/manifest.ts";
 import { openWriter } from "../loader/writeback/open.ts";
 import type { Writer } from "../loader/writeback/writer.ts";
 import { identityOf, type JobModel } from "./identity.ts";

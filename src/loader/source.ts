@@ -3,7 +3,7 @@ import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { basename, dirname, isAbsolute, join, relative, resolve } from "node:path";
 import { HeadraceError, withContext } from "../errors.ts";
 import { innerName } from "../format/container-names.ts";
-import { MAX_MANIFEST_BYTES, type Manifest, parseManifest } from "../format/manifest.ts";
+import { MANIFEST_FILE, MAX_MANIFEST_BYTES, type Manifest, parseManifest } from "../format/manifest.ts";
 import {
   MAX_INDEX_BYTES,
   parseSafetensorsIndex,
@@ -11,7 +11,6 @@ import {
 } from "../format/safetensors-index.ts";
 
 const INDEX_SUFFIX = ".safetensors.index.json";
-const MANIFEST_NAME = "dataset.json";
 
 /** Formats by the ending of a shard's name, before those that say how it is compressed. */
 const FAMILIES: readonly (readonly [ending: string, family: string])[] = [
@@ -64,7 +63,7 @@ function findOne(source: string): Source {
     throw new HeadraceError("SOURCE_NOT_FOUND", `${source}: there is no such file or folder`);
   }
   if (statSync(source).isDirectory()) return fromFolder(source);
-  if (basename(source) === MANIFEST_NAME) return fromManifest(source);
+  if (basename(source) === MANIFEST_FILE) return fromManifest(source);
   if (source.endsWith(INDEX_SUFFIX)) return fromIndex(source);
   return fromPaths(source, [source]);
 }
@@ -81,7 +80,7 @@ function fromGlob(pattern: string): Source {
 
 function fromFolder(folder: string): Source {
   const names = listFolder(folder);
-  if (names.includes(MANIFEST_NAME)) return fromManifest(join(folder, MANIFEST_NAME), folder);
+  if (names.includes(MANIFEST_FILE)) return fromManifest(join(folder, MANIFEST_FILE), folder);
   const indexes = names.filter((name) => name.endsWith(INDEX_SUFFIX));
   if (indexes.length === 1) return fromIndex(join(folder, indexes[0]!), folder);
   if (indexes.length > 1) {

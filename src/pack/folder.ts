@@ -2,12 +2,11 @@
 import { existsSync, realpathSync } from "node:fs";
 import { basename, dirname, join, resolve, sep } from "node:path";
 import { HeadraceError } from "../errors.ts";
-import { parseManifest } from "../format/manifest.ts";
+import { MANIFEST_FILE, parseManifest } from "../format/manifest.ts";
 import { codeOf, type FileOps, readWhole } from "../loader/writeback/files.ts";
 import { type FolderLock, isLock, lockFolder } from "../loader/writeback/lock.ts";
 import { openTemporary, writing } from "./files.ts";
 
-const MANIFEST_NAME = "dataset.json";
 /** What follows the name of a run in those of its shards. */
 const SHARD_ENDING = /(-\d{5,}(-of-\d{5,})?)?\.(arrow|safetensors)\b.*$/;
 
@@ -69,7 +68,7 @@ export class OutFolder {
         opened.#before = ((await ops.list(folder)) ?? []).filter((name) => name !== WORK_NAME);
         if (!overwrite) checkEmpty(folder, opened.#before);
         await opened.#clearWork();
-        opened.#oldManifest = await readWhole(ops, join(folder, MANIFEST_NAME));
+        opened.#oldManifest = await readWhole(ops, join(folder, MANIFEST_FILE));
         return opened;
       } catch (error) {
         await opened.remove();
@@ -101,7 +100,7 @@ export class OutFolder {
    */
   async publish(): Promise<readonly string[]> {
     await writing(this.#folder, async () => {
-      await this.#ops.rename(join(this.work, MANIFEST_NAME), join(this.#folder, MANIFEST_NAME));
+      await this.#ops.rename(join(this.work, MANIFEST_FILE), join(this.#folder, MANIFEST_FILE));
       this.#published = true;
       await this.#ops.syncFolder(this.#folder);
     });
@@ -121,7 +120,7 @@ export class OutFolder {
   /** Removes what this run wrote, puts back what it had moved aside, ends the lock, and removes the folder where it was made
    * for the run and holds nothing else. Never throws. */
   async remove(): Promise<void> {
-    const path = join(this.#folder, MANIFEST_NAME);
+    const path = join(this.#folder, MANIFEST_FILE);
     if (this.#published) {
       if (this.#oldManifest === undefined) await this.#ops.remove(path).catch(() => {});
       else await this.#restoreManifest(path, this.#oldManifest).catch(() => {});
@@ -134,7 +133,7 @@ export class OutFolder {
   }
 
   async #restoreManifest(path: string, bytes: Uint8Array): Promise<void> {
-    const temporary = join(this.work, MANIFEST_NAME);
+    const temporary = join(this.work, MANIFEST_FILE);
     const file = await openTemporary(this.#ops, temporary);
     try {
       await file.write(bytes, 0);

@@ -1,22 +1,13 @@
 /** What packing is asked to do. */
+
 import { HeadraceError } from "../errors.ts";
 import type { CastType } from "./cast.ts";
+import { MTLIO_CODECS } from "./mtlio.ts";
 import type { SourceOptions } from "./sources/source.ts";
 
 /** How packed shards are compressed: not at all; as a whole (`zstd`, `lz4`: containers); the buffers inside an Arrow file
  * (`zstd-body`, `lz4-body`); or by Metal's own compression, beside shards that are not. */
-export const PACK_CODECS = [
-  "none",
-  "zstd",
-  "lz4",
-  "zstd-body",
-  "lz4-body",
-  "mtlio-lz4",
-  "mtlio-lzfse",
-  "mtlio-zlib",
-  "mtlio-lzma",
-  "mtlio-lzbitmap",
-] as const;
+export const PACK_CODECS = ["none", "zstd", "lz4", "zstd-body", "lz4-body", ...MTLIO_CODECS] as const;
 
 export type PackCodec = (typeof PACK_CODECS)[number];
 

@@ -1,6 +1,6 @@
 /** What is said of a run that is over: `dataset.json` for readers, a report for the caller. */
 import { basename, join } from "node:path";
-import { encodeManifest, MANIFEST_VERSION, type Manifest } from "../format/manifest.ts";
+import { encodeManifest, MANIFEST_FILE, MANIFEST_VERSION, type Manifest } from "../format/manifest.ts";
 import type { FileOps } from "../loader/writeback/files.ts";
 import { PlainSink } from "./files.ts";
 import { isMtlioCodec, prepareMtlio } from "./mtlio.ts";
@@ -11,8 +11,6 @@ import {
   type PackOptions,
   type PackReport,
 } from "./options.ts";
-
-export const MANIFEST_NAME = "dataset.json";
 
 /** Writes the manifest into `folder`: durable before it has its name. Throws `DISK_FULL`, `IO_ERROR`. */
 export async function writeManifest(
@@ -25,7 +23,7 @@ export async function writeManifest(
   const samples = shards.reduce((total, shard) => total + shard.samples, 0);
   const packed = packedBy(format, options);
   const manifest: Manifest = { headrace: MANIFEST_VERSION, view, samples, schema, shards, packed };
-  const sink = await PlainSink.open(join(folder, MANIFEST_NAME), ops);
+  const sink = await PlainSink.open(join(folder, MANIFEST_FILE), ops);
   try {
     await sink.write(new TextEncoder().encode(encodeManifest(manifest)));
     await sink.finish();

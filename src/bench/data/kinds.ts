@@ -33,7 +33,7 @@ export function checkKind(name: string): DataKind {
 }
 
 /** Bytes of a shard of `byteLength` bytes of data: four shards or so, none beyond 512 MiB. */
-export function shardBytesFor(byteLength: number): number {
+function shardBytesFor(byteLength: number): number {
   return Math.min(512 * 2 ** 20, Math.max(2 ** 20, Math.ceil(byteLength / 4)));
 }
 

@@ -5,13 +5,12 @@
  */
 import * as v from "valibot";
 import { HeadraceError } from "../../errors.ts";
-import { encodeManifest, MANIFEST_VERSION, parseManifest } from "../../format/manifest.ts";
+import { encodeManifest, MANIFEST_FILE, MANIFEST_VERSION, parseManifest } from "../../format/manifest.ts";
 import { isVariable, type OutputField } from "../../format/output-layout.ts";
 import type { ColumnSchema, Schema } from "../../types.ts";
 import { type FileOps, readWhole, replaceFile } from "./files.ts";
 import type { OutputName } from "./output.ts";
 
-export const MANIFEST_FILE = "dataset.json";
 export const LETTERS_FILE = "errors.jsonl";
 /** Files that are at work, and go with the job's end. */
 export const WORK_FOLDER = ".headrace";

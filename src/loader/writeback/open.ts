@@ -1,6 +1,8 @@
 /** Opens a folder for the outputs of a job: a new one, or one that the same job has begun. */
+
 import { join } from "node:path";
 import { HeadraceError } from "../../errors.ts";
+import { MANIFEST_FILE } from "../../format/manifest.ts";
 import { HEADER_BYTES, scanRecords } from "./attempt.ts";
 import { DISK, type FileOps, writeError } from "./files.ts";
 import { differences } from "./job.ts";
@@ -10,7 +12,6 @@ import {
   JOB_FILE,
   type JobRecord,
   LETTERS_FILE,
-  MANIFEST_FILE,
   type ReadManifest,
   readJob,
   readManifest,

@@ -4,9 +4,14 @@ import type { DType } from "../../types.ts";
 import type { PackField } from "../rows.ts";
 import type { KeyPath } from "./json-plan.ts";
 import {
+  CLOSE_BRACE,
+  CLOSE_BRACKET,
+  COLON,
+  COMMA,
   JsonScanner,
   LINE_END,
   type LineProblem,
+  OPEN_BRACE,
   OPEN_BRACKET,
   problem,
   QUOTE,
@@ -15,11 +20,6 @@ import {
 import { badInput, OR_SKIP } from "./source.ts";
 import { parseFieldType } from "./types.ts";
 
-const COMMA = 0x2c;
-const COLON = 0x3a;
-const CLOSE_BRACKET = 0x5d;
-const OPEN_BRACE = 0x7b;
-const CLOSE_BRACE = 0x7d;
 /** Objects within objects that become columns. */
 const MAX_DEPTH = 16;
 

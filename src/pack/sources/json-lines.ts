@@ -4,9 +4,14 @@ import type { PackColumn, PackField } from "../rows.ts";
 import type { ColumnBuilder, Spare } from "./builder.ts";
 import { type KeyPath, type Plan, type PlanNode, type PlanObject, planOf } from "./json-plan.ts";
 import {
+  CLOSE_BRACE,
+  CLOSE_BRACKET,
+  COLON,
+  COMMA,
   JsonScanner,
   LINE_END,
   type LineProblem,
+  OPEN_BRACE,
   OPEN_BRACKET,
   problem,
   QUOTE,
@@ -14,11 +19,6 @@ import {
 } from "./json-scanner.ts";
 import { fieldTypeText, fieldTypeWords } from "./types.ts";
 
-const COMMA = 0x2c;
-const COLON = 0x3a;
-const CLOSE_BRACKET = 0x5d;
-const OPEN_BRACE = 0x7b;
-const CLOSE_BRACE = 0x7d;
 const I64_RANGE = [-(2n ** 63n), 2n ** 63n - 1n] as const;
 const U64_RANGE = [0n, 2n ** 64n - 1n] as const;
 

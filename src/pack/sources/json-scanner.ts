@@ -4,7 +4,12 @@ import { NumberReader } from "./numbers.ts";
 
 export const LINE_END = 0x0a;
 export const QUOTE = 0x22;
+export const COMMA = 0x2c;
+export const COLON = 0x3a;
 export const OPEN_BRACKET = 0x5b;
+export const CLOSE_BRACKET = 0x5d;
+export const OPEN_BRACE = 0x7b;
+export const CLOSE_BRACE = 0x7d;
 const BACKSLASH = 0x5c;
 /** Objects and lists within each other, of what is left out. */
 const MAX_DEPTH = 512;

@@ -1,7 +1,9 @@
 /** Finds out what a source is, by its names and its first bytes, and opens it. */
+
 import { closeSync, existsSync, openSync, readdirSync, readSync, statSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import { HeadraceError } from "../../errors.ts";
+import { MANIFEST_FILE } from "../../format/manifest.ts";
 import type { TextOptions } from "../options.ts";
 import type { RowSource, TensorSource } from "../rows.ts";
 import { isCheckpoint, openCheckpoint } from "./checkpoint.ts";
@@ -72,7 +74,6 @@ const KINDS: readonly Kind[] = [
 
 /** Bytes of a file's front that tell what it is. */
 const HEAD_BYTES = 512;
-const MANIFEST_NAME = "dataset.json";
 
 function startsWith(text: string): (head: Buffer) => boolean {
   return (head) => head.toString("latin1", 0, text.length) === text;
@@ -92,12 +93,12 @@ export async function openSource(
   const name = nameOf(only!);
   if (sources.length === 1 && isFolder(only!)) {
     const isModel = isCheckpoint(only!);
-    if (isModel || existsSync(join(only!, MANIFEST_NAME))) {
+    if (isModel || existsSync(join(only!, MANIFEST_FILE))) {
       checkTextOptions(isModel ? "a checkpoint" : "shards", options);
       return { source: await (isModel ? openCheckpoint : openShards)(only!, options), name };
     }
   }
-  if (sources.length === 1 && basename(only!) === MANIFEST_NAME) {
+  if (sources.length === 1 && basename(only!) === MANIFEST_FILE) {
     checkTextOptions("shards", options);
     return { source: await openShards(only!, options), name: nameOf(dirname(resolve(only!))) };
   }

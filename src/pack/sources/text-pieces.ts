@@ -33,7 +33,7 @@ export const cutLines: Cutter = (bytes, length) =>
   length === 0 ? 0 : bytes.lastIndexOf(LINE_END, length - 1) + 1;
 
 /** Whether the file's name says that it is compressed, and in a way that is read here. */
-export function compressionOf(path: string): "gzip" | "zstd" | undefined {
+function compressionOf(path: string): "gzip" | "zstd" | undefined {
   if (/\.t?gz$/.test(path)) return "gzip";
   return path.endsWith(".zst") ? "zstd" : undefined;
 }
