@@ -24,7 +24,7 @@ export function machineOf(folder: string, device: Device): RunRecord["machine"] 
   };
 }
 
-/** Versions of this package, of the runtime, and of what the device says of its libraries. */
+/** Versions of this package, of the runtime, of what decompresses, and of what the device says of its libraries. */
 export function versionsOf(device: Device): Record<string, string> {
   const root = join(import.meta.dir, "../..");
   const text = textOf(join(root, "package.json"));
@@ -36,6 +36,7 @@ export function versionsOf(device: Device): Record<string, string> {
     headrace: commit === "" ? version : `${version} (${commit}${changed ? ", changed" : ""})`,
     bun: Bun.version,
     "apache-arrow": String(dependencies["apache-arrow"] ?? "unknown"),
+    ...device.decoders?.().facts,
     ...Object.fromEntries(facts.map(([name, value]) => [name, String(value)])),
   };
 }

@@ -16,7 +16,7 @@ import time
 
 MASK = 2**64 - 1
 PACKAGES = {
-    "safetensors": ["safetensors", "torch", "numpy"],
+    "safetensors": ["safetensors", "torch", "ml-dtypes", "numpy"],
     "pyarrow": ["pyarrow", "numpy"],
     "dataloader": ["torch", "numpy"],
     "mlx": ["mlx"],
@@ -43,6 +43,15 @@ def chunks(items, size):
         yield items[at : at + size]
 
 
+def optional(module):
+    import importlib
+
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        return None
+
+
 def order_of(count, spec):
     indices = list(range(count))
     if spec["order"] != "sequential":
@@ -51,13 +60,12 @@ def order_of(count, spec):
 
 
 def safetensors_reader(spec):
-    """Each tensor by get_tensor, as torch tensors where torch is there (NumPy has no bfloat16)."""
+    """Each tensor by get_tensor, as torch tensors where torch is there, else as NumPy's arrays."""
     from safetensors import safe_open
 
-    try:
-        import torch
-    except ImportError:
-        torch = None
+    torch = optional("torch")
+    if torch is None:
+        optional("ml_dtypes")  # Makes bfloat16 and the 8-bit floats known to NumPy.
     for path in spec["paths"]:
         with safe_open(path, framework="pt" if torch else "np") as file:
             for name in file.keys():
