@@ -29,23 +29,34 @@ export interface ListedChunk {
   readonly checksum?: number | undefined;
 }
 
-/** Chunks in the order of their logical bytes. */
+const FIRST_ROOM = 64;
+
+/** Chunks in the order of their logical bytes. Takes 25 bytes for each, 29 with checksums, and as much again while it
+ * grows, as a file may have a hundred million. */
 export class ChunkList {
-  readonly #starts: number[] = [0];
-  readonly #fileOffset: number[] = [];
-  readonly #fileLength: number[] = [];
-  readonly #codec: number[] = [];
-  readonly #checksums: number[] = [];
+  /** One more than the others. */
+  #starts = new Float64Array(FIRST_ROOM + 1);
+  #fileOffset = new Float64Array(FIRST_ROOM);
+  #fileLength = new Float64Array(FIRST_ROOM);
+  #codec = new Uint8Array(FIRST_ROOM);
+  #checksums = new Uint32Array(0);
+  #numChunks = 0;
+  #numChecksums = 0;
   #maxLength = 0;
   #maxFileLength = 0;
   #unverifiedFrames = 0;
 
   get numChunks(): number {
-    return this.#codec.length;
+    return this.#numChunks;
   }
 
   get byteLength(): number {
-    return this.#starts[this.numChunks]!;
+    return this.#starts[this.#numChunks]!;
+  }
+
+  /** Where each chunk starts, and the last one ends; until the next is added. */
+  get starts(): Float64Array {
+    return this.#starts.subarray(0, this.#numChunks + 1);
   }
 
   /** Throws `BAD_CHUNK` where the chunk is too long, or its length and that in the file cannot belong together. */
@@ -67,13 +78,29 @@ export class ChunkList {
     }
     const end = this.byteLength + length;
     if (!Number.isSafeInteger(end)) throw bad(`chunk ${number} would end past 2^53 bytes`);
-    this.#starts.push(end);
-    this.#fileOffset.push(fileOffset);
-    this.#fileLength.push(fileLength);
-    this.#codec.push(codec);
-    if (checksum !== undefined) this.#checksums.push(checksum);
+    if (number === this.#codec.length) this.#grow();
+    this.#fileOffset[number] = fileOffset;
+    this.#fileLength[number] = fileLength;
+    this.#codec[number] = codec;
+    if (checksum !== undefined) this.#addChecksum(checksum);
+    this.#numChunks++;
+    this.#starts[this.#numChunks] = end;
     this.#maxLength = Math.max(this.#maxLength, length);
     this.#maxFileLength = Math.max(this.#maxFileLength, fileLength);
+  }
+
+  #grow(): void {
+    const room = 2 * this.#codec.length;
+    this.#starts = grown(this.#starts, new Float64Array(room + 1));
+    this.#fileOffset = grown(this.#fileOffset, new Float64Array(room));
+    this.#fileLength = grown(this.#fileLength, new Float64Array(room));
+    this.#codec = grown(this.#codec, new Uint8Array(room));
+  }
+
+  #addChecksum(checksum: number): void {
+    if (this.#numChecksums === this.#checksums.length)
+      this.#checksums = grown(this.#checksums, new Uint32Array(this.#codec.length));
+    this.#checksums[this.#numChecksums++] = checksum;
   }
 
   /** A frame whose blocks were added as chunks, without its checksums. */
@@ -83,23 +110,29 @@ export class ChunkList {
 
   /** `planes`: of each chunk, where a table of them came with the file. */
   finish(planes?: Uint8Array): ChunkTable {
-    const { numChunks } = this;
+    const numChunks = this.#numChunks;
     return {
       byteLength: this.byteLength,
       numChunks,
-      starts: Float64Array.from(this.#starts),
-      fileOffset: Float64Array.from(this.#fileOffset),
-      fileLength: Float64Array.from(this.#fileLength),
-      codec: Uint8Array.from(this.#codec),
+      starts: this.starts.slice(),
+      fileOffset: this.#fileOffset.slice(0, numChunks),
+      fileLength: this.#fileLength.slice(0, numChunks),
+      codec: this.#codec.slice(0, numChunks),
       ...(planes === undefined ? {} : { planes }),
-      ...(numChunks > 0 && this.#checksums.length === numChunks
-        ? { checksums: Uint32Array.from(this.#checksums) }
+      ...(numChunks > 0 && this.#numChecksums === numChunks
+        ? { checksums: this.#checksums.slice(0, numChunks) }
         : {}),
       ...(this.#unverifiedFrames === 0 ? {} : { unverifiedFrames: this.#unverifiedFrames }),
       maxLength: this.#maxLength,
       maxFileLength: this.#maxFileLength,
     };
   }
+}
+
+/** `room` with what `from` holds in front. */
+function grown<T extends Float64Array | Uint32Array | Uint8Array>(from: T, room: T): T {
+  room.set(from);
+  return room;
 }
 
 function bad(message: string): HeadraceError {

@@ -1,6 +1,6 @@
 /**
  * Compressed files as a whole, by what their frames say: which logical bytes lie in which chunk. Reads headers and
- * tables alone, never data (but for the last block of an LZ4 frame that does not say its length).
+ * tables alone, never data (but for blocks of an LZ4 frame that does not say its length).
  */
 import { HeadraceError, withContext } from "../errors.ts";
 import type { ByteReader, ChunkTable } from "../types.ts";
@@ -8,21 +8,18 @@ import { ChunkList } from "./chunk-list.ts";
 import { ChunkCodec } from "./chunks.ts";
 import { parseContainerName } from "./container-names.ts";
 import { FrameCursor } from "./frame-cursor.ts";
-import {
-  LZ4_LEGACY_MAGIC,
-  LZ4_MAGIC,
-  type Lz4Block,
-  type Lz4FrameHeader,
-  measureLz4Block,
-  parseLz4Header,
-  walkLz4Blocks,
-} from "./lz4-frames.ts";
+import { FRAME_NAMES, frameKind, walkFrames } from "./frame-walk.ts";
+import { type Lz4Block, parseLz4Header, walkLz4Blocks } from "./lz4-frames.ts";
+import { lz4Lengths } from "./lz4-lengths.ts";
 import { isPlaneTable, parsePlaneTable, planeTableLength } from "./plane-table.ts";
-import { readSeekTable, SKIPPABLE_HEADER_BYTES, SKIPPABLE_MAGIC } from "./seek-table.ts";
-import { parseZstdHeader, ZSTD_MAGIC, zstdFrameEnd } from "./zstd-frames.ts";
+import { readSeekTable, type SeekTable } from "./seek-table.ts";
+import { parseZstdHeader, zstdFrameEnd } from "./zstd-frames.ts";
 
 /** Bytes of a frame that is still decoded as one chunk, where the file has no table. */
 export const MAX_FRAME_BYTES = 64 * 2 ** 20;
+/** Chunks that are found without a table: what is known of them is kept in memory, and a file may be made of nothing
+ * else. One with more is decoded as a whole. */
+const MAX_FOUND_CHUNKS = 2 ** 21;
 
 interface ContainerBase {
   readonly inner: "safetensors" | "arrow";
@@ -48,8 +45,8 @@ export interface WholeContainer extends ContainerBase {
  * Describes the compressed file at `path` of `fileLength` bytes. Its name says codec and inside.
  *
  * Throws, with `path` in the message: `UNKNOWN_FORMAT` where the name or the first bytes are no container's,
- * `UNSUPPORTED_COMPRESSION` for dictionaries and LZ4's legacy frames, `BAD_CHUNK` for frames and tables that are cut off,
- * malformed, or claim what cannot be; and what `read` throws. Without a table this reads the headers of all blocks.
+ * `UNSUPPORTED_COMPRESSION` for dictionaries, `BAD_CHUNK` for frames and tables that are cut off, malformed, or claim
+ * what cannot be; and what `read` throws. Without a table this reads the headers of all blocks.
  */
 export function describeContainer(
   read: ByteReader,
@@ -62,70 +59,114 @@ export function describeContainer(
     const { inner, codec } = name;
     const cursor = new FrameCursor(read, fileLength);
     checkStart(cursor, codec);
-    const listed = readSeekTable(read, fileLength, codec);
-    const found = listed === undefined ? hop(cursor, codec) : fromSeekTable(listed, cursor, codec);
-    if (typeof found === "string") return { inner, codec, seekable: false, wholeReason: found };
-    if (found.byteLength === 0) throw new HeadraceError("BAD_CHUNK", "it decompresses to nothing");
-    if (name.planes && found.planes === undefined) {
-      throw new HeadraceError(
-        "BAD_CHUNK",
-        "its name says that it has byte planes, but no table of them is in it",
-      );
+    const tables = findTables(read, fileLength, codec);
+    const chunks = new ChunkList();
+    const unlisted = tables[0]?.start ?? fileLength;
+    const wholeReason =
+      tables.length === 0 ? hop(cursor, codec, chunks) : hopBefore(tables[0]!, read, codec, chunks);
+    if (wholeReason !== undefined) return { inner, codec, seekable: false, wholeReason };
+    const planes = addListed(tables, cursor, codec, chunks);
+    const table = chunks.finish(planes);
+    if (table.byteLength === 0) throw bad("it decompresses to nothing");
+    if (name.planes && planes === undefined) {
+      throw bad("its name says that it has byte planes, but no table of them is in it");
     }
-    return { inner, codec, seekable: true, table: found, hasTable: listed !== undefined };
+    return { inner, codec, seekable: true, table, hasTable: unlisted === 0 };
   });
 }
 
 function checkStart(cursor: FrameCursor, codec: "zstd" | "lz4"): void {
-  const magic = cursor.fileLength < 4 ? undefined : cursor.u32(0);
-  if (magic === LZ4_LEGACY_MAGIC) {
-    throw new HeadraceError(
-      "UNSUPPORTED_COMPRESSION",
-      "it is made of LZ4's legacy frames (lz4 -l), which are not read; compress it again without -l",
-    );
-  }
-  const expected = codec === "zstd" ? ZSTD_MAGIC : LZ4_MAGIC;
-  if (magic === expected || (magic !== undefined && isSkippable(magic))) return;
+  if (cursor.fileLength >= 4 && frameKind(cursor.u32(0), codec) !== undefined) return;
   throw new HeadraceError("UNKNOWN_FORMAT", `it does not begin as ${FRAME_NAMES[codec]} file does`);
 }
 
-const FRAME_NAMES = { zstd: "a zstd", lz4: "an LZ4" } as const;
-
-function isSkippable(magic: number): boolean {
-  return magic >= SKIPPABLE_MAGIC && magic < SKIPPABLE_MAGIC + 16;
+/** A table with where its first frame starts. */
+interface PlacedTable extends SeekTable {
+  readonly start: number;
 }
 
-function fromSeekTable(
-  listed: NonNullable<ReturnType<typeof readSeekTable>>,
+/** The tables of a file, in its order, which is one; where several files with tables were put together, each has its own. */
+function findTables(read: ByteReader, fileLength: number, codec: "zstd" | "lz4"): PlacedTable[] {
+  const tables: PlacedTable[] = [];
+  for (let end = fileLength; end > 0; ) {
+    const table = readSeekTable(read, end, codec);
+    if (table === undefined) break;
+    end = table.tableOffset - table.framesLength;
+    tables.push({ ...table, start: end });
+  }
+  return tables.reverse();
+}
+
+/** {@link hop} over what lies before the frames of the first table, which is a file without one, or nothing. */
+function hopBefore(
+  { start, tableOffset, numFrames }: PlacedTable,
+  read: ByteReader,
+  codec: "zstd" | "lz4",
+  chunks: ChunkList,
+): string | undefined {
+  try {
+    return hop(new FrameCursor(read, start), codec, chunks);
+  } catch (cause) {
+    if (!(cause instanceof HeadraceError) || cause.code !== "BAD_CHUNK") throw cause;
+    const frames = `its ${numFrames} frames end at ${tableOffset - start}, and the table itself starts at ${tableOffset}`;
+    const text = `the table of chunks is wrong: ${frames}, with no file of its own before them (${cause.message})`;
+    throw new HeadraceError("BAD_CHUNK", text, { cause });
+  }
+}
+
+/** Adds the chunks of all tables; returns the planes of each chunk where the file has them. */
+function addListed(
+  tables: readonly PlacedTable[],
   cursor: FrameCursor,
   codec: "zstd" | "lz4",
-): ChunkTable {
-  const chunks = new ChunkList();
-  const kind = codec === "zstd" ? ChunkCodec.zstd : ChunkCodec.lz4Frame;
-  let offset = 0;
+  chunks: ChunkList,
+): Uint8Array | undefined {
   let planesAt: number | undefined;
-  for (let i = 0; i < listed.numFrames; i++) {
-    const fileLength = listed.fileLength[i]!;
-    const length = listed.length[i]!;
-    if (length > 0) {
-      if (chunks.numChunks === 0) checkDictionary(cursor, offset, codec);
-      chunks.add({ fileOffset: offset, fileLength, length, codec: kind, checksum: listed.checksums?.[i] });
-    } else if (fileLength === planeTableLength(chunks.numChunks)) planesAt = offset;
-    offset += fileLength;
+  for (const table of tables) planesAt = addTable(table, cursor, codec, chunks) ?? planesAt;
+  if (planesAt === undefined || codec !== "zstd") return undefined;
+  const { numChunks, starts } = chunks;
+  if (tables.length > 1 || tables[0]!.start > 0) throw planesInPart();
+  return parsePlaneTable(cursor.bytes(planesAt, planeTableLength(numChunks)), starts, numChunks);
+}
+
+/** Returns where a table of planes lies that is made for its chunks. */
+function addTable(
+  { start, numFrames, fileLength, length, checksums }: PlacedTable,
+  cursor: FrameCursor,
+  codec: "zstd" | "lz4",
+  chunks: ChunkList,
+): number | undefined {
+  const kind = codec === "zstd" ? ChunkCodec.zstd : ChunkCodec.lz4Frame;
+  const before = chunks.numChunks;
+  let fileOffset = start;
+  let planesAt: number | undefined;
+  for (let i = 0; i < numFrames; i++) {
+    const bytes = fileLength[i]!;
+    if (length[i]! > 0) {
+      if (chunks.numChunks === before) checkDictionary(cursor, fileOffset, codec);
+      const checksum = checksums?.[i];
+      chunks.add({ fileOffset, fileLength: bytes, length: length[i]!, codec: kind, checksum });
+    } else if (bytes === planeTableLength(chunks.numChunks - before)) planesAt = fileOffset;
+    fileOffset += bytes;
   }
-  const table = chunks.finish();
-  if (planesAt === undefined || codec !== "zstd") return table;
-  const bytes = cursor.bytes(planesAt, planeTableLength(table.numChunks));
-  return isPlaneTable(bytes) ? chunks.finish(parsePlaneTable(bytes, table.starts, table.numChunks)) : table;
+  if (planesAt === undefined) return undefined;
+  return isPlaneTable(cursor.bytes(planesAt, planeTableLength(0))) ? planesAt : undefined;
+}
+
+function planesInPart(): HeadraceError {
+  return new HeadraceError(
+    "UNSUPPORTED_COMPRESSION",
+    "it has byte planes in a part that was put together with others; pack it again",
+  );
 }
 
 /** Whoever makes all frames of a file makes them alike: the first speaks for the others, whose decoding fails. */
 function checkDictionary(cursor: FrameCursor, offset: number, codec: "zstd" | "lz4"): void {
-  const magic = cursor.u32(offset);
+  if (frameKind(cursor.u32(offset), codec) !== "content") return;
   const has =
     codec === "zstd"
-      ? magic === ZSTD_MAGIC && parseZstdHeader(cursor, offset).dictionary !== 0
-      : magic === LZ4_MAGIC && parseLz4Header(cursor, offset).hasDictionary;
+      ? parseZstdHeader(cursor, offset).dictionary !== 0
+      : parseLz4Header(cursor, offset).hasDictionary;
   if (has) throw dictionaryError();
 }
 
@@ -136,40 +177,32 @@ function dictionaryError(): HeadraceError {
   );
 }
 
-/** Goes from frame to frame. Returns the chunks, or why the file has to be decoded as a whole. */
-function hop(cursor: FrameCursor, codec: "zstd" | "lz4"): ChunkTable | string {
-  const chunks = new ChunkList();
-  const magicOfFrames = codec === "zstd" ? ZSTD_MAGIC : LZ4_MAGIC;
-  for (let offset = 0; offset < cursor.fileLength; ) {
-    const magic = cursor.u32(offset);
-    if (isSkippable(magic)) {
-      offset += SKIPPABLE_HEADER_BYTES + cursor.u32(offset + 4);
-      if (offset > cursor.fileLength) throw bad(`the skippable frame before ${offset} ends past the file`);
-      continue;
-    }
-    if (magic !== magicOfFrames) throw bad(`neither ${FRAME_NAMES[codec]} frame nor the end is at ${offset}`);
-    const end = codec === "zstd" ? addZstd(cursor, offset, chunks) : addLz4(cursor, offset, chunks);
-    if (typeof end === "string") return end;
-    offset = end;
-  }
-  return chunks.finish();
+/** Goes from frame to frame and adds their chunks. Returns why the file has to be decoded as a whole, where it has. */
+function hop(cursor: FrameCursor, codec: "zstd" | "lz4", chunks: ChunkList): string | undefined {
+  const add = codec === "zstd" ? addZstd : addLz4;
+  return walkFrames<string>(
+    cursor,
+    codec,
+    (offset) => (chunks.numChunks < MAX_FOUND_CHUNKS ? add(cursor, offset, chunks) : TOO_MANY),
+    (offset, end) => {
+      const length = Math.min(end - offset, planeTableLength(0));
+      if (codec === "zstd" && isPlaneTable(cursor.bytes(offset, length))) throw planesInPart();
+    },
+  );
 }
 
+const TOO_MANY = `it has more than ${MAX_FOUND_CHUNKS} chunks and no table of them`;
+
+/** Returns where the frame ends, or why the file has to be decoded as a whole. */
 function addZstd(cursor: FrameCursor, offset: number, chunks: ChunkList): number | string {
   const header = parseZstdHeader(cursor, offset);
   if (header.dictionary !== 0) throw dictionaryError();
-  const { contentLength } = header;
-  if (contentLength === undefined) return `the frame at ${offset} does not say its length`;
-  if (contentLength > MAX_FRAME_BYTES) return tooLong(offset, contentLength);
+  const { contentLength: length } = header;
+  if (length === undefined) return `the frame at ${offset} does not say its length`;
+  if (length > MAX_FRAME_BYTES) return tooLong(offset, length);
   const end = zstdFrameEnd(cursor, offset, header);
-  if (contentLength > 0) {
-    chunks.add({
-      fileOffset: offset,
-      fileLength: end - offset,
-      length: contentLength,
-      codec: ChunkCodec.zstd,
-    });
-  }
+  const place = { fileOffset: offset, fileLength: end - offset };
+  if (length > 0) chunks.add({ ...place, length, codec: ChunkCodec.zstd });
   return end;
 }
 
@@ -177,76 +210,43 @@ function tooLong(offset: number, contentLength: number): string {
   return `the frame at ${offset} has ${contentLength} bytes in one piece`;
 }
 
+/** Returns where the frame ends, or why the file has to be decoded as a whole. */
 function addLz4(cursor: FrameCursor, offset: number, chunks: ChunkList): number | string {
   const header = parseLz4Header(cursor, offset);
   if (header.hasDictionary) throw dictionaryError();
-  const { contentLength } = header;
-  if (!header.independent) {
+  const { contentLength, independent } = header;
+  if (!independent) {
     if (contentLength === undefined) return `the linked frame at ${offset} does not say its length`;
     if (contentLength > MAX_FRAME_BYTES) return tooLong(offset, contentLength);
   }
   const blocks: Lz4Block[] = [];
-  const end = walkLz4Blocks(cursor, offset, header, (block) => blocks.push(block) > 0)!;
+  const room = MAX_FOUND_CHUNKS - chunks.numChunks;
+  // What blocks are linked to lies in memory with them, so that only their number matters.
+  const visit = independent ? (block: Lz4Block) => blocks.push(block) <= room : () => true;
+  const end = walkLz4Blocks(cursor, offset, header, visit);
+  if (end === undefined) return TOO_MANY;
   // A frame of one block is a chunk with its checksums.
-  const length = blocks.length === 1 ? oneBlockLength(cursor, header, blocks[0]!) : contentLength;
-  if (blocks.length === 1 || !header.independent) {
-    const codec = ChunkCodec.lz4Frame;
-    if (length! > 0) chunks.add({ fileOffset: offset, fileLength: end - offset, length: length!, codec });
+  if (!independent || (blocks.length === 1 && !header.legacy)) {
+    const length = contentLength ?? lz4Lengths(cursor, header, blocks)![0]!;
+    const place = { fileOffset: offset, fileLength: end - offset };
+    if (length > 0) chunks.add({ ...place, length, codec: ChunkCodec.lz4Frame });
     return end;
   }
-  if (!addBlocks(cursor, header, blocks, chunks)) {
-    return `the frame at ${offset} has blocks of different lengths`;
+  const lengths = lz4Lengths(cursor, header, blocks);
+  if (lengths === undefined) return `the frame at ${offset} has blocks of different lengths`;
+  checkContent(offset, contentLength, lengths);
+  for (const [i, { offset: fileOffset, byteLength: fileLength, stored }] of blocks.entries()) {
+    const codec = stored ? ChunkCodec.stored : ChunkCodec.lz4Block;
+    if (lengths[i]! > 0) chunks.add({ fileOffset, fileLength, length: lengths[i]!, codec });
   }
   if (header.contentChecksum || header.blockChecksums) chunks.addUnverifiedFrame();
   return end;
 }
 
-/** What the frame claims, which its decoding proves, or what its block gives. */
-function oneBlockLength(cursor: FrameCursor, header: Lz4FrameHeader, block: Lz4Block): number {
-  return header.contentLength ?? lengthOfBlock(cursor, block, header.maxBlockBytes) ?? malformed(block);
-}
-
-/** Undefined for a block that is malformed. */
-function lengthOfBlock(
-  cursor: FrameCursor,
-  { offset, byteLength, stored }: Lz4Block,
-  maxBlockBytes: number,
-): number | undefined {
-  return stored ? byteLength : measureLz4Block(cursor.bytes(offset, byteLength), maxBlockBytes);
-}
-
-function malformed({ offset }: Lz4Block): never {
-  throw bad(`the LZ4 block at ${offset} is malformed`);
-}
-
-/** Blocks do not say their lengths, but writers fill all but the last. Returns whether this one seems to have. */
-function addBlocks(
-  cursor: FrameCursor,
-  header: Lz4FrameHeader,
-  blocks: readonly Lz4Block[],
-  chunks: ChunkList,
-): boolean {
-  const { maxBlockBytes, contentLength } = header;
-  if (blocks.length === 0) return (contentLength ?? 0) === 0;
-  const lengthOf = (block: Lz4Block) => lengthOfBlock(cursor, block, maxBlockBytes);
-  const last = lengthOf(blocks.at(-1)!) ?? malformed(blocks.at(-1)!);
-  if (contentLength !== undefined && maxBlockBytes * (blocks.length - 1) + last !== contentLength) {
-    return false;
-  }
-  if (lengthOf(blocks[0]!) !== maxBlockBytes) return false;
-  if (
-    blocks.some(
-      ({ stored, byteLength }, i) => stored && i < blocks.length - 1 && byteLength !== maxBlockBytes,
-    )
-  ) {
-    return false;
-  }
-  for (const [i, { offset, byteLength, stored }] of blocks.entries()) {
-    const length = i === blocks.length - 1 ? last : maxBlockBytes;
-    const codec = stored ? ChunkCodec.stored : ChunkCodec.lz4Block;
-    if (length > 0) chunks.add({ fileOffset: offset, fileLength: byteLength, length, codec });
-  }
-  return true;
+function checkContent(offset: number, contentLength: number | undefined, lengths: Uint32Array): void {
+  const given = lengths.reduce((sum, length) => sum + length, 0);
+  if (contentLength === undefined || contentLength === given) return;
+  throw bad(`the LZ4 frame at ${offset} gives ${given} bytes and claims ${contentLength}`);
 }
 
 function bad(message: string): HeadraceError {

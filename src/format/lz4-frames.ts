@@ -4,7 +4,7 @@ import type { FrameCursor } from "./frame-cursor.ts";
 import { xxHash32OfFew } from "./xxhash.ts";
 
 export const LZ4_MAGIC = 0x184d2204;
-/** Frames of a form that was given up in 2013, and is still written by `lz4 -l`. */
+/** Frames of a form that was given up in 2013, and is still written by `lz4 -l` and the Linux kernel's build. */
 export const LZ4_LEGACY_MAGIC = 0x184c2102;
 /** Set in a block's length where its bytes are stored as they are. */
 export const LZ4_STORED = 0x80000000;
@@ -21,7 +21,26 @@ export interface Lz4FrameHeader {
   /** Bytes of what a block decompresses to, at most. */
   readonly maxBlockBytes: number;
   readonly hasDictionary: boolean;
+  /** Bytes of a block in the file, at most. */
+  readonly maxStoredBytes: number;
+  /** Of the old form: blocks without an end mark, up to the next frame or the file's end. */
+  readonly legacy: boolean;
 }
+
+/** Blocks of the old form give 8 MiB, but for the last, and are never stored as they are. */
+const LEGACY_BLOCK_BYTES = 2 ** 23;
+const LEGACY_HEADER: Lz4FrameHeader = {
+  byteLength: 4,
+  independent: true,
+  blockChecksums: false,
+  contentChecksum: false,
+  contentLength: undefined,
+  maxBlockBytes: LEGACY_BLOCK_BYTES,
+  hasDictionary: false,
+  // LZ4_COMPRESSBOUND.
+  maxStoredBytes: LEGACY_BLOCK_BYTES + Math.floor(LEGACY_BLOCK_BYTES / 255) + 16,
+  legacy: true,
+};
 
 /** Bytes of the longest header, and of the shortest. */
 const MAX_HEADER = 19;
@@ -29,6 +48,7 @@ const MIN_HEADER = 7;
 
 /** The header of the frame at `offset`, whose magic was seen. Throws `BAD_CHUNK`, and what reading throws. */
 export function parseLz4Header(cursor: FrameCursor, offset: number): Lz4FrameHeader {
+  if (cursor.u32(offset) === LZ4_LEGACY_MAGIC) return LEGACY_HEADER;
   const byteLength = Math.min(MAX_HEADER, cursor.fileLength - offset);
   return lz4HeaderIn(cursor.bytes(offset, byteLength), 0, byteLength, offset);
 }
@@ -68,6 +88,8 @@ export function lz4HeaderIn(
     contentLength,
     maxBlockBytes: 2 ** (8 + 2 * block),
     hasDictionary,
+    maxStoredBytes: 2 ** (8 + 2 * block),
+    legacy: false,
   };
 }
 
@@ -86,15 +108,19 @@ export function walkLz4Blocks(
   header: Lz4FrameHeader,
   visit: (block: Lz4Block) => boolean,
 ): number | undefined {
+  const { maxStoredBytes, blockChecksums, contentChecksum, legacy } = header;
   let at = offset + header.byteLength;
   for (;;) {
+    if (legacy && at === cursor.fileLength) return at;
     const word = cursor.u32(at);
+    // No block of the old form is so long: the number of another frame.
+    if (legacy && word > maxStoredBytes) return at;
     at += 4;
-    if (word === 0) break;
+    if (!legacy && word === 0) break;
     const stored = word >= LZ4_STORED;
     const byteLength = stored ? word - LZ4_STORED : word;
-    if (byteLength > header.maxBlockBytes || byteLength === 0) {
-      throw bad(offset, `the block at ${at} claims ${byteLength} bytes of at most ${header.maxBlockBytes}`);
+    if (byteLength > maxStoredBytes || word === 0) {
+      throw bad(offset, `the block at ${at} claims ${byteLength} bytes of at most ${maxStoredBytes}`);
     }
     if (at + byteLength > cursor.fileLength) {
       throw bad(
@@ -103,9 +129,9 @@ export function walkLz4Blocks(
       );
     }
     if (!visit({ offset: at, byteLength, stored })) return undefined;
-    at += byteLength + (header.blockChecksums ? 4 : 0);
+    at += byteLength + (blockChecksums ? 4 : 0);
   }
-  const end = at + (header.contentChecksum ? 4 : 0);
+  const end = at + (contentChecksum ? 4 : 0);
   if (end > cursor.fileLength)
     throw bad(offset, `its checksum lies past the file's ${cursor.fileLength} bytes`);
   return end;

@@ -19,7 +19,7 @@ const RESERVED_BITS = 0x7c;
 /** Frames of a table, at most, as zstd's library has it. */
 const MAX_FRAMES = 0x8000000;
 
-/** Frames in the order of the file, the first at offset 0, each where the one before ends. */
+/** Frames in the order of the file, each where the one before ends, the last where the table itself starts. */
 export interface SeekTable {
   readonly numFrames: number;
   /** Bytes in the file, and of what they decompress to (0 for skippable frames). */
@@ -30,6 +30,8 @@ export interface SeekTable {
   readonly checksums: Uint32Array | undefined;
   /** Where the table's own frame starts. */
   readonly tableOffset: number;
+  /** Bytes of all frames: fewer than in front of the table where something else was put in front of them. */
+  readonly framesLength: number;
 }
 
 /** Whether `fileLength` bytes end as a file with a table does; throws what `read` throws. */
@@ -38,8 +40,8 @@ function closes(codec: "zstd" | "lz4", footer: DataView): boolean {
 }
 
 /**
- * The table at the end of a file, or undefined where there is none. Throws `BAD_CHUNK` where it says of itself what
- * cannot be, or its frames do not fill the file up to it.
+ * The table at the end of the first `fileLength` bytes of a file, or undefined where there is none. Throws `BAD_CHUNK`
+ * where it says of itself what cannot be, or its frames are longer than the file up to it.
  */
 export function readSeekTable(
   read: ByteReader,
@@ -85,10 +87,10 @@ function readEntries(entries: DataView, numFrames: number, hasChecksums: boolean
     if (fileLength[i] === 0) throw bad(`frame ${i} of ${numFrames} has no bytes`);
     end += fileLength[i]!;
   }
-  if (end !== tableOffset) {
+  if (end > tableOffset) {
     throw bad(`its ${numFrames} frames end at ${end}, and the table itself starts at ${tableOffset}`);
   }
-  return { numFrames, fileLength, length, checksums };
+  return { numFrames, fileLength, length, checksums, framesLength: end };
 }
 
 /** Bytes of a table's frame. */
