@@ -13,7 +13,7 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { createZstdCompress } from "node:zlib";
+import { createZstdCompress, zstdCompressSync } from "node:zlib";
 import type { CodecName } from "../../../src/codec/codec.ts";
 import { encodeLz4Block, lz4Bound } from "../../../src/codec/lz4-block.ts";
 import { decodeWhole, type WholeOptions } from "../../../src/codec/whole.ts";
@@ -21,7 +21,8 @@ import { decodeFile, type WholeWork } from "../../../src/codec/whole-file.ts";
 import { HeadraceError } from "../../../src/errors.ts";
 import { describeContainer } from "../../../src/format/container.ts";
 import { XxHash32 } from "../../../src/format/xxhash.ts";
-import { compressFrame } from "./frames.ts";
+import { compressFrame, zstdWithoutLength } from "./frames.ts";
+import { lz4Flushed, lz4Legacy } from "./lz4-by-hand.ts";
 import { NO_LIBRARIES, texture } from "./memory.ts";
 
 let folder = "";
@@ -153,6 +154,38 @@ describe.each([
     expect(Buffer.compare(readFileSync(whole.path), bytes)).toBe(0);
   });
 
+  test("LZ4 of blocks that were flushed, of the old form, and linked ones in one file", async () => {
+    const parts = [texture(65_536), texture(90, 2), texture(65_536, 3), texture(5, 4)];
+    const { frame, bytes } = linked(texture(60_000), 4);
+    const legacy = lz4Legacy([new Uint8Array(2 ** 23), texture(77)]);
+    const file = Buffer.concat([
+      legacy,
+      frame,
+      lz4Flushed(parts, { checksums: true }),
+      legacy,
+      lz4Flushed(parts),
+    ]);
+    const old = Buffer.concat([new Uint8Array(2 ** 23), texture(77)]);
+    const content = Buffer.concat([old, bytes, ...parts, old, ...parts]);
+    using whole = await decode(put("mixed.arrow.lz4", file), "lz4");
+    expect(Buffer.compare(readFileSync(whole.path), content)).toBe(0);
+  });
+
+  test.each(["zstd", "lz4"] as const)(
+    "many tiny frames of %s cost no more than their bytes",
+    async (codec) => {
+      const bytes = texture(1000);
+      const frame = codec === "zstd" ? zstdWithoutLength(zstdCompressSync(bytes)) : lz4Flushed([bytes]);
+      const count = 20_000;
+      const path = put(`tiny.arrow.${codec}`, Buffer.concat(Array(count).fill(frame)));
+      const started = performance.now();
+      using whole = await decode(path, codec);
+      // A mebibyte read for each would take ten times as long, or memory of several.
+      expect(performance.now() - started).toBeLessThan(3000);
+      expect(Buffer.compare(readFileSync(whole.path), Buffer.concat(Array(count).fill(bytes)))).toBe(0);
+    },
+  );
+
   test("corrupt and cut files are BAD_CHUNK", async () => {
     const zstd = await streamed(texture(400_000));
     expect((await failure(put("cut.arrow.zst", zstd.subarray(0, 100_000)), "zstd")).code).toBe("BAD_CHUNK");
@@ -198,9 +231,15 @@ test("files that are not there, folders that are not, and signals", async () => 
 });
 
 test("a window past 128 MiB is refused", async () => {
-  // A window of 256 MiB, no length.
+  // A window of 256 MiB, no length; one segment of a byte more than 128 MiB.
   const frame = Uint8Array.of(0x28, 0xb5, 0x2f, 0xfd, 0, 18 << 3, 1, 0, 0);
-  const error = await failure(put("long.arrow.zst", frame));
-  expect(error.code).toBe("UNSUPPORTED_COMPRESSION");
-  expect(error.message).toContain("268435456");
+  const segment = Uint8Array.of(0x28, 0xb5, 0x2f, 0xfd, 0xa0, 1, 0, 0, 8, 1, 0, 0);
+  for (const [bytes, length] of [
+    [frame, "268435456"],
+    [segment, "134217729"],
+  ] as const) {
+    const error = await failure(put("long.arrow.zst", bytes));
+    expect(error.code).toBe("UNSUPPORTED_COMPRESSION");
+    expect(error.message).toContain(length);
+  }
 });

@@ -1,6 +1,5 @@
 /** What compressed files say of themselves, and what they may not. */
 import { describe, expect, test } from "bun:test";
-import type { CodecName } from "../../../src/codec/codec.ts";
 import { ChunkCodec } from "../../../src/format/chunks.ts";
 import { describeContainer, MAX_FRAME_BYTES } from "../../../src/format/container.ts";
 import { innerName, isContainerName, parseContainerName } from "../../../src/format/container-names.ts";
@@ -8,58 +7,16 @@ import { encodePlaneTable } from "../../../src/format/plane-table.ts";
 import { encodeSeekTable } from "../../../src/format/seek-table.ts";
 import { compressFrame } from "../codec/frames.ts";
 import { texture } from "../codec/memory.ts";
-import { failureOf } from "../failure.ts";
-
-const join = (...parts: Uint8Array[]) => new Uint8Array(Buffer.concat(parts));
-const ENDINGS = { zstd: "a.arrow.zst", lz4: "a.arrow.lz4" } as const;
-
-function describeBytes(file: Uint8Array, name: string) {
-  return describeContainer(
-    (at, length) => {
-      expect(at >= 0 && at + length <= file.length).toBe(true);
-      return file.subarray(at, at + length);
-    },
-    file.length,
-    name,
-  );
-}
-
-function tableOf(file: Uint8Array, name: string) {
-  const container = describeBytes(file, name);
-  if (!container.seekable) throw new Error(container.wholeReason);
-  return container.table;
-}
-
-function failure(file: Uint8Array, name: string): [string, string] {
-  const { code, message } = failureOf(() => describeBytes(file, name));
-  expect(message).toStartWith(`${name}: `);
-  return [code, message];
-}
-
-const skippable = (content: Uint8Array, magic = 0x184d2a53) => {
-  const head = new DataView(new ArrayBuffer(8));
-  head.setUint32(0, magic, true);
-  head.setUint32(4, content.length, true);
-  return join(new Uint8Array(head.buffer), content);
-};
-
-interface Entry {
-  fileLength: number;
-  length: number;
-}
-
-/** Frames of `lengths` bytes with their table, whose entries `change` may falsify. */
-function container(codec: CodecName, lengths: number[], change: (entries: Entry[]) => void = () => {}) {
-  const frames = lengths.map((length, i) => compressFrame(codec, 1, texture(length, i + 1)));
-  const entries = frames.map((frame, i) => ({ fileLength: frame.length, length: lengths[i]! }));
-  change(entries);
-  const table = encodeSeekTable(codec, {
-    fileLength: Uint32Array.from(entries, ({ fileLength }) => fileLength),
-    length: Uint32Array.from(entries, ({ length }) => length),
-    checksums: undefined,
-  });
-  return join(...frames, table);
-}
+import {
+  container,
+  describeBytes,
+  ENDINGS,
+  type Entry,
+  failure,
+  join,
+  skippable,
+  tableOf,
+} from "./container-files.ts";
 
 test("names", () => {
   expect(parseContainerName("d/x.safetensors.bp.zst")).toEqual({
@@ -215,16 +172,11 @@ test("zstd frames that are too long or do not say their length make the file one
   });
 });
 
-test("dictionaries and legacy frames are refused", () => {
+test("dictionaries are refused", () => {
   const zstd = Uint8Array.of(0x28, 0xb5, 0x2f, 0xfd, 0x21, 7, 5, 1, 0, 0);
   expect(failure(zstd, ENDINGS.zstd)).toEqual([
     "UNSUPPORTED_COMPRESSION",
     expect.stringContaining("dictionary"),
-  ]);
-  const legacy = Uint8Array.of(0x02, 0x21, 0x4c, 0x18, 0, 0, 0, 0);
-  expect(failure(legacy, ENDINGS.lz4)).toEqual([
-    "UNSUPPORTED_COMPRESSION",
-    expect.stringContaining("legacy"),
   ]);
 });
 
@@ -257,6 +209,9 @@ describe("planes", () => {
     expect(failure(withPlanes([3, 1]), name)[1]).toContain("chunk 0 has 3 planes");
     expect(failure(withPlanes([1, 2], skippable(texture(5))), name)[1]).toContain("no table of them");
     expect(failure(container("zstd", [10]), name)[1]).toContain("no table of them");
+    const together = join(compressFrame("zstd", 1, texture(100)), withPlanes([2, 1]));
+    for (const file of [together, join(withPlanes([2, 1]), compressFrame("zstd", 1, texture(100)))])
+      expect(failure(file, "a.arrow.zst")[0]).toBe("UNSUPPORTED_COMPRESSION");
     const lying = encodePlaneTable(Uint8Array.of(2, 2));
     lying[12] = 3;
     expect(failure(withPlanes([], lying), name)[1]).toContain("another number of chunks");
