@@ -7,11 +7,11 @@ import { MAX_CHUNK_BYTES } from "../format/chunk-list.ts";
 import { encodePlaneTable } from "../format/plane-table.ts";
 import { encodeSeekTable } from "../format/seek-table.ts";
 import type { CodecName } from "./codec.ts";
-import { CompressPool } from "./compress-pool.ts";
-import type { CompressDone } from "./compress-worker.ts";
+import { openCompressPool } from "./compress-pool.ts";
+import type { CompressDone, CompressWork } from "./compress-worker.ts";
 import { checkLevel } from "./open.ts";
-import { OutputFile } from "./output-file.ts";
 import { PlaneBorders } from "./plane-borders.ts";
+import type { WorkerPool } from "./worker-pool.ts";
 
 /** Bytes of the file inside in a chunk, where nothing else is said: shorter ones compress less well (zstd takes other
  * settings for those up to 256 KiB), longer ones make random rows dearer. */
@@ -36,23 +36,38 @@ export interface ContainerOptions {
   readonly planes?: boolean | undefined;
 }
 
-/** A container in the making. Calls come one after another, each when the one before has ended. */
-export interface ContainerWriter {
-  /** Takes the next bytes of the file inside, which are the caller's again when this resolves. Throws `DISK_FULL`,
-   * `IO_ERROR`, `DEVICE_FAILED`, `CLOSED`, and of the header what reading it throws where planes are split. */
+/** Where a container's bytes go. Calls come one after another; what they throw, the container's methods throw. */
+export interface ContainerTarget<End> {
+  /** For messages. */
+  readonly path: string;
+  /** Takes all of `bytes`, which do not change meanwhile. */
   write(bytes: Uint8Array): Promise<void>;
-  /** Writes what is left and the table, and gives the file its name. `byteLength` counts the bytes taken, `fileBytes`
-   * those of the container. Throws as `write`, and `BAD_OPTION` where nothing was written. */
-  finish(): Promise<{ byteLength: number; fileBytes: number }>;
+  /** After all bytes. */
+  finish(): Promise<End>;
+  /** Instead of `finish`, or after it has failed. Never throws. */
+  abort(): Promise<void>;
+}
+
+/** A container in the making. Calls come one after another, each when the one before has ended. */
+export interface ContainerWriter<End> {
+  /** Takes the next bytes of the file inside, which are the caller's again when this resolves. Throws what the target
+   * does, `DEVICE_FAILED`, `CLOSED`, and of the header what reading it throws where planes are split. */
+  write(bytes: Uint8Array): Promise<void>;
+  /** Writes what is left and the table, and finishes the target, whose answer is `file`; `byteLength` counts the bytes
+   * taken. Throws as `write`, and `BAD_OPTION` where nothing was written. */
+  finish(): Promise<{ byteLength: number; file: End }>;
   /** Ends without a file; does nothing after `finish`. Never throws. */
   abort(): Promise<void>;
 }
 
-/** Starts the container at `path`, which appears there when it is finished. Throws `BAD_OPTION`, `IO_ERROR`,
- * `DISK_FULL`. */
-export async function openContainer(path: string, options: ContainerOptions): Promise<ContainerWriter> {
+/** Starts a container. `open` is called once, when the options are found good. Throws `BAD_OPTION`, and what `open`
+ * does. */
+export async function openContainer<End>(
+  open: () => Promise<ContainerTarget<End>>,
+  options: ContainerOptions,
+): Promise<ContainerWriter<End>> {
   const settings = settle(options);
-  return new FrameWriter(await OutputFile.create(path), settings);
+  return new FrameWriter(await open(), settings);
 }
 
 interface Settings {
@@ -90,10 +105,10 @@ function settle(options: ContainerOptions): Settings {
   return { codec, level, chunkBytes, checksum, threads, planes };
 }
 
-class FrameWriter implements ContainerWriter {
-  readonly #file: OutputFile;
+class FrameWriter<End> implements ContainerWriter<End> {
+  readonly #file: ContainerTarget<End>;
   readonly #settings: Settings;
-  readonly #pool: CompressPool;
+  readonly #pool: WorkerPool<CompressWork, CompressDone>;
   readonly #borders: PlaneBorders | undefined;
   /** Chunks that are being compressed or written, oldest first. */
   readonly #underWay: Promise<void>[] = [];
@@ -106,11 +121,11 @@ class FrameWriter implements ContainerWriter {
   readonly #planes: number[] = [];
   #state: "open" | "finished" | "aborted" = "open";
 
-  constructor(file: OutputFile, settings: Settings) {
+  constructor(file: ContainerTarget<End>, settings: Settings) {
     this.#file = file;
     this.#settings = settings;
     const { codec, level, checksum, threads } = settings;
-    this.#pool = new CompressPool({ codec, level, checksum }, threads);
+    this.#pool = openCompressPool({ codec, level, checksum }, threads);
     if (settings.planes) this.#borders = new PlaneBorders();
   }
 
@@ -130,7 +145,7 @@ class FrameWriter implements ContainerWriter {
     }
   }
 
-  async finish(): Promise<{ byteLength: number; fileBytes: number }> {
+  async finish(): Promise<{ byteLength: number; file: End }> {
     this.#checkOpen();
     this.#borders?.end();
     if (this.#filled > 0) await this.#submit();
@@ -153,10 +168,10 @@ class FrameWriter implements ContainerWriter {
         checksums: hasChecksums ? Uint32Array.from(checksums) : undefined,
       }),
     );
-    await this.#file.finish();
+    const file = await this.#file.finish();
     this.#state = "finished";
     this.#pool.close();
-    return { byteLength: this.#byteLength, fileBytes: this.#file.byteLength };
+    return { byteLength: this.#byteLength, file };
   }
 
   async abort(): Promise<void> {
@@ -186,7 +201,7 @@ class FrameWriter implements ContainerWriter {
     this.#chunk = undefined;
     this.#filled = 0;
     this.#planes.push(planes);
-    const compressed = this.#pool.run({ buffer, byteLength, planes });
+    const compressed = this.#pool.run({ buffer, byteLength, planes }, [buffer]);
     const before = this.#written;
     this.#written = (async () => {
       await before;

@@ -5,7 +5,6 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { HeadraceError } from "../errors.ts";
 import type { CodecName } from "./codec.ts";
-import { writeFailure } from "./output-file.ts";
 import type { WholeWork } from "./whole-file.ts";
 import type { WholeAnswer } from "./whole-worker.ts";
 
@@ -170,4 +169,15 @@ function failureOf(
 
 function cancelled(path: string): HeadraceError {
   return new HeadraceError("CANCELLED", `${path}: its decoding was cancelled`);
+}
+
+/** What a failed operation on the decoded file becomes: `DISK_FULL` or `IO_ERROR`, with the path. */
+function writeFailure(path: string, error: unknown): HeadraceError {
+  const code = (error as { code?: unknown } | undefined)?.code;
+  if (code === "ENOSPC" || code === "EDQUOT") {
+    const text = `${path}: the disk is full (${code}); free some space`;
+    return new HeadraceError("DISK_FULL", text, { cause: error });
+  }
+  const reason = typeof code === "string" ? code : String(error).split("\n")[0];
+  return new HeadraceError("IO_ERROR", `${path}: cannot be written (${reason})`, { cause: error });
 }

@@ -2,14 +2,17 @@
 import { HeadraceError } from "../errors.ts";
 import type { ByteReader } from "../types.ts";
 
-const AHEAD = 4096;
+/** Bytes that are read at least, and at most where one read follows another, as with many tiny frames. */
+const LEAST_AHEAD = 2 ** 12;
+const MOST_AHEAD = 2 ** 18;
 
 /** A file's bytes as numbers, little-endian. */
 export class FrameCursor {
   readonly fileLength: number;
   readonly #read: ByteReader;
   #view: DataView = new DataView(new ArrayBuffer(0));
-  #start = 0;
+  #start = Number.NEGATIVE_INFINITY;
+  #ahead = LEAST_AHEAD;
 
   constructor(read: ByteReader, fileLength: number) {
     this.#read = read;
@@ -54,7 +57,11 @@ export class FrameCursor {
         `${byteLength} bytes at ${offset} are needed, but the file has only ${this.fileLength}: it is cut off`,
       );
     }
-    const wanted = Math.min(Math.max(byteLength, AHEAD), this.fileLength - offset);
+    const end = this.#start + this.#view.byteLength;
+    // Also a little back: a frame's end is looked at before its blocks are.
+    const follows = offset >= this.#start - LEAST_AHEAD && offset <= end + LEAST_AHEAD;
+    this.#ahead = follows ? Math.min(2 * this.#ahead, MOST_AHEAD) : LEAST_AHEAD;
+    const wanted = Math.min(Math.max(byteLength, this.#ahead), this.fileLength - offset);
     const bytes = this.#read(offset, wanted);
     if (bytes.length !== wanted) {
       throw new HeadraceError("SHORT_READ", `asked for ${wanted} bytes at ${offset}, got ${bytes.length}`);

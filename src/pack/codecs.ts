@@ -1,10 +1,11 @@
 /** By what name shards end, and what compresses them. */
 import type { CodecName } from "../codec/codec.ts";
-import { openContainer } from "../codec/container.ts";
+import { type ContainerWriter, openContainer } from "../codec/container.ts";
 import { checkLevel, openCompressor } from "../codec/open.ts";
 import { HeadraceError } from "../errors.ts";
 import type { BodyCodec } from "../format/arrow-write.ts";
-import { type Sink, type SinkEnd, sha256Of } from "./files.ts";
+import type { FileOps } from "../loader/writeback/files.ts";
+import { PlainSink, type Sink, type SinkEnd } from "./files.ts";
 import { isMtlioCodec } from "./mtlio.ts";
 import type { PackCodec, PackFormat, PackOptions } from "./options.ts";
 import { threadsOf } from "./threads.ts";
@@ -15,8 +16,9 @@ export interface Storage {
   readonly ending: string;
   /** For the buffers inside Arrow files. */
   readonly body?: BodyCodec | undefined;
-  /** For whole files. */
-  readonly openContainer?: ((path: string) => Promise<Sink>) | undefined;
+  /** Opens a file for the bytes of a shard, which is compressed on its way where it is so as a whole. Throws `DISK_FULL`,
+   * `IO_ERROR`, as the methods of what it gives do. */
+  openSink(path: string, ops: FileOps): Promise<Sink>;
   /** Ends what compresses. */
   close(): void;
 }
@@ -28,19 +30,20 @@ export function openStorage(format: PackFormat, options: PackOptions): Storage {
   const codec: PackCodec = options.codec ?? "none";
   const plain = `.${format}`;
   checkTogether(format, codec, options);
-  if (codec === "none" || isMtlioCodec(codec)) return { ending: plain, close() {} };
+  if (codec === "none" || isMtlioCodec(codec)) return { ending: plain, openSink: PlainSink.open, close() {} };
   if (codec === "zstd-body" || codec === "lz4-body") {
     const name = codec === "zstd-body" ? "zstd" : "lz4";
     const compressor = openCompressor(name, { level: options.level });
     const body: BodyCodec = { codec: name, compress: (bytes) => compressor.frame(bytes) };
-    return { ending: plain, body, close: () => compressor.close() };
+    return { ending: plain, body, openSink: PlainSink.open, close: () => compressor.close() };
   }
   const { level, chunkBytes, planes = false } = options;
   checkLevel(codec, level);
   const container = { codec, level, chunkBytes, planes, threads: threadsOf(options) };
   return {
     ending: `${plain}${planes ? ".bp" : ""}${ENDINGS[codec]}`,
-    openContainer: (path) => ContainerSink.open(path, container),
+    openSink: async (path, ops) =>
+      new ContainerSink(await openContainer(() => PlainSink.open(path, ops), container)),
     close() {},
   };
 }
@@ -63,16 +66,10 @@ function checkTogether(format: PackFormat, codec: PackCodec, options: PackOption
 /** A file that is compressed on its way. */
 class ContainerSink implements Sink {
   byteLength = 0;
-  readonly #path: string;
-  readonly #writer: Awaited<ReturnType<typeof openContainer>>;
+  readonly #writer: ContainerWriter<SinkEnd>;
 
-  private constructor(path: string, writer: Awaited<ReturnType<typeof openContainer>>) {
-    this.#path = path;
+  constructor(writer: ContainerWriter<SinkEnd>) {
     this.#writer = writer;
-  }
-
-  static async open(path: string, options: Parameters<typeof openContainer>[1]): Promise<ContainerSink> {
-    return new ContainerSink(path, await openContainer(path, options));
   }
 
   async write(bytes: Uint8Array): Promise<void> {
@@ -81,8 +78,8 @@ class ContainerSink implements Sink {
   }
 
   async finish(): Promise<SinkEnd> {
-    const { byteLength, fileBytes } = await this.#writer.finish();
-    return { byteLength, fileBytes, sha256: await sha256Of(this.#path) };
+    const { byteLength, file } = await this.#writer.finish();
+    return { ...file, byteLength };
   }
 
   abort(): Promise<void> {

@@ -36,7 +36,7 @@ export function temporaryPath(path: string): string {
 /** A file as it is, hashed on its way. */
 export class PlainSink implements Sink {
   byteLength = 0;
-  readonly #path: string;
+  readonly path: string;
   readonly #ops: FileOps;
   readonly #file: OpenedFile;
   readonly #hash = new Bun.CryptoHasher("sha256");
@@ -47,7 +47,7 @@ export class PlainSink implements Sink {
   #ended = false;
 
   private constructor(path: string, ops: FileOps, file: OpenedFile) {
-    this.#path = path;
+    this.path = path;
     this.#ops = ops;
     this.#file = file;
   }
@@ -71,13 +71,13 @@ export class PlainSink implements Sink {
 
   async finish(): Promise<SinkEnd> {
     await this.#flush();
-    const temporary = temporaryPath(this.#path);
+    const temporary = temporaryPath(this.path);
     await writing(temporary, async () => {
       await this.#file.sync();
       await this.#close();
-      await this.#ops.rename(temporary, this.#path);
+      await this.#ops.rename(temporary, this.path);
       this.#ended = true;
-      await this.#ops.syncFolder(dirname(this.#path));
+      await this.#ops.syncFolder(dirname(this.path));
     });
     const { byteLength } = this;
     return { byteLength, fileBytes: byteLength, sha256: this.#hash.digest("hex") };
@@ -87,7 +87,7 @@ export class PlainSink implements Sink {
     if (this.#ended) return;
     this.#ended = true;
     await this.#close().catch(() => {});
-    await this.#ops.remove(temporaryPath(this.#path)).catch(() => {});
+    await this.#ops.remove(temporaryPath(this.path)).catch(() => {});
   }
 
   async #close(): Promise<void> {
@@ -104,7 +104,7 @@ export class PlainSink implements Sink {
 
   async #put(bytes: Uint8Array): Promise<void> {
     this.#hash.update(bytes);
-    await writing(this.#path, () => this.#file.write(bytes, this.#flushed));
+    await writing(this.path, () => this.#file.write(bytes, this.#flushed));
     this.#flushed += bytes.length;
   }
 }

@@ -3,7 +3,6 @@ import { join } from "node:path";
 import type { ManifestShard } from "../format/manifest.ts";
 import type { FileOps } from "../loader/writeback/files.ts";
 import type { Storage } from "./codecs.ts";
-import { PlainSink, type Sink } from "./files.ts";
 import type { PackedShard, PackFormat } from "./options.ts";
 import type { PackBatch, PackField } from "./rows.ts";
 import { ArrowRows, type RowsFile, SafetensorsRows } from "./shard-files.ts";
@@ -30,11 +29,6 @@ export interface WrittenShard extends PackedShard {
 /** `prose-00002.arrow`. */
 export function shardName({ name, storage }: ShardTarget, shard: number): string {
   return `${name}-${String(shard).padStart(5, "0")}${storage.ending}`;
-}
-
-/** Opens a file for a shard's bytes. */
-export function openSink(target: Pick<ShardTarget, "storage" | "ops">, path: string): Promise<Sink> {
-  return target.storage.openContainer?.(path) ?? PlainSink.open(path, target.ops);
 }
 
 interface Current {
@@ -86,10 +80,11 @@ export class RowsWriter {
     const path = shardName(this.#target, this.shards.length);
     const whole = join(this.#target.folder, path);
     const { format, ops, storage, sizes } = this.#target;
+    const openSink = () => storage.openSink(whole, ops);
     const file =
       format === "arrow"
-        ? await ArrowRows.open(this.#fields, await openSink(this.#target, whole), storage.body)
-        : await SafetensorsRows.open(this.#fields, whole, ops, () => openSink(this.#target, whole));
+        ? await ArrowRows.open(this.#fields, openSink, storage.body)
+        : await SafetensorsRows.open(this.#fields, whole, ops, openSink);
     this.#current = { file, stats: new ShardStats(this.#fields), path, bytes: sizes.empty, numRows: 0 };
     return this.#current;
   }

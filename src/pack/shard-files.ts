@@ -58,10 +58,16 @@ export class ArrowRows implements RowsFile {
 
   static async open(
     fields: readonly PackField[],
-    sink: Sink,
+    openSink: () => Promise<Sink>,
     compression: BodyCodec | undefined,
   ): Promise<ArrowRows> {
-    await sink.write(encodeSchema(fields));
+    const sink = await openSink();
+    try {
+      await sink.write(encodeSchema(fields));
+    } catch (error) {
+      await sink.abort();
+      throw error;
+    }
     return new ArrowRows(fields, sink, compression);
   }
 

@@ -9,7 +9,6 @@ import { leftText, OutFolder } from "./folder.ts";
 import { DEFAULT_SHARD_BYTES, type PackOptions, type PackReport } from "./options.ts";
 import { prepareStreams, reportOf, writeManifest } from "./report.ts";
 import type { TensorSource } from "./rows.ts";
-import { openSink } from "./rows-writer.ts";
 import { castTensors, indexName, packTensors } from "./tensors.ts";
 
 /** What shards of tensors are called, as other tools want it. */
@@ -41,15 +40,15 @@ export async function writeTensors(
     checkTensorOptions(options);
     const cast =
       options.casts === undefined ? source : castTensors(source, dtypeCasts(options.casts), options.saturate);
-    storage = openStorage("safetensors", options);
-    const target = { ops, storage };
+    const opened = openStorage("safetensors", options);
+    storage = opened;
     folder = await OutFolder.open(ops, { folder: out, name }, options.overwrite ?? false);
     const total = cast.tensors.reduce((sum, { byteLength }) => sum + byteLength, 0);
     const shards = await packTensors(cast, folder.work, {
       shardBytes,
       name,
-      ending: storage.ending,
-      openSink: (path) => openSink(target, path),
+      ending: opened.ending,
+      openSink: (path) => opened.openSink(path, ops),
       signal,
       onProgress: (bytes, done) =>
         onProgress?.({

@@ -1,8 +1,9 @@
 /** The files of the benchmark of compressed shards, made once. */
 import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { type ContainerOptions, openContainer } from "../../src/codec/container.ts";
+import type { ContainerOptions } from "../../src/codec/container.ts";
 import { encodeHeader } from "../../src/format/safetensors-header.ts";
+import { containerAt } from "../unit/codec/container-at.ts";
 import { DATA_FOLDER } from "./data.ts";
 
 /** Elements of 4 bytes a row. */
@@ -65,7 +66,7 @@ export async function container(kind: "tokens" | "floats", options: ContainerOpt
   const plain = plainShard(kind);
   const path = `${plain}.${options.codec === "zstd" ? "zst" : "lz4"}`;
   if (existsSync(path) && statSync(path).mtimeMs >= statSync(plain).mtimeMs) return path;
-  const writer = await openContainer(path, options);
+  const writer = await containerAt(path, options);
   await writer.write(readFileSync(plain));
   await writer.finish();
   return path;

@@ -4,10 +4,11 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { CodecName } from "../../src/codec/codec.ts";
-import { type ContainerOptions, openContainer } from "../../src/codec/container.ts";
+import type { ContainerOptions } from "../../src/codec/container.ts";
 import { openDecoder } from "../../src/codec/open.ts";
 import { decodeWhole } from "../../src/codec/whole.ts";
 import { describeContainer } from "../../src/format/container.ts";
+import { containerAt } from "../unit/codec/container-at.ts";
 import { decodeGuarded, texture } from "../unit/codec/memory.ts";
 import { failureOf } from "../unit/failure.ts";
 
@@ -33,7 +34,7 @@ function run(command: string[], stdin?: Uint8Array): Uint8Array {
 
 async function ours(name: string, options: ContainerOptions): Promise<string> {
   const path = join(folder, name);
-  const writer = await openContainer(path, options);
+  const writer = await containerAt(path, options);
   await writer.write(CONTENT);
   await writer.finish();
   return path;

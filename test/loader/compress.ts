@@ -1,8 +1,9 @@
 /** Compressed forms of datasets, for tests. */
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { type ContainerOptions, openContainer } from "../../src/codec/container.ts";
+import type { ContainerOptions } from "../../src/codec/container.ts";
 import { type Device, HostReader, type OpenOptions, openLoader } from "../../src/index.ts";
+import { containerAt } from "../unit/codec/container-at.ts";
 
 /** Forms of one container each, by what tests call them. */
 export const CONTAINERS = {
@@ -16,7 +17,7 @@ export const CONTAINERS = {
 export const PLANES = { ending: ".bp.zst", options: { codec: "zstd", planes: true } } as const;
 
 export async function compressFile(from: string, to: string, options: ContainerOptions): Promise<void> {
-  const writer = await openContainer(to, { threads: 1, ...options });
+  const writer = await containerAt(to, { threads: 1, ...options });
   await writer.write(readFileSync(from));
   await writer.finish();
 }

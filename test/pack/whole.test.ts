@@ -1,6 +1,6 @@
 /** A folder has the old pack or the new one, never a part: overwriting, runs that are killed, two at once, shards' bounds. */
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type HeadraceError, openDataset, openDevice, type PackOptions, pack } from "../../src/index.ts";
 import { packWith } from "../../src/pack/pack.ts";
@@ -54,40 +54,80 @@ test.each([
   expect(readdirSync(out).sort()).toEqual([...shards.map(({ path }) => path), "dataset.json"].sort());
 });
 
-test("overwriting on a disk that fails at any operation: the old pack, or the new one", async () => {
-  const folder = temp("disk");
-  const first = textFile(folder, "a.jsonl", rowsOf(10));
-  const second = textFile(folder, "b.jsonl", rowsOf(14_000));
-  const options: PackOptions = { out: "/out", shardBytes: 2 ** 20, name: "a", overwrite: true };
-  const run = async (failAt: number) => {
-    const disk = new CrashDisk(() => 0);
-    disk.folders.add("/");
-    await packWith(disk.process(), first, options);
-    const before = disk.files();
-    const start = disk.operations;
-    disk.fate = (operation) => (operation === start + failAt ? "EIO" : undefined);
-    const failure = await packWith(disk.process(), second, options).then(
-      () => undefined,
-      (error: unknown) => error as HeadraceError,
-    );
-    const after = Object.entries(disk.files()).filter(([path]) => !path.startsWith("/out/.packing/"));
-    return { before, after: Object.fromEntries(after), failure, count: disk.operations - start };
-  };
-  const { after: whole, count } = await run(-1);
-  expect(Object.keys(whole).length).toBeGreaterThan(2);
-  let failures = 0;
-  // Every operation of the end, and some of those before.
-  for (let at = 0; at < count; at += at < count - 30 ? 7 : 1) {
-    const { before, after, failure } = await run(at);
-    if (failure === undefined) expect(after).toEqual(whole);
-    else {
-      expect(failure.code).toBe("IO_ERROR");
-      expect(after).toEqual(before);
-      failures++;
+test.each([
+  ["arrow", {}],
+  ["arrow", { codec: "zstd", chunkBytes: 2 ** 16 }],
+  ["arrow", { codec: "lz4", chunkBytes: 2 ** 16 }],
+  ["safetensors", { codec: "zstd", planes: true, chunkBytes: 2 ** 16 }],
+] as const)(
+  "overwriting %s with %j on a disk that fails at any operation: the old pack, or the new one",
+  async (to, how) => {
+    const folder = temp("disk");
+    const first = textFile(folder, "a.jsonl", rowsOf(10));
+    const second = textFile(folder, "b.jsonl", rowsOf(14_000));
+    const sources = [readFileSync(first, "utf8"), readFileSync(second, "utf8")];
+    const options: PackOptions = { out: "/out", to, shardBytes: 2 ** 20, name: "a", overwrite: true, ...how };
+    const run = async (failAt: number, code: "EIO" | "ENOSPC") => {
+      // Of a write that fails, half is on the disk.
+      const disk = new CrashDisk((below) => below >> 1);
+      disk.folders.add("/");
+      await packWith(disk.process(), first, options);
+      const before = disk.files();
+      const start = disk.operations;
+      disk.fate = (operation) => (operation === start + failAt ? code : undefined);
+      const failure = await packWith(disk.process(), second, options).then(
+        () => undefined,
+        (error: unknown) => error as HeadraceError,
+      );
+      const names = Object.keys(disk.files());
+      const after = Object.entries(disk.files()).filter(([path]) => !path.startsWith("/out/.packing/"));
+      const left = names.filter((path) => /\/\.[^/]*\.packing$/.test(path));
+      return { before, after: Object.fromEntries(after), left, failure, count: disk.operations - start };
+    };
+    const { after: whole, count } = await run(-1, "EIO");
+    expect(Object.keys(whole).length).toBeGreaterThan(2);
+    let failures = 0;
+    // Every operation of the end, and some of those before.
+    for (let at = 0; at < count; at += at < count - 30 ? 7 : 1) {
+      const code = at % 2 === 0 ? "EIO" : "ENOSPC";
+      const { before, after, left, failure } = await run(at, code);
+      if (failure === undefined) expect(after).toEqual(whole);
+      else {
+        expect(failure.code).toBe(code === "EIO" ? "IO_ERROR" : "DISK_FULL");
+        expect(failure.message).toContain("/out");
+        expect(failure.message).toContain(code);
+        expect(after).toEqual(before);
+        expect(left).toEqual([]);
+        failures++;
+      }
     }
-  }
-  expect(failures).toBeGreaterThan(10);
-});
+    expect(failures).toBeGreaterThan(10);
+    expect([readFileSync(first, "utf8"), readFileSync(second, "utf8")]).toEqual(sources);
+  },
+);
+
+test.each(["none", "zstd"] as const)(
+  "a file that may grow no more, after a write in part: codec %s",
+  async (codec) => {
+    const folder = temp("short");
+    const path = textFile(folder, "a.jsonl", rowsOf(60_000));
+    const out = join(folder, "out");
+    const script = textFile(
+      folder,
+      "short.ts",
+      `import { pack } from ${JSON.stringify(join(import.meta.dir, "../../src/index.ts"))};
+     const error = await pack(${JSON.stringify(path)}, { out: ${JSON.stringify(out)}, codec: "${codec}" }).catch((e) => e);
+     process.stdout.write([error.code, error.message].join());`,
+    );
+    // Of the write that meets the limit of 100 blocks the system takes a part, and of the next nothing.
+    const limited = ["bash", "-c", 'trap "" XFSZ; ulimit -f 100; exec "$0" "$1"', process.execPath, script];
+    const child = Bun.spawn(limited, { stdout: "pipe", stderr: "pipe" });
+    const text = await new Response(child.stdout).text();
+    expect(text).toStartWith("IO_ERROR,");
+    expect(text).toContain("(EFBIG)");
+    expect(existsSync(out) ? readdirSync(out) : []).toEqual([]);
+  },
+);
 
 test("two packs into one folder: the second is told so, and harms nothing", async () => {
   const folder = temp("busy");

@@ -1,5 +1,5 @@
 /** Threads that parse pieces of text, and rows in the order of the pieces. */
-import { HeadraceError } from "../../errors.ts";
+import { WorkerPool } from "../../codec/worker-pool.ts";
 import type { PackColumn, PackField } from "../rows.ts";
 import type { Spare } from "./builder.ts";
 import type { CsvOptions } from "./csv-lines.ts";
@@ -30,42 +30,25 @@ export interface ParseResult extends ParsedLines {
   readonly buffer: ArrayBuffer;
 }
 
-interface Pending {
-  resolve(result: ParseResult): void;
-  reject(error: unknown): void;
-}
-
-interface Thread {
-  readonly worker: Worker;
-  /** In the order of their tasks. */
-  readonly pending: Pending[];
-}
-
 /** Ends with {@link ParsePool.close}. */
 export class ParsePool {
   /** Tasks that keep all threads busy. */
   readonly depth: number;
-  readonly #threads: readonly Thread[];
+  readonly #workers: WorkerPool<ParseTask, ParseResult>;
   readonly #spares: (readonly Spare[])[] = [];
-  #failure: HeadraceError | undefined;
 
   constructor(threads: number, setup: ParserSetup) {
     this.depth = 2 * threads;
-    this.#threads = Array.from({ length: threads }, () => this.#start(setup));
+    this.#workers = new WorkerPool({ does: "parses", start: () => startParser(setup), end }, threads);
   }
 
-  /** Takes the task's buffer. */
+  /** Takes the task's buffer. Rejects with `DEVICE_FAILED` where a thread died; nobody needs to wait for the answer. */
   parse(task: ParseTask): Promise<ParseResult> {
-    if (this.#failure !== undefined) return Promise.reject(this.#failure);
-    const thread = this.#threads.reduce((a, b) => (b.pending.length < a.pending.length ? b : a));
-    const { promise, resolve, reject } = Promise.withResolvers<ParseResult>();
-    thread.pending.push({ resolve, reject });
     const spares = this.#spares.pop();
     const memory = (spares ?? []).flatMap(({ values, offsets }) =>
       offsets === undefined ? [values] : [values, offsets],
     );
-    thread.worker.postMessage({ ...task, spares }, [task.buffer, ...memory]);
-    return promise;
+    return this.#workers.run({ ...task, spares }, [task.buffer, ...memory]);
   }
 
   /** Takes the memory of columns that nobody looks at any more. */
@@ -80,24 +63,16 @@ export class ParsePool {
   }
 
   close(): void {
-    this.#fail(new HeadraceError("CLOSED", "the threads that parse have ended"));
-    for (const { worker } of this.#threads) worker.terminate();
+    this.#workers.close();
   }
+}
 
-  #start(setup: ParserSetup): Thread {
-    const worker = new Worker(new URL("./parse-worker.ts", import.meta.url));
-    const pending: Pending[] = [];
-    worker.onmessage = ({ data }: MessageEvent<ParseResult>) => pending.shift()?.resolve(data);
-    worker.onerror = (event) => {
-      event.preventDefault?.();
-      this.#fail(new HeadraceError("DEVICE_FAILED", `a thread that parses broke down: ${event.message}`));
-    };
-    worker.postMessage(setup);
-    return { worker, pending };
-  }
+function startParser(setup: ParserSetup): Worker {
+  const worker = new Worker(new URL("./parse-worker.ts", import.meta.url));
+  worker.postMessage(setup);
+  return worker;
+}
 
-  #fail(error: HeadraceError): void {
-    this.#failure ??= error;
-    for (const { pending } of this.#threads) for (const { reject } of pending.splice(0)) reject(error);
-  }
+function end(worker: Worker): void {
+  worker.terminate();
 }

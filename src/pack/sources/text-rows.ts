@@ -54,8 +54,6 @@ export class TextRows implements RowSource {
           if (done === true) break;
           const { reader, piece, isFirst } = value;
           const result = pool.parse({ buffer: piece.buffer, start: piece.start, end: piece.end });
-          // A failure is met when its turn comes, and not before.
-          result.catch(() => {});
           inFlight.push({ reader, isFirst, sourceBytes: value.sourceBytes, result });
         }
         const next = inFlight.shift();

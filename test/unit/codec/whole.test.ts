@@ -176,7 +176,7 @@ describe.each([
     async (codec) => {
       const bytes = texture(1000);
       const frame = codec === "zstd" ? zstdWithoutLength(zstdCompressSync(bytes)) : lz4Flushed([bytes]);
-      const count = 20_000;
+      const count = 50_000;
       const path = put(`tiny.arrow.${codec}`, Buffer.concat(Array(count).fill(frame)));
       const started = performance.now();
       using whole = await decode(path, codec);

@@ -58,19 +58,22 @@ describe("LZ4 blocks", () => {
     const middle = 7 + half * piece.length;
     const after = middle + sized(odd).length;
     const end = after + half * piece.length;
-    const byteAt = (at: number) => {
-      if (at < 7) return header[at]!;
-      if (at < middle) return piece[(at - 7) % piece.length]!;
-      if (at < after) return sized(odd)[at - middle]!;
-      return at < end ? piece[(at - after) % piece.length]! : 0;
+    /** What lies at `at` and behind, as far as the piece goes. */
+    const from = (at: number): Uint8Array => {
+      if (at < 7) return header.subarray(at);
+      if (at < middle) return piece.subarray((at - 7) % piece.length);
+      if (at < after) return sized(odd).subarray(at - middle);
+      return at < end ? piece.subarray((at - after) % piece.length) : new Uint8Array(end + 4 - at);
     };
     let numRead = 0;
-    const read = (at: number, length: number) => {
+    const read = (start: number, length: number) => {
       numRead += length;
-      // All but the headers is taken from the pieces as a whole.
       const bytes = new Uint8Array(length);
-      if (length < 5000) return bytes.map((_, i) => byteAt(at + i));
-      bytes.set((at === middle + 4 ? odd : block).subarray(0, length));
+      for (let at = 0; at < length; ) {
+        const some = from(start + at).subarray(0, length - at);
+        bytes.set(some, at);
+        at += some.length;
+      }
       return bytes;
     };
     const described = describeContainer(read, end + 4, name);
@@ -104,7 +107,7 @@ describe("LZ4 blocks", () => {
     const count = 2 * Math.ceil(MAX_MEASURED_BYTES / block.length);
     const regular = longFrame(block, count, block);
     expect(regular.described).toMatchObject({ seekable: true, table: { numChunks: count + 1 } });
-    expect(regular.read()).toBeLessThan(MAX_MEASURED_BYTES * 1.2);
+    expect(regular.read()).toBeLessThan(MAX_MEASURED_BYTES * 1.5);
     const { described } = longFrame(block, count, longBlock(2 ** 16 - 255));
     expect(described).toMatchObject({
       seekable: false,
