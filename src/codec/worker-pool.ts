@@ -42,7 +42,7 @@ export class WorkerPool<Work, Done> {
   }
 
   close(): void {
-    this.#break(new HeadraceError("CLOSED", `the threads of what ${this.#kind.does} have ended`));
+    this.#break(new HeadraceError("CLOSED", `what ${this.#kind.does} was closed`));
   }
 
   /** The one that has least to do, or another one rather than one that is busy. */

@@ -32,6 +32,25 @@ export function sliceColumn(field: PackField, column: PackColumn, start: number,
   };
 }
 
+/** Which of a column's rows have a value: all that are not noted as missing. */
+export class Presence {
+  /** One byte a row, 0 where it is missing; undefined where none is. */
+  validity: Uint8Array | undefined;
+  nullCount = 0;
+  readonly #numRows: number;
+
+  constructor(numRows: number) {
+    this.#numRows = numRows;
+  }
+
+  /** Once for each row that is missing. */
+  miss(row: number): void {
+    this.validity ??= new Uint8Array(this.#numRows).fill(1);
+    this.validity[row] = 0;
+    this.nullCount++;
+  }
+}
+
 /** How many rows make a batch of about {@link BATCH_BYTES}, at least 1. */
 export function rowsPerBatch(bytes: number, numRows: number): number {
   return Math.max(1, Math.min(numRows, Math.floor((BATCH_BYTES * numRows) / Math.max(1, bytes))));
@@ -40,11 +59,11 @@ export function rowsPerBatch(bytes: number, numRows: number): number {
 /** A column of bytes, one value a row; `null` is a missing row. Throws `BAD_INPUT` past 2 GiB. */
 export function bytesColumn(rows: readonly (Uint8Array | null)[], place: string): PackColumn {
   const offsets = new Int32Array(rows.length + 1);
+  const presence = new Presence(rows.length);
   let length = 0;
-  let nullCount = 0;
   for (let row = 0; row < rows.length; row++) {
     const value = rows[row]!;
-    if (value === null) nullCount++;
+    if (value === null) presence.miss(row);
     else length += value.length;
     if (length > MAX_COLUMN_BYTES) {
       throw badInput(place, `rows up to ${row} hold over 2 GiB; write it in smaller groups of rows`);
@@ -52,12 +71,11 @@ export function bytesColumn(rows: readonly (Uint8Array | null)[], place: string)
     offsets[row + 1] = length;
   }
   const values = new Uint8Array(length);
-  const validity = nullCount === 0 ? undefined : new Uint8Array(rows.length).fill(1);
   for (let row = 0; row < rows.length; row++) {
     const value = rows[row]!;
-    if (value === null) validity![row] = 0;
-    else values.set(value, offsets[row]);
+    if (value !== null) values.set(value, offsets[row]);
   }
+  const { validity, nullCount } = presence;
   return { values, offsets, validity, nullCount };
 }
 

@@ -16,7 +16,7 @@ import { typedView } from "../../format/dtype.ts";
 import { quoted } from "../../format/json.ts";
 import type { TypedArray } from "../../types.ts";
 import type { PackColumn } from "../rows.ts";
-import { bytesColumn, checkUtf8, MAX_COLUMN_BYTES, unitBytes } from "./columns.ts";
+import { bytesColumn, checkUtf8, MAX_COLUMN_BYTES, Presence, unitBytes } from "./columns.ts";
 import type { InputFile } from "./files.ts";
 import { checkPages } from "./parquet-pages.ts";
 import type { ParquetColumn } from "./parquet-types.ts";
@@ -147,8 +147,7 @@ function fixedColumn(
   if (column.isVector === true) return vectorColumn(column, chunks, place, numRows);
   const values = new Uint8Array(numRows * unitBytes(field));
   const target = typedView(field.dtype, values.buffer, 0, values.length);
-  let validity: Uint8Array | undefined;
-  let nullCount = 0;
+  const presence = new Presence(numRows);
   let row = 0;
   for (const chunk of chunks) {
     if (direct && ArrayBuffer.isView(chunk)) {
@@ -158,14 +157,12 @@ function fixedColumn(
       continue;
     }
     for (const value of chunk) {
-      if (checked(value, row) === null) {
-        validity ??= new Uint8Array(numRows).fill(1);
-        validity[row] = 0;
-        nullCount++;
-      } else put!(target, row, value);
+      if (checked(value, row) === null) presence.miss(row);
+      else put!(target, row, value);
       row++;
     }
   }
+  const { validity, nullCount } = presence;
   return { values, validity, nullCount };
 }
 
@@ -177,17 +174,12 @@ function listColumn(
 ): PackColumn {
   const { field } = column;
   const offsets = new Int32Array(numRows + 1);
-  let validity: Uint8Array | undefined;
-  let nullCount = 0;
+  const presence = new Presence(numRows);
   let length = 0;
   let row = 0;
   for (const chunk of chunks) {
     for (const value of chunk as Iterable<ArrayLike<unknown> | null | undefined>) {
-      if (isMissing(value)) {
-        validity ??= new Uint8Array(numRows).fill(1);
-        validity[row] = 0;
-        nullCount++;
-      }
+      if (isMissing(value)) presence.miss(row);
       length += value?.length ?? 0;
       offsets[++row] = length;
     }
@@ -204,6 +196,7 @@ function listColumn(
       row++;
     }
   }
+  const { validity, nullCount } = presence;
   return { values, offsets, validity, nullCount };
 }
 
@@ -218,16 +211,12 @@ function vectorColumn(
   const length = field.shape[0]!;
   const values = new Uint8Array(numRows * unitBytes(field));
   const target = typedView(field.dtype, values.buffer, 0, values.length);
-  let validity: Uint8Array | undefined;
-  let nullCount = 0;
+  const presence = new Presence(numRows);
   let row = 0;
   for (const chunk of chunks) {
     for (const list of chunk as Iterable<ArrayLike<unknown> | null | undefined>) {
-      if (isMissing(list)) {
-        validity ??= new Uint8Array(numRows).fill(1);
-        validity[row] = 0;
-        nullCount++;
-      } else if (list.length === length) {
+      if (isMissing(list)) presence.miss(row);
+      else if (list.length === length) {
         putList(column, list, target, row * length, place, place.start + row);
       } else {
         const text = `row ${place.start + row}: a list of ${list.length} elements among those of ${length}`;
@@ -236,6 +225,7 @@ function vectorColumn(
       row++;
     }
   }
+  const { validity, nullCount } = presence;
   return { values, validity, nullCount };
 }
 
