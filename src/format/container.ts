@@ -8,12 +8,12 @@ import { ChunkList } from "./chunk-list.ts";
 import { ChunkCodec } from "./chunks.ts";
 import { parseContainerName } from "./container-names.ts";
 import { FrameCursor } from "./frame-cursor.ts";
-import { FRAME_NAMES, frameKind, walkFrames } from "./frame-walk.ts";
-import { type Lz4Block, parseLz4Header, walkLz4Blocks } from "./lz4-frames.ts";
+import { FRAME_NAMES, frameKind, skippableEnd, walkFrames } from "./frame-walk.ts";
+import { emptyLz4End, type Lz4Block, parseLz4Header, walkLz4Blocks } from "./lz4-frames.ts";
 import { lz4Lengths } from "./lz4-lengths.ts";
 import { isPlaneTable, parsePlaneTable, planeTableLength } from "./plane-table.ts";
 import { readSeekTable, type SeekTable } from "./seek-table.ts";
-import { parseZstdHeader, zstdFrameEnd } from "./zstd-frames.ts";
+import { emptyZstdEnd, parseZstdHeader, zstdFrameEnd } from "./zstd-frames.ts";
 
 /** Bytes of a frame that is still decoded as one chunk, where the file has no table. */
 export const MAX_FRAME_BYTES = 64 * 2 ** 20;
@@ -146,11 +146,31 @@ function addTable(
       if (chunks.numChunks === before) checkDictionary(cursor, fileOffset, codec);
       const checksum = checksums?.[i];
       chunks.add({ fileOffset, fileLength: bytes, length: length[i]!, codec: kind, checksum });
-    } else if (bytes === planeTableLength(chunks.numChunks - before)) planesAt = fileOffset;
+    } else {
+      checkEmpty(cursor, fileOffset, bytes, codec);
+      if (bytes === planeTableLength(chunks.numChunks - before)) planesAt = fileOffset;
+    }
     fileOffset += bytes;
   }
   if (planesAt === undefined) return undefined;
   return isPlaneTable(cursor.bytes(planesAt, planeTableLength(0))) ? planesAt : undefined;
+}
+
+/** A frame that is listed without content must not have any, which nobody would decode. */
+function checkEmpty(cursor: FrameCursor, offset: number, byteLength: number, codec: "zstd" | "lz4"): void {
+  const kind = frameKind(cursor.u32(offset), codec);
+  let end: number | undefined;
+  if (kind === "skippable") end = skippableEnd(cursor, offset);
+  else if (kind === "content") {
+    end =
+      codec === "zstd"
+        ? emptyZstdEnd(cursor, offset, parseZstdHeader(cursor, offset))
+        : emptyLz4End(cursor, offset, parseLz4Header(cursor, offset));
+  }
+  if (end === offset + byteLength) return;
+  throw bad(
+    `the table of chunks lists ${byteLength} bytes at ${offset} that give nothing, and they are no such frame`,
+  );
 }
 
 function planesInPart(): HeadraceError {
@@ -198,12 +218,18 @@ function addZstd(cursor: FrameCursor, offset: number, chunks: ChunkList): number
   const header = parseZstdHeader(cursor, offset);
   if (header.dictionary !== 0) throw dictionaryError();
   const { contentLength: length } = header;
+  const emptyEnd = emptyZstdEnd(cursor, offset, header);
+  if (emptyEnd !== undefined) return emptyEnd;
+  if (length === 0) return saysEmpty(offset);
   if (length === undefined) return `the frame at ${offset} does not say its length`;
   if (length > MAX_FRAME_BYTES) return tooLong(offset, length);
   const end = zstdFrameEnd(cursor, offset, header);
-  const place = { fileOffset: offset, fileLength: end - offset };
-  if (length > 0) chunks.add({ ...place, length, codec: ChunkCodec.zstd });
+  chunks.add({ fileOffset: offset, fileLength: end - offset, length, codec: ChunkCodec.zstd });
   return end;
+}
+
+function saysEmpty(offset: number): string {
+  return `the frame at ${offset} says that it is empty, and has blocks`;
 }
 
 function tooLong(offset: number, contentLength: number): string {
@@ -215,6 +241,9 @@ function addLz4(cursor: FrameCursor, offset: number, chunks: ChunkList): number 
   const header = parseLz4Header(cursor, offset);
   if (header.hasDictionary) throw dictionaryError();
   const { contentLength, independent } = header;
+  const emptyEnd = emptyLz4End(cursor, offset, header);
+  if (emptyEnd !== undefined) return emptyEnd;
+  if (contentLength === 0) return saysEmpty(offset);
   if (!independent) {
     if (contentLength === undefined) return `the linked frame at ${offset} does not say its length`;
     if (contentLength > MAX_FRAME_BYTES) return tooLong(offset, contentLength);

@@ -14,7 +14,7 @@ export function frameKind(magic: number, codec: "zstd" | "lz4"): "content" | "sk
 }
 
 /** Where the skippable frame at `offset` ends. Throws `BAD_CHUNK` where that is past the file. */
-function skippableEnd(cursor: FrameCursor, offset: number): number {
+export function skippableEnd(cursor: FrameCursor, offset: number): number {
   const end = offset + SKIPPABLE_HEADER_BYTES + cursor.u32(offset + 4);
   if (end <= cursor.fileLength) return end;
   throw new HeadraceError(

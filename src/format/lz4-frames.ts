@@ -137,6 +137,12 @@ export function walkLz4Blocks(
   return end;
 }
 
+/** Where the frame at `offset` ends if it has no blocks and claims none; undefined where it has. */
+export function emptyLz4End(cursor: FrameCursor, offset: number, header: Lz4FrameHeader): number | undefined {
+  if ((header.contentLength ?? 0) > 0) return undefined;
+  return walkLz4Blocks(cursor, offset, header, () => false);
+}
+
 /** Bytes that the block in `bytes` decompresses to, by its tokens alone; undefined where it is malformed. Goes no
  * further than `limit` bytes. */
 export function measureLz4Block(bytes: Uint8Array, limit: number): number | undefined {

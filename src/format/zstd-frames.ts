@@ -73,6 +73,18 @@ export function zstdFrameEnd(cursor: FrameCursor, offset: number, header: ZstdFr
   throw bad(offset, `it ends at ${end}, and the file has only ${cursor.fileLength} bytes: it is cut off`);
 }
 
+/** Where the frame at `offset` ends if it has nothing but one block without content; undefined where it has more. */
+export function emptyZstdEnd(
+  cursor: FrameCursor,
+  offset: number,
+  header: ZstdFrameHeader,
+): number | undefined {
+  const block = cursor.u24(offset + header.byteLength);
+  // The last block, its bytes as they are, none of them.
+  if (block !== 1 || (header.contentLength ?? 0) > 0) return undefined;
+  return zstdFrameEnd(cursor, offset, header);
+}
+
 function bad(offset: number, message: string): HeadraceError {
   return new HeadraceError("BAD_CHUNK", `the zstd frame at ${offset} is wrong: ${message}`);
 }
