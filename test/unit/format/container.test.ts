@@ -95,7 +95,7 @@ describe.each(["zstd", "lz4"] as const)("%s", (codec) => {
     [
       "no content at all",
       (e: Entry[]): unknown => e.splice(0, 2, { ...e[0]!, length: 0 }, { ...e[1]!, length: 0 }),
-      /decompresses to nothing/,
+      /that give nothing, and they are no such frame/,
     ],
     [
       "chunks that take far more than they give",
@@ -144,6 +144,15 @@ describe.each(["zstd", "lz4"] as const)("%s", (codec) => {
     expect(failure(join(frame, skippable(texture(20)).subarray(0, 20)), name)[0]).toBe("BAD_CHUNK");
   });
 
+  test("frames without content are passed over, and alone they are BAD_CHUNK", () => {
+    const empty = compressFrame(codec, 1, new Uint8Array(0));
+    expect([...tableOf(join(empty, compressFrame(codec, 1, texture(70)), empty), name).starts]).toEqual([
+      0, 70,
+    ]);
+    for (const file of [empty, join(skippable(texture(3)), empty), skippable(texture(3))])
+      expect(failure(file, name)).toEqual(["BAD_CHUNK", expect.stringContaining("decompresses to nothing")]);
+  });
+
   test("what is no such file is UNKNOWN_FORMAT", () => {
     expect(failure(new Uint8Array(0), name)[0]).toBe("UNKNOWN_FORMAT");
     expect(failure(texture(100), name)[0]).toBe("UNKNOWN_FORMAT");
@@ -164,8 +173,8 @@ test("zstd frames that are too long or do not say their length make the file one
   view.setUint32(5, MAX_FRAME_BYTES + 1, true);
   const described = describeBytes(long, ENDINGS.zstd);
   expect(described).toMatchObject({ seekable: false, wholeReason: expect.stringContaining("in one piece") });
-  // A window of a mebibyte and no length; an empty last block.
-  const unknown = Uint8Array.of(0x28, 0xb5, 0x2f, 0xfd, 0, 80, 1, 0, 0);
+  // A window of a mebibyte and no length; a last block of one byte as it is.
+  const unknown = Uint8Array.of(0x28, 0xb5, 0x2f, 0xfd, 0, 80, 9, 0, 0, 7);
   expect(describeBytes(unknown, ENDINGS.zstd)).toMatchObject({
     seekable: false,
     wholeReason: expect.stringContaining("does not say its length"),
