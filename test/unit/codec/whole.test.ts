@@ -171,6 +171,15 @@ describe.each([
     expect(Buffer.compare(readFileSync(whole.path), content)).toBe(0);
   });
 
+  test("a linked frame of LZ4 sees nothing of the frame before it", async () => {
+    const { frame } = linked(texture(60_000), 1);
+    const firstBlock = 4 + new DataView(frame.buffer).getUint32(7, true);
+    const headless = Buffer.concat([frame.subarray(0, 7), frame.subarray(7 + firstBlock)]);
+    const path = put("history.arrow.lz4", Buffer.concat([frame, headless]));
+    const error = await failure(path, "lz4", { checksums: false });
+    expect([error.code, error.message]).toEqual(["BAD_CHUNK", expect.stringContaining("is corrupt")]);
+  });
+
   test.each(["zstd", "lz4"] as const)(
     "many tiny frames of %s cost no more than their bytes",
     async (codec) => {
