@@ -10,7 +10,7 @@ import { parseContainerName } from "./container-names.ts";
 import { FrameCursor } from "./frame-cursor.ts";
 import { FRAME_NAMES, frameKind, skippableEnd, walkFrames } from "./frame-walk.ts";
 import { emptyLz4End, type Lz4Block, parseLz4Header, walkLz4Blocks } from "./lz4-frames.ts";
-import { lz4Lengths } from "./lz4-lengths.ts";
+import { lz4Lengths, MAX_MEASURED_BYTES, type MeasureBudget } from "./lz4-lengths.ts";
 import { isPlaneTable, parsePlaneTable, planeTableLength } from "./plane-table.ts";
 import { readSeekTable, type SeekTable } from "./seek-table.ts";
 import { emptyZstdEnd, parseZstdHeader, zstdFrameEnd } from "./zstd-frames.ts";
@@ -199,11 +199,13 @@ function dictionaryError(): HeadraceError {
 
 /** Goes from frame to frame and adds their chunks. Returns why the file has to be decoded as a whole, where it has. */
 function hop(cursor: FrameCursor, codec: "zstd" | "lz4", chunks: ChunkList): string | undefined {
-  const add = codec === "zstd" ? addZstd : addLz4;
+  const budget = { bytes: MAX_MEASURED_BYTES };
+  const add = (offset: number) =>
+    codec === "zstd" ? addZstd(cursor, offset, chunks) : addLz4(cursor, offset, chunks, budget);
   return walkFrames<string>(
     cursor,
     codec,
-    (offset) => (chunks.numChunks < MAX_FOUND_CHUNKS ? add(cursor, offset, chunks) : TOO_MANY),
+    (offset) => (chunks.numChunks < MAX_FOUND_CHUNKS ? add(offset) : TOO_MANY),
     (offset, end) => {
       const length = Math.min(end - offset, planeTableLength(0));
       if (codec === "zstd" && isPlaneTable(cursor.bytes(offset, length))) throw planesInPart();
@@ -237,7 +239,12 @@ function tooLong(offset: number, contentLength: number): string {
 }
 
 /** Returns where the frame ends, or why the file has to be decoded as a whole. */
-function addLz4(cursor: FrameCursor, offset: number, chunks: ChunkList): number | string {
+function addLz4(
+  cursor: FrameCursor,
+  offset: number,
+  chunks: ChunkList,
+  budget: MeasureBudget,
+): number | string {
   const header = parseLz4Header(cursor, offset);
   if (header.hasDictionary) throw dictionaryError();
   const { contentLength, independent } = header;
@@ -250,18 +257,18 @@ function addLz4(cursor: FrameCursor, offset: number, chunks: ChunkList): number 
   }
   const blocks: Lz4Block[] = [];
   const room = MAX_FOUND_CHUNKS - chunks.numChunks;
-  // What blocks are linked to lies in memory with them, so that only their number matters.
+  // Linked ones are a chunk together, and are only hopped over.
   const visit = independent ? (block: Lz4Block) => blocks.push(block) <= room : () => true;
   const end = walkLz4Blocks(cursor, offset, header, visit);
   if (end === undefined) return TOO_MANY;
   // A frame of one block is a chunk with its checksums.
   if (!independent || (blocks.length === 1 && !header.legacy)) {
-    const length = contentLength ?? lz4Lengths(cursor, header, blocks)![0]!;
+    const length = contentLength ?? lz4Lengths(cursor, header, blocks, budget)![0]!;
     const place = { fileOffset: offset, fileLength: end - offset };
     if (length > 0) chunks.add({ ...place, length, codec: ChunkCodec.lz4Frame });
     return end;
   }
-  const lengths = lz4Lengths(cursor, header, blocks);
+  const lengths = lz4Lengths(cursor, header, blocks, budget);
   if (lengths === undefined) return `the frame at ${offset} has blocks of different lengths`;
   checkContent(offset, contentLength, lengths);
   for (const [i, { offset: fileOffset, byteLength: fileLength, stored }] of blocks.entries()) {

@@ -3,19 +3,25 @@ import { HeadraceError } from "../errors.ts";
 import type { FrameCursor } from "./frame-cursor.ts";
 import { type Lz4Block, type Lz4FrameHeader, measureLz4Block } from "./lz4-frames.ts";
 
-/** Bytes of blocks that are looked at to find out the lengths of a frame's blocks. */
+/** Bytes of a file's blocks that are looked at to find out how long they are. */
 export const MAX_MEASURED_BYTES = 64 * 2 ** 20;
+
+/** What is left of that; each file has its own. */
+export interface MeasureBudget {
+  bytes: number;
+}
 
 /**
  * The length of each of the `blocks` of a frame that was found whole; undefined where they cannot be known without
  * decoding the frame. Writers fill all blocks but the last, except where they were told to flush. What the frame says
- * of its content proves it; where it says nothing the blocks are measured, up to {@link MAX_MEASURED_BYTES}, the
- * shortest first, as those that were flushed are likely to be. Throws `BAD_CHUNK` for a block that is malformed.
+ * of its content proves it; where it says nothing the blocks are measured as far as `budget` goes, the shortest first, as
+ * those that were flushed are likely to be. The last block of each frame is measured in any case. Throws `BAD_CHUNK` for a block that is malformed.
  */
 export function lz4Lengths(
   cursor: FrameCursor,
   header: Lz4FrameHeader,
   blocks: readonly Lz4Block[],
+  budget: MeasureBudget,
 ): Uint32Array | undefined {
   const { maxBlockBytes, contentLength } = header;
   const last = blocks.length - 1;
@@ -26,13 +32,12 @@ export function lz4Lengths(
   if (contentLength === maxBlockBytes * last + lengths[last]!) return lengths;
   const order = blocks.map((_, i) => i).slice(0, -1);
   order.sort((a, b) => weight(blocks[a]!) - weight(blocks[b]!) || a - b);
-  let measured = 0;
   let isRegular = true;
   let isComplete = true;
   for (const i of order) {
     const block = blocks[i]!;
-    measured += weight(block);
-    if (measured > MAX_MEASURED_BYTES) {
+    budget.bytes -= weight(block);
+    if (budget.bytes < 0) {
       isComplete = false;
       break;
     }

@@ -50,8 +50,8 @@ describe("LZ4 blocks", () => {
     expect(failure(file, name)).toEqual(["BAD_CHUNK", expect.stringContaining("malformed")]);
   });
 
-  /** The bytes of a long frame that is nowhere in memory: `count` times `block`, `odd` in their middle. */
-  function longFrame(block: Uint8Array, count: number, odd: Uint8Array) {
+  /** The bytes of long frames that are nowhere in memory: `count` times `block`, `odd` in their middle. */
+  function longFrame(block: Uint8Array, count: number, odd: Uint8Array, numFrames = 1) {
     const sized = (bytes: Uint8Array) => join(new Uint8Array(Uint32Array.of(bytes.length).buffer), bytes);
     const header = lz4Flushed([]).subarray(0, 7);
     const [half, piece] = [count >> 1, sized(block)];
@@ -70,13 +70,13 @@ describe("LZ4 blocks", () => {
       numRead += length;
       const bytes = new Uint8Array(length);
       for (let at = 0; at < length; ) {
-        const some = from(start + at).subarray(0, length - at);
+        const some = from((start + at) % (end + 4)).subarray(0, length - at);
         bytes.set(some, at);
         at += some.length;
       }
       return bytes;
     };
-    const described = describeContainer(read, end + 4, name);
+    const described = describeContainer(read, numFrames * (end + 4), name);
     return { described, read: () => numRead };
   }
 
@@ -108,6 +108,10 @@ describe("LZ4 blocks", () => {
     const regular = longFrame(block, count, block);
     expect(regular.described).toMatchObject({ seekable: true, table: { numChunks: count + 1 } });
     expect(regular.read()).toBeLessThan(MAX_MEASURED_BYTES * 1.5);
+    const two = longFrame(block, count, block, 2);
+    expect(two.described).toMatchObject({ seekable: true, table: { numChunks: 2 * (count + 1) } });
+    // The other frame's headers and last block.
+    expect(two.read() - regular.read()).toBeLessThan(MAX_MEASURED_BYTES / 4);
     const { described } = longFrame(block, count, longBlock(2 ** 16 - 255));
     expect(described).toMatchObject({
       seekable: false,
