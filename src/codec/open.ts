@@ -21,6 +21,9 @@ import { Windows } from "./memory.ts";
 import { Planes } from "./planes.ts";
 import { openZstdDecoder, openZstdEncoder, type Reason, type ZstdDecoder, type ZstdEncoder } from "./zstd.ts";
 
+/** Lengths of blocks are assumed where a file has more of them than can be looked at. */
+const FLUSHED =
+  "; if whoever compressed the file flushed in between, compress it again, or tell its length (lz4 --content-size)";
 const ALL: Lz4Checks = { blocks: true, content: true };
 const BLOCKS_ALONE: Lz4Checks = { blocks: true, content: false };
 const NONE: Lz4Checks = { blocks: false, content: false };
@@ -125,7 +128,7 @@ class ThreadDecoder implements Decoder {
       case ChunkCodec.lz4Block: {
         const given = this.#lz4.decode(source, sourceLength, target, targetLength, 0);
         if (given < 0) return "the block is corrupt, or gives more than that";
-        return given === targetLength ? undefined : `the block gives ${given} bytes`;
+        return given === targetLength ? undefined : `the block gives ${given} bytes${FLUSHED}`;
       }
       case ChunkCodec.stored:
         if (sourceLength !== targetLength) return "stored bytes keep their length";

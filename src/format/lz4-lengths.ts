@@ -15,7 +15,9 @@ export interface MeasureBudget {
  * The length of each of the `blocks` of a frame that was found whole; undefined where they cannot be known without
  * decoding the frame. Writers fill all blocks but the last, except where they were told to flush. What the frame says
  * of its content proves it; where it says nothing the blocks are measured as far as `budget` goes, the shortest first, as
- * those that were flushed are likely to be. The last block of each frame is measured in any case. Throws `BAD_CHUNK` for a block that is malformed.
+ * those that were flushed are likely to be; where all of these are full, so are the others, it is assumed, and decoding
+ * one that is not fails. The last block of each frame is measured in any case. Throws `BAD_CHUNK` for a block that is
+ * malformed.
  */
 export function lz4Lengths(
   cursor: FrameCursor,
