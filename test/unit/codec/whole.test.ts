@@ -239,6 +239,35 @@ test("files that are not there, folders that are not, and signals", async () => 
   expect((await late).code).toBe("CANCELLED");
 });
 
+/** Runs a command with a disk of 1 MiB at a folder, which nobody else sees. */
+const onSmallDisk = (at: string) => [
+  "unshare",
+  "-rm",
+  "sh",
+  "-c",
+  `mount -t tmpfs -o size=1m none '${at}' && exec "$0" "$@"`,
+];
+const hasSmallDisk = () =>
+  Bun.which("unshare") !== null &&
+  Bun.spawnSync([...onSmallDisk(join(folder, "spill")), "true"]).exitCode === 0;
+
+test("a disk that is full is DISK_FULL, also where it seemed to have room", async () => {
+  if (!hasSmallDisk()) return console.log("skipped: no disk can be mounted here");
+  const spill = join(folder, "spill");
+  const path = put("full.arrow.zst", await streamed(texture(5_000_000)));
+  const script = put(
+    "full.ts",
+    Buffer.from(`import { decodeWhole } from ${JSON.stringify(join(import.meta.dir, "../../../src/codec/whole.ts"))};
+      const error = await decodeWhole(${JSON.stringify(path)}, { codec: "zstd", folder: ${JSON.stringify(spill)}, maxBytes: 1e9 })
+        .catch((error) => error);
+      process.stdout.write(error.code + " " + error.message);`),
+  );
+  const { stdout } = Bun.spawnSync([...onSmallDisk(spill), process.execPath, script]);
+  expect(stdout.toString()).toBe(
+    `DISK_FULL ${path} (decoded in ${spill}): the disk is full (ENOSPC); free some space`,
+  );
+});
+
 test("a window past 128 MiB is refused", async () => {
   // A window of 256 MiB, no length; one segment of a byte more than 128 MiB.
   const frame = Uint8Array.of(0x28, 0xb5, 0x2f, 0xfd, 0, 18 << 3, 1, 0, 0);
