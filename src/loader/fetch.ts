@@ -19,6 +19,8 @@ export interface FetchParts {
   readonly queue: DeviceQueue;
   readonly decoders: () => ChunkDecoders;
   readonly timeoutMs: number | undefined;
+  /** Of decoded chunks, how much may be kept; undefined: as the device sees fit. */
+  readonly keepBytes: number | undefined;
 }
 
 /** On its way from the start. Requests that wait for what is decoded are told by the batch's event. */
@@ -38,11 +40,11 @@ export class Fetch {
     return requests.length + decodes.length === 0 ? undefined : new Fetch(assembled, parts);
   }
 
-  private constructor({ requests, decodes, arrival }: Assembled, { queue, decoders, timeoutMs }: FetchParts) {
+  private constructor({ requests, decodes, arrival }: Assembled, { queue, decoders, timeoutMs, keepBytes }: FetchParts) {
     this.#queue = queue;
     this.numRequests = requests.length + decodes.length;
     const startedMs = performance.now();
-    if (decodes.length > 0) this.#decoding = decoders().start(decodes, timeoutMs);
+    if (decodes.length > 0) this.#decoding = decoders().start(decodes, { timeoutMs, keepBytes });
     let queued: Promise<Completion> | undefined;
     if (requests.length > 0) {
       try {

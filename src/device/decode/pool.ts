@@ -8,7 +8,14 @@ import { Closing } from "../common/closing.ts";
 import { closedError, errnoError } from "../common/errors.ts";
 import { shortReadError } from "../common/files.ts";
 import { checkTimeout } from "../common/tickets.ts";
-import type { ChunkDecoders, ChunkFile, DecodeRequest, Decoding, OpenChunksOptions } from "../decode.ts";
+import type {
+  ChunkDecoders,
+  ChunkFile,
+  DecodeOptions,
+  DecodeRequest,
+  Decoding,
+  OpenChunksOptions,
+} from "../decode.ts";
 import type { DeviceBuffer } from "../device.ts";
 import { HostContext } from "../host/context.ts";
 import { HostFiles } from "../host/file.ts";
@@ -22,6 +29,7 @@ import { OpenChunks } from "./file.ts";
 import { buildJob } from "./job.ts";
 import { DecodePlan, isPlain } from "./plan.ts";
 import { type DecodeExtra, FailureTexts, PlaceState } from "./records.ts";
+import { MemoryRoom } from "./room.ts";
 import { chunkError, Run, readError } from "./run.ts";
 import { Scratch, ThreadDecoders } from "./thread.ts";
 
@@ -36,8 +44,7 @@ export interface PoolOptions {
   readonly faults?: FaultPlan | undefined;
   /** Default: one a core. */
   readonly lanes?: number | undefined;
-  /** Bytes of decoded chunks that are kept at most; default the lesser of 256 MiB and a sixteenth of the memory,
-   * which long chunks that come again and again may raise to an eighth of the memory. */
+  /** Bytes of decoded chunks that are kept at most, whatever a decoding allows; default no bound but the memory. */
   readonly cacheBytes?: number | undefined;
   /** Keeps a buffer's memory until the function that it gives is called. Throws `BAD_OPTION` for a buffer of another
    * device, `CLOSED`. */
@@ -71,11 +78,8 @@ export class DecodePool extends Closing implements ChunkDecoders {
     this.#files = new HostFiles(this.context);
     this.#stored = new Scratch(syscalls);
     this.#decoded = new Scratch(syscalls);
-    const { cacheBytes } = options;
-    this.#cache =
-      cacheBytes === undefined
-        ? new ChunkCache(syscalls, Math.min(2 ** 28, totalmem() / 16), totalmem() / 8)
-        : new ChunkCache(syscalls, cacheBytes);
+    this.#cache = new ChunkCache(syscalls, new MemoryRoom(), Math.min(2 ** 28, totalmem() / 16));
+    this.#cache.keepWithin(options.cacheBytes);
     this.#numLanes = options.lanes ?? Math.max(1, navigator.hardwareConcurrency);
     const extra: DecodeExtra = { states: this.#cache.states, failures: this.#failures.memory };
     this.#lanes = new Lanes({
@@ -115,9 +119,10 @@ export class DecodePool extends Closing implements ChunkDecoders {
     }
   }
 
-  start(requests: readonly DecodeRequest[], timeoutMs?: number): Decoding {
+  start(requests: readonly DecodeRequest[], { timeoutMs, keepBytes }: DecodeOptions = {}): Decoding {
     this.context.assertOpen();
     checkTimeout(timeoutMs);
+    this.#cache.keepWithin(leastOf(keepBytes, this.#options.cacheBytes));
     const held: (() => void)[] = [];
     const releaseAll = () => {
       for (const release of held.splice(0)) release();
@@ -276,4 +281,8 @@ export class DecodePool extends Closing implements ChunkDecoders {
       else throw readError(file, chunk, count === 0 ? Failure.shortRead : -count, done);
     }
   }
+}
+
+function leastOf(a: number | undefined, b: number | undefined): number | undefined {
+  return a === undefined || b === undefined ? (a ?? b) : Math.min(a, b);
 }

@@ -322,7 +322,7 @@ describe("early ends", () => {
     await using pool = openPool();
     using file = pool.open(made.path, made.table);
     using target = host.createBuffer(made.bytes.length);
-    const decoding = pool.start([range(file, target, 0, made.bytes.length)], 1);
+    const decoding = pool.start([range(file, target, 0, made.bytes.length)], { timeoutMs: 1 });
     const { error } = await decoding.ended;
     expect(error?.code).toBe("TIMED_OUT");
     expect(error?.message).toContain("400 chunks");
@@ -340,7 +340,7 @@ describe("early ends", () => {
     using file = pool.open(made.path, made.table);
     using target = host.createBuffer(made.bytes.length);
     await run(pool, range(file, target, 0, 50_000));
-    const decoding = pool.start([range(file, target, 50_000, 100_000)], 300);
+    const decoding = pool.start([range(file, target, 50_000, 100_000)], { timeoutMs: 300 });
     let isQuiet = false;
     void decoding.quiet.then(() => {
       isQuiet = true;
