@@ -20,6 +20,8 @@ export interface Place {
   chunk: number;
   /** Decodings that use it. */
   users: number;
+  /** Whether its memory has not been written to yet, so that the system has given none of it so far. */
+  fresh: boolean;
 }
 
 /** The file of the chunks; known by identity. */
@@ -32,8 +34,8 @@ export interface PlaceOwner {
 
 /** Memory that the machine has to spare. */
 export interface Room {
-  /** Whether `byteLength` more bytes may be taken. */
-  grant(byteLength: number): boolean;
+  /** Whether `byteLength` more bytes may be taken, beside `promised` ones that the system does not know of yet. */
+  grant(byteLength: number, promised: number): boolean;
   /** Bytes that should be given back; 0 for none. */
   shortage(): number;
 }
@@ -63,6 +65,8 @@ export class ChunkCache {
   #bytes = 0;
   /** Of the places that are in use. */
   #usedBytes = 0;
+  /** Of the places that are fresh. */
+  #freshBytes = 0;
 
   /** `first` bytes are the bound before anything has come again; `room` is asked for what goes over it. */
   constructor(syscalls: Syscalls, room: Room, first: number) {
@@ -120,6 +124,7 @@ export class ChunkCache {
   }
 
   release(place: Place): void {
+    this.#written(place);
     if (--place.users > 0) return;
     this.#usedBytes -= place.capacity;
     const { owner, chunk } = place;
@@ -153,7 +158,7 @@ export class ChunkCache {
   #grow(capacity: number): void {
     const missing = this.#bytes + capacity - this.#budget;
     if (missing <= 0 || this.#bytes + capacity > this.#limit) return;
-    if (this.#room.grant(missing)) this.#budget += missing;
+    if (this.#room.grant(missing, this.#freshBytes)) this.#budget += missing;
   }
 
   #makeRoom(capacity: number): Place | undefined {
@@ -189,12 +194,19 @@ export class ChunkCache {
     // A hint: there may be none of them.
     if (capacity >= LARGE_PLACE) this.#syscalls.advise(address, capacity, "huge");
     this.#bytes += capacity;
+    this.#freshBytes += capacity;
     const owner: PlaceOwner = { places: new Map(), gone: new Set() };
     const index = this.#freeIndexes.pop() ?? this.#numIndexes++;
-    return { index, address, capacity, owner, chunk: -1, users: 0 };
+    return { index, address, capacity, owner, chunk: -1, users: 0, fresh: true };
+  }
+
+  #written(place: Place): void {
+    if (place.fresh) this.#freshBytes -= place.capacity;
+    place.fresh = false;
   }
 
   #free(place: Place): void {
+    this.#written(place);
     this.#places.delete(place);
     this.#syscalls.unmap(place.address, place.capacity);
     this.#bytes -= place.capacity;

@@ -31,10 +31,10 @@ export class MemoryRoom implements Room {
     this.#now = now;
   }
 
-  grant(byteLength: number): boolean {
+  grant(byteLength: number, promised: number): boolean {
     if (this.#granted < byteLength) {
       if (this.#now() < this.#emptyUntilMs) return false;
-      this.#granted = Math.min(this.#spare(OTHERS), Math.max(GRANT, byteLength));
+      this.#granted = Math.min(this.#spare(OTHERS) - promised, Math.max(GRANT, byteLength));
       if (this.#granted < byteLength) {
         this.#emptyUntilMs = this.#now() + PAUSE_MS;
         return false;
