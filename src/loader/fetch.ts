@@ -40,7 +40,10 @@ export class Fetch {
     return requests.length + decodes.length === 0 ? undefined : new Fetch(assembled, parts);
   }
 
-  private constructor({ requests, decodes, arrival }: Assembled, { queue, decoders, timeoutMs, keepBytes }: FetchParts) {
+  private constructor(
+    { requests, decodes, arrival }: Assembled,
+    { queue, decoders, timeoutMs, keepBytes }: FetchParts,
+  ) {
     this.#queue = queue;
     this.numRequests = requests.length + decodes.length;
     const startedMs = performance.now();

@@ -49,6 +49,12 @@ export class DecodeLane extends Lane {
     }
   }
 
+  protected override close(): void {
+    this.#decoders.close();
+    this.#stored.free();
+    this.#decoded.free();
+  }
+
   #chunk(at: number, record: number): number {
     const target = number(record, Rec.target);
     const state = number(record, Rec.state);

@@ -26,7 +26,10 @@ export class MemoryRoom implements Room {
   #lookAgainMs = Number.NEGATIVE_INFINITY;
 
   /** `look` and `now` (in ms) for tests. */
-  constructor(look: () => readonly MemoryShare[] = memoryShares, now: () => number = () => performance.now()) {
+  constructor(
+    look: () => readonly MemoryShare[] = memoryShares,
+    now: () => number = () => performance.now(),
+  ) {
     this.#look = look;
     this.#now = now;
   }
