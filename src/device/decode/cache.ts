@@ -46,8 +46,6 @@ const MAX_PLACES = 2 ** 16;
 const PAGE = 4096;
 /** A place that becomes another chunk's is this many times as long as it needs at most. */
 const MAX_SLACK = 1.25;
-/** Longer places have large pages where the system has any, as their first use is then sooner done. */
-const LARGE_PLACE = 2 ** 21;
 
 /** Of one pool, used on its thread alone; lanes see the places' states and memory. */
 export class ChunkCache {
@@ -191,8 +189,6 @@ export class ChunkCache {
   #allocate(capacity: number): Place | undefined {
     const address = this.#syscalls.mapAnonymous(capacity);
     if (address < 0) return undefined;
-    // A hint: there may be none of them.
-    if (capacity >= LARGE_PLACE) this.#syscalls.advise(address, capacity, "huge");
     this.#bytes += capacity;
     this.#freshBytes += capacity;
     const owner: PlaceOwner = { places: new Map(), gone: new Set() };
