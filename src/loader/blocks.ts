@@ -14,6 +14,8 @@ export interface BlockSource {
 interface Block extends ByteRange {
   readonly key: number;
   readonly bytes: Uint8Array;
+  /** Since it was last spared. */
+  used: boolean;
 }
 
 const BLOCK_BYTES = 64 * 1024;
@@ -21,11 +23,11 @@ const BLOCK_BYTES = 64 * 1024;
 const MAX_BYTES = 8 * 2 ** 20;
 const OVERHEAD_BYTES = 512;
 
-/** Least recently used blocks go first; at most 8 MiB are kept. */
+/** Blocks that were not used for long go first; at most 8 MiB are kept. */
 export class BlockCache {
   /** Of each file, by where they start. */
   readonly #files = new Map<number, Map<number, Block>>();
-  /** Least recently used first. */
+  /** In the order in which they came, or were spared last. */
   readonly #blocks = new Set<Block>();
   #bytes = 0;
 
@@ -34,8 +36,12 @@ export class BlockCache {
     if (byteLength <= 0) return new Uint8Array(0);
     const { start, end } = blockAround(file, byteOffset);
     if (byteOffset + byteLength > end) return file.readSync(byteOffset, byteLength);
-    const at = byteOffset - start;
-    return this.#block(file, key, start, end).bytes.subarray(at, at + byteLength);
+    let block = this.#files.get(key)?.get(start);
+    if (block === undefined) {
+      block = { key, start, end, bytes: file.readSync(start, end - start), used: false };
+      this.#keep(block);
+    } else block.used = true;
+    return block.bytes.subarray(byteOffset - start, byteOffset - start + byteLength);
   }
 
   /** Forgets the blocks of one file. */
@@ -43,21 +49,13 @@ export class BlockCache {
     for (const block of this.#files.get(key)?.values() ?? []) this.#forget(block);
   }
 
-  #block(file: BlockSource, key: number, start: number, end: number): Block {
-    let block = this.#files.get(key)?.get(start);
-    if (block === undefined) {
-      block = { key, start, end, bytes: file.readSync(start, end - start) };
-      this.#keep(block);
-    } else this.#blocks.delete(block);
-    this.#blocks.add(block);
-    return block;
-  }
-
   #keep(block: Block): void {
+    this.#blocks.add(block);
     this.#bytes += costOf(block);
     for (const oldest of this.#blocks) {
       if (this.#bytes <= MAX_BYTES) break;
-      this.#forget(oldest);
+      if (oldest.used) this.#spare(oldest);
+      else this.#forget(oldest);
     }
     let ofFile = this.#files.get(block.key);
     if (ofFile === undefined) {
@@ -65,6 +63,13 @@ export class BlockCache {
       this.#files.set(block.key, ofFile);
     }
     ofFile.set(block.start, block);
+  }
+
+  /** Its turn comes again behind all others. */
+  #spare(block: Block): void {
+    block.used = false;
+    this.#blocks.delete(block);
+    this.#blocks.add(block);
   }
 
   #forget(block: Block): void {

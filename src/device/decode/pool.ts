@@ -187,23 +187,28 @@ export class DecodePool extends Closing implements ChunkDecoders {
   #takeRequests(requests: readonly DecodeRequest[], held: (() => void)[]): void {
     const files = new Set<OpenChunks>();
     const targets = new Set<DeviceBuffer>();
+    // A shuffled batch has a request for each of its rows, nearly all of them of one target and many of one file.
+    let lastFile: ChunkFile | undefined;
+    let lastTarget: DeviceBuffer | undefined;
     for (const { file, byteOffset, byteLength, target, targetOffset } of requests) {
       if (!(file instanceof OpenChunks && file.isOf(this))) {
         throw new HeadraceError("BAD_OPTION", `${file.path}: is not a compressed file of this device`);
       }
-      if (!files.has(file)) {
+      if (file !== lastFile && !files.has(file)) {
         file.assertOpen();
         file.retain();
         held.push(() => file.release());
         files.add(file);
       }
-      if (!targets.has(target)) {
+      lastFile = file;
+      if (target !== lastTarget && !targets.has(target)) {
         if (target.hostAddress === 0 && target.byteLength > 0) {
           throw new HeadraceError("UNSUPPORTED", "chunks are decoded into memory that the host sees alone");
         }
         held.push(this.#options.retain(target));
         targets.add(target);
       }
+      lastTarget = target;
       checkRange(file.path, byteOffset, byteLength, file.table.byteLength);
       checkRange("buffer", targetOffset, byteLength, target.byteLength);
       if (byteLength > 0) this.#plan.add(file, byteOffset, byteLength, target.hostAddress + targetOffset);
