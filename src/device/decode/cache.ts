@@ -4,7 +4,8 @@
  *
  * What is read in order wants each chunk in a row and never again, for which little memory does. Rows in random order want
  * every chunk again and again, and all that does not fit is decoded for each batch of them. So the bound begins low, and
- * grows for each chunk that comes again after it had to go, as far as memory is to spare.
+ * grows, as far as memory is to spare: for each chunk that comes again after it had to go, and where chunks are said to
+ * come again for all of them.
  */
 import type { Syscalls } from "../host/syscalls.ts";
 import { PlaceState } from "./records.ts";
@@ -59,6 +60,7 @@ export class ChunkCache {
   readonly #places = new Set<Place>();
   readonly #first: number;
   #limit = Number.POSITIVE_INFINITY;
+  #comeAgain = false;
   #budget: number;
   #bytes = 0;
   /** Of the places that are in use. */
@@ -80,9 +82,11 @@ export class ChunkCache {
   }
 
   /** Keeps `limit` bytes at most from now on, without end where it is undefined, and gives back what the machine lacks.
-   * What is in use goes when it is released. */
-  keepWithin(limit = Number.POSITIVE_INFINITY): void {
+   * What is in use goes when it is released. `comeAgain`: whether chunks that are wanted from now on are likely to be
+   * wanted again. */
+  keepWithin(limit = Number.POSITIVE_INFINITY, comeAgain = false): void {
     this.#limit = limit;
+    this.#comeAgain = comeAgain;
     this.#budget = Math.min(limit, Math.max(this.#budget, this.#first));
     const shortage = this.#bytes > this.#first ? this.#room.shortage() : 0;
     if (shortage > 0) this.#budget = Math.min(limit, Math.max(this.#first, this.#bytes - shortage));
@@ -107,7 +111,7 @@ export class ChunkCache {
     const known = this.find(owner, chunk);
     if (known !== undefined) return known;
     const capacity = Math.ceil(byteLength / PAGE) * PAGE;
-    if (owner.gone.delete(chunk)) this.#grow(capacity);
+    if (owner.gone.delete(chunk) || this.#comeAgain) this.#grow(capacity);
     const place = this.#makeRoom(capacity);
     if (place === undefined) {
       owner.gone.add(chunk);
@@ -152,7 +156,6 @@ export class ChunkCache {
     this.#places.add(place);
   }
 
-  /** For a chunk that comes again. */
   #grow(capacity: number): void {
     const missing = this.#bytes + capacity - this.#budget;
     if (missing <= 0 || this.#bytes + capacity > this.#limit) return;

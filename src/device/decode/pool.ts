@@ -119,10 +119,11 @@ export class DecodePool extends Closing implements ChunkDecoders {
     }
   }
 
-  start(requests: readonly DecodeRequest[], { timeoutMs, keepBytes }: DecodeOptions = {}): Decoding {
+  start(requests: readonly DecodeRequest[], options: DecodeOptions = {}): Decoding {
+    const { timeoutMs, keepBytes, comeAgain } = options;
     this.context.assertOpen();
     checkTimeout(timeoutMs);
-    this.#cache.keepWithin(leastOf(keepBytes, this.#options.cacheBytes));
+    this.#cache.keepWithin(leastOf(keepBytes, this.#options.cacheBytes), comeAgain);
     const held: (() => void)[] = [];
     const releaseAll = () => {
       for (const release of held.splice(0)) release();

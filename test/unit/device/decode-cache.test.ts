@@ -59,6 +59,15 @@ describe("the bound of what is kept", () => {
     expect(r.cache.byteLength).toBe(10 * CHUNK);
   });
 
+  test("grows at once for chunks that are said to come again, and no more when they are not", () => {
+    using r = rig(2 * CHUNK, 100 * CHUNK);
+    r.cache.keepWithin(undefined, true);
+    expect([r.hits(10), r.hits(10)]).toEqual([0, 10]);
+    r.cache.keepWithin();
+    for (let chunk = 10; chunk < 20; chunk++) r.want(chunk);
+    expect(r.cache.byteLength).toBe(10 * CHUNK);
+  });
+
   test("does not grow for chunks that come once, one after another", () => {
     using r = rig(2 * CHUNK, 100 * CHUNK);
     for (let chunk = 0; chunk < 50; chunk++) {
