@@ -147,8 +147,8 @@ export class DecodePool extends Closing implements ChunkDecoders {
     }
   }
 
-  /** Copies a small range of a file's logical bytes into fresh memory. Chunks come from the cache, or are decoded into it
-   * here. Throws as {@link ChunkFile.readSync}. */
+  /** Copies a small range of a file's logical bytes into fresh memory. Chunks come from the cache, or are decoded here:
+   * into it, or where all of one is wanted straight to there. Throws as {@link ChunkFile.readSync}. */
   readSync(file: OpenChunks, byteOffset: number, byteLength: number): Uint8Array {
     const { table, path } = file;
     checkRange(path, byteOffset, byteLength, Number.MAX_SAFE_INTEGER);
@@ -224,7 +224,12 @@ export class DecodePool extends Closing implements ChunkDecoders {
       return;
     }
     const length = table.starts[chunk + 1]! - table.starts[chunk]!;
-    const place = this.#cache.acquire(file, chunk, length);
+    const whole = byteLength === length;
+    const place = whole ? this.#cache.find(file, chunk) : this.#cache.acquire(file, chunk, length);
+    if (place === undefined && whole) {
+      this.#decode(file, chunk, target, length);
+      return;
+    }
     if (place === undefined) {
       this.context.syscalls.copy(target, this.#decodeApart(file, chunk, length) + offset, byteLength);
       this.#decoded.trim();

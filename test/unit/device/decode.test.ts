@@ -139,6 +139,22 @@ describe("what is decoded", () => {
     expect(bytesOf(target, 10, 399_000).equals(made.bytes.subarray(10, 399_000))).toBe(true);
   });
 
+  test("whole chunks are read at once past the cache, and parts of them through it", async () => {
+    const made = make(evenly(3));
+    await using pool = openPool();
+    using file = pool.open(made.path, made.table);
+    expect(Buffer.from(file.readSync(50_000, 50_000)).equals(made.bytes.subarray(50_000, 100_000))).toBe(
+      true,
+    );
+    expect(pool.cachedBytes).toBe(0);
+    expect(Buffer.from(file.readSync(40_000, 70_000)).equals(made.bytes.subarray(40_000, 110_000))).toBe(
+      true,
+    );
+    expect(pool.cachedBytes).toBe(2 * 53_248);
+    expect(Buffer.from(file.readSync(0, 50_000)).equals(made.bytes.subarray(0, 50_000))).toBe(true);
+    expect(pool.cachedBytes).toBe(2 * 53_248);
+  });
+
   test("no more is kept than there is room for", async () => {
     const made = make(evenly(20, 60_000, "lz4Frame"));
     await using pool = openPool({ cacheBytes: 300 * KIB });
