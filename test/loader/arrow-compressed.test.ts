@@ -1,7 +1,8 @@
 /** Arrow shards with compressed bodies, as pyarrow wrote them: batches are those of the same rows without compression. */
-import { describe, expect, test } from "bun:test";
+import { describe, expect, spyOn, test } from "bun:test";
 import { copyFileSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { DecodePool } from "../../src/device/decode/pool.ts";
 import { HeadraceError } from "../../src/errors.ts";
 import { compressFrame } from "../unit/codec/frames.ts";
 import { i64, patched } from "../unit/format/arrow-helpers.ts";
@@ -135,6 +136,22 @@ describe("rows in random order", () => {
   test("decode each chunk of values once, on the lanes, and none for the offsets beside it", async () => {
     const { decodedBytes } = await load({});
     expect(decodedBytes).toBe(GROUPS * GROUP_BYTES);
+  });
+
+  test("say that their chunks come again, and what may be kept of them", async () => {
+    const start = spyOn(DecodePool.prototype, "start");
+    const asked = async (options: NonNullable<Options>) => {
+      start.mockClear();
+      const { arenaBytes } = await load(options);
+      return { arenaBytes, options: start.mock.lastCall![1]! };
+    };
+    try {
+      expect((await asked({})).options).toMatchObject({ comeAgain: true, keepBytes: undefined });
+      const { arenaBytes, options } = await asked({ seed: undefined, memoryBytes: 2 ** 26, timeoutMs: 9999 });
+      expect(options).toEqual({ comeAgain: false, keepBytes: 2 ** 26 - arenaBytes, timeoutMs: 9999 });
+    } finally {
+      start.mockRestore();
+    }
   });
 
   test("decode again what memoryBytes leaves no room for, at most once for each batch and row", async () => {

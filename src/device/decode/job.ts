@@ -26,8 +26,9 @@ const AHEAD_BYTES = 4 * 2 ** 20;
  * is room. Where it throws, no place stays in use. */
 export function buildJob(plan: DecodePlan<OpenChunks>, cache: ChunkCache, numLanes: number): DecodeJob {
   const tasks = [...plan.tasks];
-  const places = new JobPlaces(cache, tasks);
+  const places = new JobPlaces();
   try {
+    places.take(cache, tasks);
     const builder = new JobBuilder(plan, places, tasks.length);
     const ahead = aheadOf(tasks);
     for (const [i, task] of tasks.entries()) builder.add(i, task, ahead[i]!);
@@ -44,15 +45,15 @@ export function buildJob(plan: DecodePlan<OpenChunks>, cache: ChunkCache, numLan
 class JobPlaces {
   /** In use from now on. */
   readonly all: Place[] = [];
-  readonly #of: (Place | undefined)[];
+  #of: (Place | undefined)[] = [];
 
-  constructor(cache: ChunkCache, tasks: readonly ChunkTask<OpenChunks>[]) {
+  take(cache: ChunkCache, tasks: readonly ChunkTask<OpenChunks>[]): void {
     // First all that is there, so that none of it makes room for another chunk of the same job.
-    this.#of = tasks.map(({ file, chunk }) => this.#take(cache.find(file, chunk)));
+    this.#of = tasks.map(({ file, chunk }) => this.#use(cache.find(file, chunk)));
     for (const [i, { file, chunk, whole }] of tasks.entries()) {
       if (this.#of[i] !== undefined || whole !== 0 || isPlain(file.table, chunk)) continue;
       const { starts } = file.table;
-      this.#of[i] = this.#take(cache.acquire(file, chunk, starts[chunk + 1]! - starts[chunk]!));
+      this.#of[i] = this.#use(cache.acquire(file, chunk, starts[chunk + 1]! - starts[chunk]!));
     }
   }
 
@@ -61,7 +62,7 @@ class JobPlaces {
     return this.#of[index];
   }
 
-  #take(place: Place | undefined): Place | undefined {
+  #use(place: Place | undefined): Place | undefined {
     if (place !== undefined) this.all.push(place);
     return place;
   }

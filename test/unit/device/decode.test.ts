@@ -173,6 +173,31 @@ describe("what is decoded", () => {
     }
   });
 
+  test("what is kept does not make room for other chunks that are wanted with it", async () => {
+    const made = make(evenly(8, 60_000, "lz4Frame"));
+    await using pool = openPool({ cacheBytes: 4 * 61_440 });
+    using file = pool.open(made.path, made.table);
+    using target = host.createBuffer(made.bytes.length);
+    const parts = evenly(8).map((_, i) => range(file, target, i * 60_000, i * 60_000 + 100));
+    expect(await run(pool, ...parts.slice(4))).toBe(4 * 60_000);
+    expect(await run(pool, ...parts)).toBe(4 * 60_000);
+  });
+
+  test("what a decoding does not allow to be kept is not, and what was goes", async () => {
+    const made = make(evenly(6));
+    await using pool = openPool();
+    using file = pool.open(made.path, made.table);
+    using target = host.createBuffer(made.bytes.length);
+    const parts = evenly(6).map((_, i) => range(file, target, i * 50_000, i * 50_000 + 100));
+    const kept = async (keepBytes?: number) => {
+      expect((await pool.start(parts, { keepBytes }).ended).error).toBeUndefined();
+      return pool.cachedBytes;
+    };
+    expect(await kept()).toBe(6 * 53_248);
+    expect(await kept(2 * 53_248)).toBe(2 * 53_248);
+    expect(await kept(0)).toBe(0);
+  });
+
   test("long chunks through one scratch where none fits the cache", async () => {
     const made = make(evenly(3, 17 * 2 ** 20, "lz4Frame"));
     await using pool = openPool({ cacheBytes: 2 ** 20 });
