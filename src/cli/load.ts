@@ -147,7 +147,11 @@ export function loadCommand(): Command {
     .option("--world-size <count>", "processes that share the dataset", wholeNumber(1), 1)
     .option("--no-checksums", "do not verify the checksums of compressed shards")
     .option("--prefetch <batches>", "batches made ready ahead", wholeNumber(0, 1024), 2)
-    .option("--memory <bytes>", "bound of the arena (default: a quarter of memory)", byteCount)
+    .option(
+      "--memory <bytes>",
+      "bound of the arena (default: a quarter of memory), and if given of decoded chunks with it",
+      byteCount,
+    )
     .option("--pad-to <multiple>", "ragged columns to one length, with a mask", wholeNumber(1))
     .option("--pad-value <value>", "what padding holds (default: 0)", anyNumber)
     .option("--timeout <ms>", "fail a batch whose bytes take longer", wholeNumber(1))

@@ -23,8 +23,8 @@ export interface Decoder {
    * Decodes one chunk of kind `codec` (of `ChunkCodec`): `sourceLength` bytes at `source` give exactly `targetLength`
    * bytes at `target`, planes joined. Never writes outside `[target, target + targetLength)`, nor reads outside the
    * source; the two do not overlap. Returns undefined, or why it failed (`BAD_CHUNK`: corrupt, truncated, or of another
-   * length than was declared; `UNSUPPORTED_COMPRESSION`: made with a dictionary). Checksums inside frames, and that of
-   * `extras`, are verified unless the decoder was opened without.
+   * length than was declared; `UNSUPPORTED_COMPRESSION`: made with a dictionary; `OUT_OF_MEMORY`). Checksums inside frames,
+   * and that of `extras`, are verified unless the decoder was opened without.
    */
   decode(
     codec: number,

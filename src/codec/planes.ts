@@ -1,5 +1,6 @@
 /** Byte planes: all first bytes of a chunk's elements, then all second ones, and so on; by `planes.wat`, assembled. */
 import { readFileSync } from "node:fs";
+import { HeadraceError } from "../errors.ts";
 import { addressOf } from "./memory.ts";
 import path from "./planes.wasm" with { type: "file" };
 
@@ -22,8 +23,7 @@ export class Planes {
   readonly #run = new WebAssembly.Instance(MODULE).exports as unknown as PlaneFunctions;
   #bytes = new Uint8Array(this.#run.memory.buffer);
 
-  /** Address of memory of `byteLength` bytes for the planes to join, until the next call. Throws `RangeError` where there
-   * is no memory. */
+  /** Address of memory of `byteLength` bytes for the planes to join, until the next call. Throws `OUT_OF_MEMORY`. */
   reserve(byteLength: number): number {
     this.#grow(byteLength + PIECE);
     return addressOf(this.#bytes);
@@ -42,7 +42,8 @@ export class Planes {
     }
   }
 
-  /** `bytes` with the elements' bytes split, until the next call; its length is a multiple of `width`. */
+  /** `bytes` with the elements' bytes split, until the next call; its length is a multiple of `width`. Throws
+   * `OUT_OF_MEMORY`. */
   split(bytes: Uint8Array, width: number): Uint8Array<ArrayBuffer> {
     this.#grow(2 * bytes.length);
     this.#bytes.set(bytes);
@@ -54,7 +55,12 @@ export class Planes {
   #grow(byteLength: number): void {
     const missing = byteLength - this.#bytes.length;
     if (missing <= 0) return;
-    this.#run.memory.grow(Math.ceil(missing / PAGE));
+    try {
+      this.#run.memory.grow(Math.ceil(missing / PAGE));
+    } catch (cause) {
+      const text = `no memory of ${byteLength} bytes for the byte planes of a chunk`;
+      throw new HeadraceError("OUT_OF_MEMORY", text, { cause });
+    }
     this.#bytes = new Uint8Array(this.#run.memory.buffer);
   }
 }

@@ -43,6 +43,16 @@ export interface Decoding {
   cancel(): void;
 }
 
+export interface DecodeOptions {
+  /** Fails what has not ended by then; default never. */
+  readonly timeoutMs?: number | undefined;
+  /** Bytes of decoded chunks that are kept at most, from now until another decoding says; default as many as the machine
+   * has to spare. */
+  readonly keepBytes?: number | undefined;
+  /** Whether chunks that are wanted in part are likely to be wanted again, as in a random order; default false. */
+  readonly comeAgain?: boolean | undefined;
+}
+
 export interface OpenChunksOptions {
   /** Whether checksums are verified; default true. */
   readonly checksums?: boolean | undefined;
@@ -56,8 +66,9 @@ export interface ChunkDecoders {
    * nothing here decodes its codec. */
   open(path: string, table: ChunkTable, options?: OpenChunksOptions): ChunkFile;
   /** Whole chunks are decoded where they are wanted, in place; of others the part that is wanted is copied. No chunk is
-   * decoded twice for one call, and chunks that were wanted in part are kept for later calls as far as memory is set
-   * aside for that. What has not ended after `timeoutMs` fails with `TIMED_OUT`. Throws `OUT_OF_RANGE`, `CLOSED`,
+   * decoded twice for one call. Chunks that were wanted in part are kept for later calls: up to 256 MiB (of a machine with
+   * less than 4 GiB a sixteenth), and more for chunks that are said to come again or do after they had to go, as long as a
+   * quarter of the memory stays available. What has not ended after `timeoutMs` fails with `TIMED_OUT`. Throws `OUT_OF_RANGE`, `CLOSED`,
    * `BAD_OPTION`, and `UNSUPPORTED` for memory that the host does not see. */
-  start(requests: readonly DecodeRequest[], timeoutMs?: number): Decoding;
+  start(requests: readonly DecodeRequest[], options?: DecodeOptions): Decoding;
 }

@@ -197,9 +197,12 @@ export class Ahead {
   }
 
   #start(assembled: Assembled): Fetch | undefined {
-    const { queue, decoders, options } = this.#parts;
+    const { queue, decoders, options, arena } = this.#parts;
+    const { timeoutMs, keepBytes: both, seed } = options;
+    const keepBytes = both === undefined ? undefined : Math.max(0, both - arena.byteLength);
+    const decodeOptions = { timeoutMs, keepBytes, comeAgain: seed !== undefined };
     try {
-      return Fetch.start(assembled, { queue, decoders, timeoutMs: options.timeoutMs });
+      return Fetch.start(assembled, { queue, decoders, decodeOptions });
     } catch (error) {
       assembled.scope.close();
       assembled.pins.release();

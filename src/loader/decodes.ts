@@ -2,12 +2,7 @@
 import type { ChunkFile, DecodeRequest } from "../device/decode.ts";
 import type { DeviceBuffer } from "../device/device.ts";
 
-interface Wanted {
-  readonly file: ChunkFile;
-  readonly byteOffset: number;
-  readonly targetOffset: number;
-  byteLength: number;
-}
+type Wanted = { -readonly [K in keyof DecodeRequest]: DecodeRequest[K] };
 
 /** Reused from batch to batch. */
 export class Decodes {
@@ -28,8 +23,14 @@ export class Decodes {
     this.#byteLength = 0;
   }
 
-  /** Wants logical bytes of a file at `targetOffset`. What follows the last in both becomes one with it. */
-  add(file: ChunkFile, byteOffset: number, byteLength: number, targetOffset: number): void {
+  /** Wants logical bytes of a file at `targetOffset` of `target`. What follows the last in both becomes one with it. */
+  add(
+    file: ChunkFile,
+    byteOffset: number,
+    byteLength: number,
+    target: DeviceBuffer,
+    targetOffset: number,
+  ): void {
     this.#byteLength += byteLength;
     const last = this.#wanted.at(-1);
     if (
@@ -40,12 +41,12 @@ export class Decodes {
       last.byteLength += byteLength;
       return;
     }
-    this.#wanted.push({ file, byteOffset, byteLength, targetOffset });
+    this.#wanted.push({ file, byteOffset, byteLength, target, targetOffset });
   }
 
-  /** Straight to where it is wanted. */
-  into(target: DeviceBuffer): DecodeRequest[] {
-    return this.#wanted.map((one) => ({ ...one, target }));
+  /** Straight to where it is wanted. The caller's from the next {@link Decodes.clear} on. */
+  direct(): readonly DecodeRequest[] {
+    return this.#wanted;
   }
 
   /** One after another, in memory from which {@link Decodes.eachRange} says where it goes. */

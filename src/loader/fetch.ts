@@ -1,5 +1,5 @@
 /** What a batch asked for: reads and copies of the device's queue, chunks to be decoded, or both. */
-import type { ChunkDecoders, DecodeEnd, Decoding } from "../device/decode.ts";
+import type { ChunkDecoders, DecodeEnd, DecodeOptions, Decoding } from "../device/decode.ts";
 import type { Completion, DeviceQueue, Ticket } from "../device/device.ts";
 import type { HeadraceError } from "../errors.ts";
 import type { Assembled } from "./assemble.ts";
@@ -18,7 +18,8 @@ export interface FetchEnd {
 export interface FetchParts {
   readonly queue: DeviceQueue;
   readonly decoders: () => ChunkDecoders;
-  readonly timeoutMs: number | undefined;
+  /** Of decodings; what is asked of the queue has the same `timeoutMs`. */
+  readonly decodeOptions: DecodeOptions;
 }
 
 /** On its way from the start. Requests that wait for what is decoded are told by the batch's event. */
@@ -38,11 +39,15 @@ export class Fetch {
     return requests.length + decodes.length === 0 ? undefined : new Fetch(assembled, parts);
   }
 
-  private constructor({ requests, decodes, arrival }: Assembled, { queue, decoders, timeoutMs }: FetchParts) {
+  private constructor(
+    { requests, decodes, arrival }: Assembled,
+    { queue, decoders, decodeOptions }: FetchParts,
+  ) {
+    const { timeoutMs } = decodeOptions;
     this.#queue = queue;
     this.numRequests = requests.length + decodes.length;
     const startedMs = performance.now();
-    if (decodes.length > 0) this.#decoding = decoders().start(decodes, timeoutMs);
+    if (decodes.length > 0) this.#decoding = decoders().start(decodes, decodeOptions);
     let queued: Promise<Completion> | undefined;
     if (requests.length > 0) {
       try {

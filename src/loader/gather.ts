@@ -72,7 +72,7 @@ export class Gather {
   add(shard: OpenShard, start: number, byteLength: number, targetOffset: number): void {
     if (byteLength === 0) return;
     if (shard.chunkFile !== undefined) {
-      this.#decodes.add(shard.chunkFile, start, byteLength, targetOffset);
+      this.#decodes.add(shard.chunkFile, start, byteLength, this.#target!, targetOffset);
       return;
     }
     const known =
@@ -151,7 +151,7 @@ export class Gather {
     const decodes = this.#decodes;
     const filledFrom = this.#addReads(arena, segment, this.#apart ? decodes.byteLength : 0);
     if (decodes.length === 0) return { requests, decodes: [], arrival: undefined };
-    if (!this.#apart) return { requests, decodes: decodes.into(this.#target!), arrival: undefined };
+    if (!this.#apart) return { requests, decodes: decodes.direct(), arrival: undefined };
     const arrival = arena.nextFilling(segment);
     requests.wait(arrival.event, arrival.value);
     const staging = segment.staging!;

@@ -41,7 +41,8 @@ export interface LoaderOptions {
   readonly worldSize?: number | undefined;
   /** Batches that are made ready ahead of the one in use; default 2. The arena has one segment more. */
   readonly prefetch?: number | undefined;
-  /** Most bytes of the arena, and of mapped pages kept resident; default a quarter of the machine's memory. */
+  /** Most bytes of the arena and the decoded chunks of compressed shards that are kept, together; and of mapped pages
+   * kept resident. Default a quarter of the machine's memory, and for decoded chunks what leaves a quarter available. */
   readonly memoryBytes?: number | undefined;
   /** Ragged columns come as `[rows, length]` with a mask, `length` a multiple of this. */
   readonly padTo?: number | undefined;
@@ -72,6 +73,8 @@ export interface ResolvedOptions {
   readonly worldSize: number;
   readonly prefetch: number;
   readonly memoryBytes: number;
+  /** Of the arena and of decoded chunks together; undefined: as many chunks as the device sees fit. */
+  readonly keepBytes: number | undefined;
   readonly pad: { readonly multiple: number; readonly value: number } | undefined;
   readonly timeoutMs: number | undefined;
   readonly signal: AbortSignal | undefined;
@@ -126,6 +129,7 @@ export function resolveOptions(options: LoaderOptions, view: "rows" | "tensors")
     worldSize,
     prefetch: options.prefetch ?? 2,
     memoryBytes: options.memoryBytes ?? Math.floor(totalmem() / 4),
+    keepBytes: options.memoryBytes,
     pad: options.padTo === undefined ? undefined : { multiple: options.padTo, value: padValue },
     timeoutMs: options.timeoutMs,
     signal: options.signal,

@@ -122,6 +122,7 @@ export class OpenShard {
           ? this.file
           : {
               byteLength: chunkFile.table.byteLength,
+              table: chunkFile.table,
               readSync: (byteOffset, length) => chunkFile.readSync(byteOffset, length),
             };
       const groups = this.description.rows?.groups ?? [];

@@ -1,7 +1,8 @@
 /** Arrow shards with compressed bodies, as pyarrow wrote them: batches are those of the same rows without compression. */
-import { describe, expect, test } from "bun:test";
+import { describe, expect, spyOn, test } from "bun:test";
 import { copyFileSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { DecodePool } from "../../src/device/decode/pool.ts";
 import { HeadraceError } from "../../src/errors.ts";
 import { compressFrame } from "../unit/codec/frames.ts";
 import { i64, patched } from "../unit/format/arrow-helpers.ts";
@@ -95,5 +96,76 @@ describe("compressed bodies", () => {
         await using refused = await openLoader(path, { strategy });
         for await (using _ of refused);
       });
+  });
+});
+
+describe("rows in random order", () => {
+  const GROUPS = 24;
+  const ROWS = 40;
+  /** Of the values of one group. */
+  const GROUP_BYTES = ROWS * 4096;
+
+  /** A file of lists in small groups, compressed, and the loader's counts after some epochs of it. */
+  async function load(options: NonNullable<Options>) {
+    const field = { name: "list", kind: "list", dtype: "I32", nullable: false } as const;
+    const groups = Array.from({ length: GROUPS }, (_, group) => {
+      const values = new Uint8Array(
+        Int32Array.from({ length: ROWS * 1024 }, (_, i) => group * 7 + (i >>> 8)).buffer,
+      );
+      const offsets = Int32Array.from({ length: ROWS + 1 }, (_, row) => row * 1024);
+      return { numRows: ROWS, columns: [{ values, offsets, nullCount: 0 }] };
+    });
+    const compress = (bytes: Uint8Array) => compressFrame("lz4", 1, bytes);
+    const path = temp("random.arrow");
+    writeFileSync(path, fileOf([field], groups, () => ({ codec: "lz4", compress })).bytes);
+    await using loader = await openLoader(path, { batchSize: 100, seed: 1, epochs: 3, ...options });
+    let rows = 0;
+    for await (using batch of loader) {
+      const column = batch.column("list");
+      batch.sampleIds.forEach((id, row) => {
+        const values = column.row(row) as Int32Array;
+        const first = Math.floor(id / ROWS) * 7 + (id % ROWS) * 4;
+        expect([values.length, values[0], values[1023]]).toEqual([1024, first, first + 3]);
+        rows++;
+      });
+    }
+    expect(rows).toBe(3 * GROUPS * ROWS);
+    return loader.stats;
+  }
+
+  test("decode each chunk of values once, on the lanes, and none for the offsets beside it", async () => {
+    const { decodedBytes } = await load({});
+    expect(decodedBytes).toBe(GROUPS * GROUP_BYTES);
+  });
+
+  test("say that their chunks come again, and what may be kept of them", async () => {
+    const start = spyOn(DecodePool.prototype, "start");
+    const asked = async (options: NonNullable<Options>) => {
+      start.mockClear();
+      const { arenaBytes } = await load(options);
+      return { arenaBytes, options: start.mock.lastCall![1]! };
+    };
+    try {
+      expect((await asked({})).options).toMatchObject({ comeAgain: true, keepBytes: undefined });
+      const { arenaBytes, options } = await asked({ seed: undefined, memoryBytes: 2 ** 26, timeoutMs: 9999 });
+      expect(options).toEqual({ comeAgain: false, keepBytes: 2 ** 26 - arenaBytes, timeoutMs: 9999 });
+    } finally {
+      start.mockRestore();
+    }
+  });
+
+  test("decode again what memoryBytes leaves no room for, at most once for each batch and row", async () => {
+    const batchBytes = 100 * 4096;
+    // The arena's segments grow by a mebibyte, and leave room for about half of the chunks.
+    const arenaBytes = 2 * 2 ** 20;
+    const memoryBytes = arenaBytes + (GROUPS / 2) * GROUP_BYTES;
+    const { decodedBytes, arenaBytes: arena } = await load({ memoryBytes, prefetch: 1 });
+    expect(arena).toBe(arenaBytes);
+    expect(batchBytes).toBeLessThan(2 ** 20);
+    const batches = 3 * Math.ceil((GROUPS * ROWS) / 100);
+    const most = batches * GROUPS * GROUP_BYTES;
+    expect(decodedBytes).toBeGreaterThan(3 * GROUPS * GROUP_BYTES);
+    // Half of them are there for each batch.
+    expect(decodedBytes).toBeLessThan(0.6 * most);
   });
 });

@@ -2,12 +2,13 @@
  * Decoded chunks that were wanted in part, kept for whoever wants another part of them: bounded, least recently used
  * first out.
  *
- * Where long chunks stand side by side, as the columns of a large record batch do, a bound below all of them together
- * would have each decoded again for every batch of rows. So the bound grows by the length of a long chunk that comes
- * again after it had to go, up to a limit: memory for decoding it would be taken in any case.
+ * What is read in order wants each chunk in a row and never again, for which little memory does. Rows in random order want
+ * every chunk again and again, and all that does not fit is decoded for each batch of them. So the bound begins low, and
+ * grows, as far as memory is to spare: for each chunk that comes again after it had to go, and where chunks are said to
+ * come again for all of them.
  */
 import type { Syscalls } from "../host/syscalls.ts";
-import { LONG_CHUNK, PlaceState } from "./records.ts";
+import { PlaceState } from "./records.ts";
 
 /** Memory for one decoded chunk. */
 export interface Place {
@@ -20,46 +21,81 @@ export interface Place {
   chunk: number;
   /** Decodings that use it. */
   users: number;
+  /** Whether its memory has not been written to yet, so that the system has given none of it so far. */
+  fresh: boolean;
 }
 
 /** The file of the chunks; known by identity. */
 export interface PlaceOwner {
   /** Its chunks that have a place. */
   readonly places: Map<number, Place>;
-  /** Its long chunks that had a place, or should have had one. */
-  readonly longGone: Set<number>;
+  /** Its chunks that had a place, or should have had one. */
+  readonly gone: Set<number>;
 }
 
-/** Bytes of the smallest place. */
-const LEAST_CAPACITY = 64 * 1024;
+/** Memory that the machine has to spare. */
+export interface Room {
+  /** Whether `byteLength` more bytes may be taken, beside `promised` ones that the system does not know of yet. */
+  grant(byteLength: number, promised: number): boolean;
+  /** Bytes that should be given back; 0 for none. */
+  shortage(): number;
+}
+
+/** Places at most: the system bounds the number of mappings of a process to about as many. */
+const MAX_PLACES = 2 ** 16;
+/** Places are whole multiples of this, in bytes. */
+const PAGE = 4096;
+/** A place that becomes another chunk's is this many times as long as it needs at most. */
+const MAX_SLACK = 1.25;
 
 /** Of one pool, used on its thread alone; lanes see the places' states and memory. */
 export class ChunkCache {
   /** One word a place, and a last one for the pool's own use. */
-  readonly states: Int32Array<SharedArrayBuffer>;
-  readonly #limit: number;
+  readonly states = new Int32Array(new SharedArrayBuffer((MAX_PLACES + 1) * 4));
   readonly #syscalls: Syscalls;
+  readonly #room: Room;
   readonly #freeIndexes: number[] = [];
-  /** Empty places by capacity, which keep their memory. */
-  readonly #empty = new Map<number, Place[]>();
-  /** All others, least recently used first. */
-  readonly #used = new Set<Place>();
+  #numIndexes = 0;
+  /** Least recently used first. */
+  readonly #places = new Set<Place>();
+  readonly #first: number;
+  #limit = Number.POSITIVE_INFINITY;
+  #comeAgain = false;
   #budget: number;
   #bytes = 0;
+  /** Of the places that are in use. */
+  #usedBytes = 0;
+  /** Of the places that are fresh. */
+  #freshBytes = 0;
 
-  /** `budget` in bytes, which may grow to `limit`. */
-  constructor(syscalls: Syscalls, budget: number, limit = budget) {
+  /** `first` bytes are the bound before anything has come again; `room` is asked for what goes over it. */
+  constructor(syscalls: Syscalls, room: Room, first: number) {
     this.#syscalls = syscalls;
-    this.#budget = budget;
-    this.#limit = limit;
-    const numPlaces = Math.ceil(budget / LEAST_CAPACITY);
-    this.states = new Int32Array(new SharedArrayBuffer((numPlaces + 1) * 4));
-    for (let index = numPlaces - 1; index >= 0; index--) this.#freeIndexes.push(index);
+    this.#room = room;
+    this.#first = first;
+    this.#budget = first;
   }
 
-  /** Bytes of all places, the empty ones included. */
+  /** Bytes of all places. */
   get byteLength(): number {
     return this.#bytes;
+  }
+
+  /** Keeps `limit` bytes at most from now on, without end where it is undefined, and gives back what the machine lacks.
+   * What is in use goes when it is released. `comeAgain`: whether chunks that are wanted from now on are likely to be
+   * wanted again. */
+  keepWithin(limit = Number.POSITIVE_INFINITY, comeAgain = false): void {
+    this.#limit = limit;
+    this.#comeAgain = comeAgain;
+    this.#budget = Math.min(limit, Math.max(this.#budget, this.#first));
+    const shortage = this.#bytes > this.#first ? this.#room.shortage() : 0;
+    if (shortage > 0) this.#budget = Math.min(limit, Math.max(this.#first, this.#bytes - shortage));
+    while (this.#bytes > this.#budget) {
+      const victim = this.#victim();
+      if (victim === undefined) break;
+      this.#evict(victim);
+      this.#free(victim);
+    }
   }
 
   /** The place of a chunk, whatever state it is in; the caller gives it back by {@link ChunkCache.release}. */
@@ -74,11 +110,11 @@ export class ChunkCache {
   acquire(owner: PlaceOwner, chunk: number, byteLength: number): Place | undefined {
     const known = this.find(owner, chunk);
     if (known !== undefined) return known;
-    const capacity = capacityFor(byteLength);
-    if (owner.longGone.delete(chunk)) this.#budget = Math.min(this.#limit, this.#budget + capacity);
+    const capacity = Math.ceil(byteLength / PAGE) * PAGE;
+    if (owner.gone.delete(chunk) || this.#comeAgain) this.#grow(capacity);
     const place = this.#makeRoom(capacity);
     if (place === undefined) {
-      if (capacity > LONG_CHUNK) owner.longGone.add(chunk);
+      owner.gone.add(chunk);
       return undefined;
     }
     place.owner = owner;
@@ -90,90 +126,89 @@ export class ChunkCache {
   }
 
   release(place: Place): void {
-    place.users--;
-    if (place.users > 0) return;
+    this.#written(place);
+    if (--place.users > 0) return;
+    this.#usedBytes -= place.capacity;
+    const { owner, chunk } = place;
+    const known = owner.places.get(chunk) === place;
     const holds = Atomics.load(this.states, place.index) === PlaceState.ready;
-    if (!holds || place.owner.places.get(place.chunk) !== place) this.#forget(place);
+    if (known && holds && this.#bytes <= this.#budget) return;
+    if (known && holds) this.#evict(place);
+    else if (known) owner.places.delete(chunk);
+    this.#free(place);
   }
 
   /** Forgets the chunks of a file; places in use are kept until they are released. */
   drop(owner: PlaceOwner): void {
-    owner.longGone.clear();
-    for (const place of [...owner.places.values()]) {
-      owner.places.delete(place.chunk);
-      if (place.users === 0) this.#forget(place);
-    }
+    owner.gone.clear();
+    for (const place of owner.places.values()) if (place.users === 0) this.#free(place);
+    owner.places.clear();
   }
 
   /** No place may be in use. */
   close(): void {
-    for (const place of this.#used) this.#free(place);
-    for (const places of this.#empty.values()) for (const place of places) this.#free(place);
-    this.#used.clear();
-    this.#empty.clear();
+    for (const place of this.#places) this.#free(place);
   }
 
   #use(place: Place): void {
-    place.users++;
-    this.#used.delete(place);
-    this.#used.add(place);
+    if (place.users++ === 0) this.#usedBytes += place.capacity;
+    this.#places.delete(place);
+    this.#places.add(place);
   }
 
-  /** Makes a place empty, which nobody uses. */
-  #forget(place: Place): void {
-    this.#used.delete(place);
-    if (place.owner.places.get(place.chunk) === place) place.owner.places.delete(place.chunk);
-    const others = this.#empty.get(place.capacity);
-    if (others === undefined) this.#empty.set(place.capacity, [place]);
-    else others.push(place);
+  #grow(capacity: number): void {
+    const missing = this.#bytes + capacity - this.#budget;
+    if (missing <= 0 || this.#bytes + capacity > this.#limit) return;
+    if (this.#room.grant(missing, this.#freshBytes)) this.#budget += missing;
   }
 
   #makeRoom(capacity: number): Place | undefined {
-    if (capacity > this.#budget) return undefined;
-    for (;;) {
-      const empty = this.#empty.get(capacity)?.pop();
-      if (empty !== undefined) return empty;
-      if (this.#bytes + capacity <= this.#budget && this.#freeIndexes.length > 0)
-        return this.#allocate(capacity);
-      if (!this.#giveWay()) return undefined;
+    if (this.#usedBytes + capacity > this.#budget) return undefined;
+    while (this.#bytes + capacity > this.#budget || !this.#hasIndex) {
+      const victim = this.#victim();
+      if (victim === undefined) return undefined;
+      this.#evict(victim);
+      if (victim.capacity >= capacity && victim.capacity <= capacity * MAX_SLACK) return victim;
+      this.#free(victim);
     }
+    return this.#allocate(capacity);
   }
 
-  /** Frees memory of other capacities, or makes the least recently used place empty. Returns whether it could. */
-  #giveWay(): boolean {
-    for (const places of this.#empty.values()) {
-      const place = places.pop();
-      if (place === undefined) continue;
-      this.#free(place);
-      return true;
-    }
-    for (const place of this.#used) {
-      if (place.users > 0) continue;
-      if (place.capacity > LONG_CHUNK) place.owner.longGone.add(place.chunk);
-      this.#forget(place);
-      return true;
-    }
-    return false;
+  #victim(): Place | undefined {
+    for (const place of this.#places) if (place.users === 0) return place;
+    return undefined;
+  }
+
+  /** Takes the chunk out of a place that nobody uses. */
+  #evict(place: Place): void {
+    place.owner.places.delete(place.chunk);
+    place.owner.gone.add(place.chunk);
+  }
+
+  get #hasIndex(): boolean {
+    return this.#freeIndexes.length > 0 || this.#numIndexes < MAX_PLACES;
   }
 
   #allocate(capacity: number): Place | undefined {
     const address = this.#syscalls.mapAnonymous(capacity);
     if (address < 0) return undefined;
     this.#bytes += capacity;
-    const owner: PlaceOwner = { places: new Map(), longGone: new Set() };
-    return { index: this.#freeIndexes.pop()!, address, capacity, owner, chunk: -1, users: 0 };
+    this.#freshBytes += capacity;
+    const owner: PlaceOwner = { places: new Map(), gone: new Set() };
+    const index = this.#freeIndexes.pop() ?? this.#numIndexes++;
+    return { index, address, capacity, owner, chunk: -1, users: 0, fresh: true };
+  }
+
+  #written(place: Place): void {
+    if (place.fresh) this.#freshBytes -= place.capacity;
+    place.fresh = false;
   }
 
   #free(place: Place): void {
+    this.#written(place);
+    this.#places.delete(place);
     this.#syscalls.unmap(place.address, place.capacity);
     this.#bytes -= place.capacity;
     this.#freeIndexes.push(place.index);
   }
-}
-
-/** Few different capacities, so that places can be reused: steps of a quarter of a power of two. */
-function capacityFor(byteLength: number): number {
-  const least = Math.max(byteLength, LEAST_CAPACITY);
-  const step = 2 ** Math.floor(Math.log2(least)) / 4;
-  return Math.ceil(least / step) * step;
 }

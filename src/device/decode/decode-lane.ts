@@ -49,6 +49,12 @@ export class DecodeLane extends Lane {
     }
   }
 
+  protected override close(): void {
+    this.#decoders.close();
+    this.#stored.free();
+    this.#decoded.free();
+  }
+
   #chunk(at: number, record: number): number {
     const target = number(record, Rec.target);
     const state = number(record, Rec.state);
@@ -79,6 +85,7 @@ export class DecodeLane extends Lane {
       if (seen === PlaceState.empty) break;
       Atomics.wait(states, state, PlaceState.busy);
     }
+    this.syscalls.provide(target, number(record, Rec.byteLength));
     const decoded = this.#decode(at, record, target);
     Atomics.store(states, state, decoded < 0 ? PlaceState.empty : PlaceState.ready);
     Atomics.notify(states, state);

@@ -26,7 +26,7 @@ export class OpenChunks implements ChunkFile, PlaceOwner {
   readonly table: ChunkTable;
   readonly checksums: boolean;
   readonly places = new Map<number, Place>();
-  readonly longGone = new Set<number>();
+  readonly gone = new Set<number>();
   readonly #home: FileHome;
   readonly #file: HostFile;
   #mapping: DeviceBuffer | undefined;

@@ -23,30 +23,64 @@ export interface DecodeJob {
 const AHEAD_BYTES = 4 * 2 ** 20;
 
 /** The files of `plan` are retained. Whole chunks go where they are wanted; others to places of `cache` as far as there
- * is room. */
+ * is room. Where it throws, no place stays in use. */
 export function buildJob(plan: DecodePlan<OpenChunks>, cache: ChunkCache, numLanes: number): DecodeJob {
   const tasks = [...plan.tasks];
-  const builder = new JobBuilder(plan, cache, tasks.length);
-  const ahead = aheadOf(tasks);
-  for (const [i, task] of tasks.entries()) builder.add(i, task, ahead[i]!);
-  const { program, places, records, parts } = builder;
-  return { program, tasks, places, lanesWanted: Math.min(tasks.length, numLanes), records, parts };
+  const places = new JobPlaces();
+  try {
+    places.take(cache, tasks);
+    const builder = new JobBuilder(plan, places, tasks.length);
+    const ahead = aheadOf(tasks);
+    for (const [i, task] of tasks.entries()) builder.add(i, task, ahead[i]!);
+    const { program, records, parts } = builder;
+    const lanesWanted = Math.min(tasks.length, numLanes);
+    return { program, tasks, places: places.all, lanesWanted, records, parts };
+  } catch (error) {
+    for (const place of places.all) cache.release(place);
+    throw error;
+  }
+}
+
+/** Where the chunks of one job are kept, or are to be kept. */
+class JobPlaces {
+  /** In use from now on. */
+  readonly all: Place[] = [];
+  #of: (Place | undefined)[] = [];
+
+  take(cache: ChunkCache, tasks: readonly ChunkTask<OpenChunks>[]): void {
+    // First all that is there, so that none of it makes room for another chunk of the same job.
+    this.#of = tasks.map(({ file, chunk }) => this.#use(cache.find(file, chunk)));
+    for (const [i, { file, chunk, whole }] of tasks.entries()) {
+      if (this.#of[i] !== undefined || whole !== 0 || isPlain(file.table, chunk)) continue;
+      const { starts } = file.table;
+      this.#of[i] = this.#use(cache.acquire(file, chunk, starts[chunk + 1]! - starts[chunk]!));
+    }
+  }
+
+  /** Of the task of that index; undefined where its chunk is decoded elsewhere. */
+  of(index: number): Place | undefined {
+    return this.#of[index];
+  }
+
+  #use(place: Place | undefined): Place | undefined {
+    if (place !== undefined) this.all.push(place);
+    return place;
+  }
 }
 
 class JobBuilder {
   readonly program: Float64Array;
-  readonly places: Place[] = [];
   readonly records: Float64Array;
   readonly parts: Float64Array;
   readonly #plan: DecodePlan<OpenChunks>;
-  readonly #cache: ChunkCache;
+  readonly #places: JobPlaces;
   readonly #partsAddress: number;
   readonly #recordsAddress: number;
   #numParts = 0;
 
-  constructor(plan: DecodePlan<OpenChunks>, cache: ChunkCache, numTasks: number) {
+  constructor(plan: DecodePlan<OpenChunks>, places: JobPlaces, numTasks: number) {
     this.#plan = plan;
-    this.#cache = cache;
+    this.#places = places;
     this.program = new Float64Array(numTasks * ENTRY);
     // Explicit buffers, which do not move. A chunk that is wanted whole and kept already adds a part.
     this.records = new Float64Array(new ArrayBuffer(Math.max(1, numTasks * RECORD) * 8));
@@ -62,7 +96,7 @@ class JobBuilder {
     const byteLength = table.starts[chunk + 1]! - table.starts[chunk]!;
     const fileOffset = table.fileOffset[chunk]!;
     const fileLength = table.fileLength[chunk]!;
-    const place = plain ? undefined : this.#placeOf(task, byteLength);
+    const place = this.#places.of(index);
     const firstPart = this.#numParts;
     this.#plan.eachPart(task, (offset, address, length) => this.#addPart(offset, address, length));
     if (place !== undefined && task.whole !== 0) this.#addPart(0, task.whole, byteLength);
@@ -92,14 +126,6 @@ class JobBuilder {
     program[entry + Field.target] = place?.address ?? task.whole;
     program[entry + Field.source] = this.#recordsAddress + at * 8;
     program[entry + Field.byteLength] = byteLength;
-  }
-
-  /** Where a chunk is decoded to that is not wanted whole, or is on its way to the cache already. */
-  #placeOf({ file, chunk, whole }: ChunkTask<OpenChunks>, byteLength: number): Place | undefined {
-    const cache = this.#cache;
-    const place = whole !== 0 ? cache.find(file, chunk) : cache.acquire(file, chunk, byteLength);
-    if (place !== undefined) this.places.push(place);
-    return place;
   }
 
   #addPart(offset: number, address: number, byteLength: number): void {

@@ -8,7 +8,14 @@ import { Closing } from "../common/closing.ts";
 import { closedError, errnoError } from "../common/errors.ts";
 import { shortReadError } from "../common/files.ts";
 import { checkTimeout } from "../common/tickets.ts";
-import type { ChunkDecoders, ChunkFile, DecodeRequest, Decoding, OpenChunksOptions } from "../decode.ts";
+import type {
+  ChunkDecoders,
+  ChunkFile,
+  DecodeOptions,
+  DecodeRequest,
+  Decoding,
+  OpenChunksOptions,
+} from "../decode.ts";
 import type { DeviceBuffer } from "../device.ts";
 import { HostContext } from "../host/context.ts";
 import { HostFiles } from "../host/file.ts";
@@ -22,6 +29,7 @@ import { OpenChunks } from "./file.ts";
 import { buildJob } from "./job.ts";
 import { DecodePlan, isPlain } from "./plan.ts";
 import { type DecodeExtra, FailureTexts, PlaceState } from "./records.ts";
+import { MemoryRoom } from "./room.ts";
 import { chunkError, Run, readError } from "./run.ts";
 import { Scratch, ThreadDecoders } from "./thread.ts";
 
@@ -36,8 +44,7 @@ export interface PoolOptions {
   readonly faults?: FaultPlan | undefined;
   /** Default: one a core. */
   readonly lanes?: number | undefined;
-  /** Bytes of decoded chunks that are kept at most; default the lesser of 256 MiB and a sixteenth of the memory,
-   * which long chunks that come again and again may raise to an eighth of the memory. */
+  /** Bytes of decoded chunks that are kept at most, whatever a decoding allows; default no bound but the memory. */
   readonly cacheBytes?: number | undefined;
   /** Keeps a buffer's memory until the function that it gives is called. Throws `BAD_OPTION` for a buffer of another
    * device, `CLOSED`. */
@@ -71,11 +78,8 @@ export class DecodePool extends Closing implements ChunkDecoders {
     this.#files = new HostFiles(this.context);
     this.#stored = new Scratch(syscalls);
     this.#decoded = new Scratch(syscalls);
-    const { cacheBytes } = options;
-    this.#cache =
-      cacheBytes === undefined
-        ? new ChunkCache(syscalls, Math.min(2 ** 28, totalmem() / 16), totalmem() / 8)
-        : new ChunkCache(syscalls, cacheBytes);
+    this.#cache = new ChunkCache(syscalls, new MemoryRoom(), Math.min(2 ** 28, totalmem() / 16));
+    this.#cache.keepWithin(options.cacheBytes);
     this.#numLanes = options.lanes ?? Math.max(1, navigator.hardwareConcurrency);
     const extra: DecodeExtra = { states: this.#cache.states, failures: this.#failures.memory };
     this.#lanes = new Lanes({
@@ -115,9 +119,11 @@ export class DecodePool extends Closing implements ChunkDecoders {
     }
   }
 
-  start(requests: readonly DecodeRequest[], timeoutMs?: number): Decoding {
+  start(requests: readonly DecodeRequest[], options: DecodeOptions = {}): Decoding {
+    const { timeoutMs, keepBytes, comeAgain } = options;
     this.context.assertOpen();
     checkTimeout(timeoutMs);
+    this.#cache.keepWithin(leastOf(keepBytes, this.#options.cacheBytes), comeAgain);
     const held: (() => void)[] = [];
     const releaseAll = () => {
       for (const release of held.splice(0)) release();
@@ -141,8 +147,8 @@ export class DecodePool extends Closing implements ChunkDecoders {
     }
   }
 
-  /** Copies a small range of a file's logical bytes into fresh memory. Chunks come from the cache, or are decoded into it
-   * here. Throws as {@link ChunkFile.readSync}. */
+  /** Copies a small range of a file's logical bytes into fresh memory. Chunks come from the cache, or are decoded here:
+   * into it, or where all of one is wanted straight to there. Throws as {@link ChunkFile.readSync}. */
   readSync(file: OpenChunks, byteOffset: number, byteLength: number): Uint8Array {
     const { table, path } = file;
     checkRange(path, byteOffset, byteLength, Number.MAX_SAFE_INTEGER);
@@ -182,23 +188,28 @@ export class DecodePool extends Closing implements ChunkDecoders {
   #takeRequests(requests: readonly DecodeRequest[], held: (() => void)[]): void {
     const files = new Set<OpenChunks>();
     const targets = new Set<DeviceBuffer>();
+    // A shuffled batch has a request for each of its rows, nearly all of them of one target and many of one file.
+    let lastFile: ChunkFile | undefined;
+    let lastTarget: DeviceBuffer | undefined;
     for (const { file, byteOffset, byteLength, target, targetOffset } of requests) {
       if (!(file instanceof OpenChunks && file.isOf(this))) {
         throw new HeadraceError("BAD_OPTION", `${file.path}: is not a compressed file of this device`);
       }
-      if (!files.has(file)) {
+      if (file !== lastFile && !files.has(file)) {
         file.assertOpen();
         file.retain();
         held.push(() => file.release());
         files.add(file);
       }
-      if (!targets.has(target)) {
+      lastFile = file;
+      if (target !== lastTarget && !targets.has(target)) {
         if (target.hostAddress === 0 && target.byteLength > 0) {
           throw new HeadraceError("UNSUPPORTED", "chunks are decoded into memory that the host sees alone");
         }
         held.push(this.#options.retain(target));
         targets.add(target);
       }
+      lastTarget = target;
       checkRange(file.path, byteOffset, byteLength, file.table.byteLength);
       checkRange("buffer", targetOffset, byteLength, target.byteLength);
       if (byteLength > 0) this.#plan.add(file, byteOffset, byteLength, target.hostAddress + targetOffset);
@@ -213,7 +224,12 @@ export class DecodePool extends Closing implements ChunkDecoders {
       return;
     }
     const length = table.starts[chunk + 1]! - table.starts[chunk]!;
-    const place = this.#cache.acquire(file, chunk, length);
+    const whole = byteLength === length;
+    const place = whole ? this.#cache.find(file, chunk) : this.#cache.acquire(file, chunk, length);
+    if (place === undefined && whole) {
+      this.#decode(file, chunk, target, length);
+      return;
+    }
     if (place === undefined) {
       this.context.syscalls.copy(target, this.#decodeApart(file, chunk, length) + offset, byteLength);
       this.#decoded.trim();
@@ -276,4 +292,8 @@ export class DecodePool extends Closing implements ChunkDecoders {
       else throw readError(file, chunk, count === 0 ? Failure.shortRead : -count, done);
     }
   }
+}
+
+function leastOf(a: number | undefined, b: number | undefined): number | undefined {
+  return a === undefined || b === undefined ? (a ?? b) : Math.min(a, b);
 }

@@ -4,6 +4,7 @@ import {
   DETAIL,
   Detail,
   distance,
+  ENDED,
   ENTRY,
   Failure,
   Field,
@@ -70,8 +71,17 @@ export class Lane {
 
   /** Returns when the lanes are told to stop. */
   run(): void {
-    const { control } = this.#ring;
     self.postMessage(READY);
+    this.#work();
+    this.close();
+    self.postMessage(ENDED);
+  }
+
+  /** Frees what the lane has of its own. */
+  protected close(): void {}
+
+  #work(): void {
+    const { control } = this.#ring;
     for (;;) {
       const wake = Atomics.load(control, Control.wake);
       if (Atomics.load(control, Control.stop) !== 0) return;

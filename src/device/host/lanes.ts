@@ -6,7 +6,7 @@ import { HeadraceError } from "../../errors.ts";
 import { Feed, type FeedOptions } from "./feed.ts";
 import type { Job, JobEnd, LaneRun, LaneSet } from "./jobs.ts";
 import type { LaneStart } from "./lane.ts";
-import { Control, READY, ROOM } from "./ring.ts";
+import { Control, ENDED, READY, ROOM } from "./ring.ts";
 import type { FaultPlan } from "./syscalls.ts";
 
 /** The runtime's Worker: the standard one, and whether it keeps the process alive. */
@@ -32,6 +32,9 @@ export class Lanes implements LaneSet {
   #numStarted = 0;
   #numReady = 0;
   readonly #allReady = Promise.withResolvers<void>();
+  /** Those that can work and have not ended. */
+  readonly #running = new Set<LaneWorker>();
+  readonly #allEnded = Promise.withResolvers<void>();
   readonly #workersGone: Promise<void>[] = [];
   /** Runs that have not ended. */
   #numRuns = 0;
@@ -82,10 +85,10 @@ export class Lanes implements LaneSet {
     Atomics.notify(control, Control.narrow);
     Atomics.add(control, Control.wake, 1);
     Atomics.notify(control, Control.wake);
-    for (const worker of this.#workers) {
-      worker.ref();
-      worker.terminate();
-    }
+    for (const worker of this.#workers) worker.ref();
+    // What a lane holds is not the Worker's and would outlive it, so each may end by itself. One that is dead never says so.
+    if (this.#running.size > 0) await Promise.race([this.#allEnded.promise, Promise.all(this.#workersGone)]);
+    for (const worker of this.#workers) worker.terminate();
     await Promise.all(this.#workersGone);
     // Whoever waits for lanes that were still on their way need not go on.
     this.#allReady.resolve();
@@ -106,7 +109,7 @@ export class Lanes implements LaneSet {
     const url = this.#options.worker ?? new URL("./lane-worker.ts", import.meta.url);
     const worker = new Worker(url) as LaneWorker;
     if (this.#numRuns === 0) worker.unref();
-    worker.onmessage = (event: MessageEvent<number>) => this.#onMessage(event.data);
+    worker.onmessage = (event: MessageEvent<number>) => this.#onMessage(worker, event.data);
     worker.onerror = (event) => this.#break(event.message);
     this.#workersGone.push(
       new Promise((resolve) => worker.addEventListener("close", () => resolve(), { once: true })),
@@ -114,9 +117,13 @@ export class Lanes implements LaneSet {
     this.#workers.push(worker);
   }
 
-  #onMessage(message: number): void {
+  #onMessage(worker: LaneWorker, message: number): void {
     if (message === ROOM) this.#feed.fill();
-    else if (message === READY) {
+    else if (message === ENDED) {
+      this.#running.delete(worker);
+      if (this.#running.size === 0) this.#allEnded.resolve();
+    } else if (message === READY) {
+      this.#running.add(worker);
       if (++this.#numReady === this.#options.numLanes) this.#allReady.resolve();
     } else this.#feed.slotEnded(message);
   }

@@ -19,6 +19,8 @@ interface Platform {
   readonly MAP_ANONYMOUS: number;
   /** Faults pages of a file mapping in and reports failure, where the system can. */
   readonly MADV_POPULATE_READ: number | undefined;
+  /** The same for writing to memory. */
+  readonly MADV_POPULATE_WRITE: number | undefined;
 }
 
 const MUSL_ARCH: Readonly<Record<string, string>> = { x64: "x86_64", arm64: "aarch64" };
@@ -31,6 +33,7 @@ const PLATFORMS: Readonly<Record<string, Platform>> = {
     advice: "posix_fadvise",
     MAP_ANONYMOUS: 0x20,
     MADV_POPULATE_READ: 22,
+    MADV_POPULATE_WRITE: 23,
   },
   darwin: {
     libraries: ["libSystem.B.dylib"],
@@ -39,6 +42,7 @@ const PLATFORMS: Readonly<Record<string, Platform>> = {
     advice: undefined,
     MAP_ANONYMOUS: 0x1000,
     MADV_POPULATE_READ: undefined,
+    MADV_POPULATE_WRITE: undefined,
   },
 };
 

@@ -89,6 +89,8 @@ export const Failure = { shortRead: -1, shrunk: -2, noProgress: -3 } as const;
 export const ROOM = -1;
 /** What is posted instead of a slot's number when a lane can work. */
 export const READY = -2;
+/** What is posted instead of a slot's number when a lane has ended and holds nothing any more. */
+export const ENDED = -3;
 
 /** Entries that a lane takes at once at most. */
 export const MAX_CLAIM = 16;

@@ -74,6 +74,15 @@ export class Syscalls {
     return this.#libc.madvise(address, length, MADV[advice]) === 0 ? 0 : -this.#libc.errno();
   }
 
+  /** Has the system give memory that will be written to at once, which costs less than page by page: a hint, which some
+   * systems do not take. `address` is a multiple of the page size. */
+  provide(address: number, length: number): void {
+    check("madvise", "address", address, 1);
+    check("madvise", "length", length, 1);
+    const advice = this.#libc.platform.MADV_POPULATE_WRITE;
+    if (advice !== undefined) this.#libc.madvise(address, length, advice);
+  }
+
   /** Brings the pages of a file mapping into memory, and waits for it where the system can (Linux 5.14).
    * Returns 0, or `-errno`. */
   populate(address: number, length: number): number {

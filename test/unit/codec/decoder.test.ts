@@ -4,6 +4,7 @@ import { zstdCompressSync } from "node:zlib";
 import fc from "fast-check";
 import type { CodecName, Decoder } from "../../../src/codec/codec.ts";
 import { decodeLz4Block, encodeLz4Block, lz4Bound } from "../../../src/codec/lz4-block.ts";
+import { addressOf } from "../../../src/codec/memory.ts";
 import { openCompressor, openDecoder } from "../../../src/codec/open.ts";
 import { Planes } from "../../../src/codec/planes.ts";
 import { ChunkCodec } from "../../../src/format/chunks.ts";
@@ -188,6 +189,17 @@ test("a match before the block's start is refused", () => {
     expect(decodeGuarded(decoder, ChunkCodec.lz4Block, chunk, 17).error).toBeUndefined();
     chunk[5] = 5;
   }
+});
+
+test("planes that there is no memory for are no fault of the chunk", () => {
+  const frame = compressFrame("zstd", 3, texture(1000));
+  const source = Uint8Array.from(frame);
+  const length = 2 ** 33;
+  const error = withLibraries.decode(ChunkCodec.zstd, addressOf(source), source.length, 4096, length, {
+    planes: 2,
+  });
+  expect(error?.code).toBe("OUT_OF_MEMORY");
+  expect(error?.message).toContain("byte planes");
 });
 
 test("the same bytes give the same frame, and levels are checked", () => {

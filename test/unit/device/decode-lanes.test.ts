@@ -1,8 +1,9 @@
 /** What becomes of decodings that lanes refuse, or note failures of. */
 import { afterEach, beforeEach, describe, expect, spyOn, test } from "bun:test";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { OpenChunks } from "../../../src/device/decode/file.ts";
 import { DecodePool } from "../../../src/device/decode/pool.ts";
 import { CHUNK_FAILED, FailureTexts } from "../../../src/device/decode/records.ts";
 import { Run } from "../../../src/device/decode/run.ts";
@@ -74,4 +75,60 @@ test("closing after a lane has died does not wait for what could not begin", asy
     start.mockRestore();
   }
   expect(await Promise.race([pool.close().then(() => "closed"), Bun.sleep(2000)])).toBe("closed");
+});
+
+test("what cannot be asked of the lanes leaves no place in use", async () => {
+  const made = makeChunkFile(join(folder, "three.bin"), Array(3).fill({ codec: "zstd", byteLength: 50_000 }));
+  await using pool = new DecodePool({ deviceName: "test", lanes: 2, retain: () => () => {} });
+  using file = pool.open(made.path, made.table);
+  using target = host.createBuffer(made.bytes.length);
+  const failure = new HeadraceError("IO_ERROR", "no mapping");
+  const wanted = { file, byteOffset: 10, byteLength: made.bytes.length - 20, target, targetOffset: 10 };
+  let calls = 0;
+  const mapped = spyOn(OpenChunks.prototype, "mapped").mockImplementation(() => {
+    if (++calls === 3) throw failure;
+    return 0;
+  });
+  try {
+    expect(() => pool.start([wanted])).toThrow(failure);
+  } finally {
+    mapped.mockRestore();
+  }
+  expect(pool.cachedBytes).toBe(0);
+  expect((await pool.start([wanted]).ended).error).toBeUndefined();
+  const bytes = Buffer.from(new Uint8Array(target.view(10, wanted.byteLength)));
+  expect(bytes.equals(made.bytes.subarray(10, 10 + wanted.byteLength))).toBe(true);
+});
+
+test.if(process.platform === "linux")("lanes that end give their memory back", async () => {
+  const length = 15 * 2 ** 20;
+  const made = makeChunkFile(
+    join(folder, "long.bin"),
+    Array(2).fill({ codec: "lz4Frame", byteLength: length }),
+  );
+  using target = host.createBuffer(made.bytes.length);
+  // Memory that is not of files; the bound leaves room for what the runtime takes for itself.
+  const mapped = () =>
+    Number(/^VmData:\s+(\d+) kB$/m.exec(readFileSync("/proc/self/status", "utf8"))![1]) * 1024;
+  const useOnce = async () => {
+    await using pool = new DecodePool({
+      deviceName: "test",
+      lanes: 2,
+      cacheBytes: 0,
+      retain: () => () => {},
+    });
+    using file = pool.open(made.path, made.table);
+    const parts = [0, length].map((at) => ({
+      file,
+      byteOffset: at + 1,
+      byteLength: 100,
+      target,
+      targetOffset: at + 1,
+    }));
+    expect((await pool.start(parts).ended).decodedBytes).toBe(made.bytes.length);
+  };
+  await useOnce();
+  const before = mapped();
+  for (let round = 0; round < 12; round++) await useOnce();
+  expect(mapped() - before).toBeLessThan(8 * length);
 });

@@ -1,54 +1,15 @@
-/** Chunks into memory: what is written, what is kept, and what happens when it fails or ends early. */
-import { afterEach, beforeEach, describe, expect, test } from "bun:test";
-import { mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+/** Chunks into memory: what is written, and what happens when it fails or ends early. */
+import { describe, expect, test } from "bun:test";
+import { readFileSync, truncateSync, writeFileSync } from "node:fs";
 import fc from "fast-check";
-import { DecodePool, type PoolOptions } from "../../../src/device/decode/pool.ts";
-import type { ChunkFile, DecodeRequest } from "../../../src/device/decode.ts";
-import type { DeviceBuffer } from "../../../src/device/device.ts";
+import type { DecodeRequest } from "../../../src/device/decode.ts";
 import { openHost } from "../../../src/device/host/device.ts";
-import { createFaultCounters, type Fault } from "../../../src/device/host/faults.ts";
+import type { Fault } from "../../../src/device/host/faults.ts";
 import { expectCode } from "../../loader/helpers.ts";
-import { type MadeChunk, type MadeFile, makeChunkFile } from "./chunk-files.ts";
+import type { MadeChunk, MadeFile } from "./chunk-files.ts";
+import { bytesOf, evenly, KIB, range, run, useDecodeRig } from "./decode-rig.ts";
 
-const KIB = 1024;
-let folder = "";
-beforeEach(() => {
-  folder = mkdtempSync(join(tmpdir(), "headrace-decode-"));
-});
-afterEach(() => rmSync(folder, { recursive: true, force: true }));
-
-const host = openHost();
-
-function openPool(options: Partial<PoolOptions> = {}, faults: readonly Fault[] = []): DecodePool {
-  const plan = faults.length === 0 ? undefined : { faults, counters: createFaultCounters(faults) };
-  return new DecodePool({ deviceName: "test", lanes: 2, faults: plan, retain: () => () => {}, ...options });
-}
-
-function make(chunks: readonly MadeChunk[], name = "a.bin", seed = 1): MadeFile {
-  return makeChunkFile(join(folder, name), chunks, seed);
-}
-
-function evenly(count: number, byteLength = 50_000, codec: MadeChunk["codec"] = "zstd"): MadeChunk[] {
-  return Array.from({ length: count }, () => ({ codec, byteLength }));
-}
-
-/** The same range of a file and of a buffer. */
-function range(file: ChunkFile, target: DeviceBuffer, start: number, end: number): DecodeRequest {
-  return { file, byteOffset: start, byteLength: end - start, target, targetOffset: start };
-}
-
-/** Ends well; the bytes that were decoded. */
-async function run(pool: DecodePool, ...requests: DecodeRequest[]): Promise<number> {
-  const { error, decodedBytes } = await pool.start(requests).ended;
-  if (error !== undefined) throw error;
-  return decodedBytes;
-}
-
-function bytesOf(buffer: DeviceBuffer, start: number, end: number): Buffer {
-  return Buffer.from(new Uint8Array(buffer.view(start, end - start)));
-}
+const { make, host, openPool } = useDecodeRig();
 
 const chunkArb = fc.record({
   codec: fc.constantFrom<MadeChunk["codec"]>("zstd", "lz4Frame", "stored"),
@@ -137,24 +98,6 @@ describe("what is decoded", () => {
     const decoded = await Promise.all(both.map((one) => run(pool, one)));
     expect(decoded.toSorted((a, b) => a - b)).toEqual([0, 400_000]);
     expect(bytesOf(target, 10, 399_000).equals(made.bytes.subarray(10, 399_000))).toBe(true);
-  });
-
-  test("no more is kept than there is room for", async () => {
-    const made = make(evenly(20, 60_000, "lz4Frame"));
-    await using pool = openPool({ cacheBytes: 300 * KIB });
-    using file = pool.open(made.path, made.table);
-    using target = host.createBuffer(made.bytes.length);
-    const each = (part: number) =>
-      evenly(20).map((_, i) => range(file, target, i * 60_000, i * 60_000 + part));
-    expect(await run(pool, ...each(100))).toBe(20 * 60_000);
-    expect(pool.cachedBytes).toBeLessThanOrEqual(300 * KIB);
-    const again = await run(pool, ...each(200));
-    expect(again).toBeLessThan(20 * 60_000);
-    expect(again).toBeGreaterThanOrEqual(15 * 60_000);
-    for (let i = 0; i < 20; i++) {
-      const at = i * 60_000;
-      expect(bytesOf(target, at, at + 200).equals(made.bytes.subarray(at, at + 200))).toBe(true);
-    }
   });
 
   test("long chunks through one scratch where none fits the cache", async () => {
@@ -322,7 +265,7 @@ describe("early ends", () => {
     await using pool = openPool();
     using file = pool.open(made.path, made.table);
     using target = host.createBuffer(made.bytes.length);
-    const decoding = pool.start([range(file, target, 0, made.bytes.length)], 1);
+    const decoding = pool.start([range(file, target, 0, made.bytes.length)], { timeoutMs: 1 });
     const { error } = await decoding.ended;
     expect(error?.code).toBe("TIMED_OUT");
     expect(error?.message).toContain("400 chunks");
@@ -340,7 +283,7 @@ describe("early ends", () => {
     using file = pool.open(made.path, made.table);
     using target = host.createBuffer(made.bytes.length);
     await run(pool, range(file, target, 0, 50_000));
-    const decoding = pool.start([range(file, target, 50_000, 100_000)], 300);
+    const decoding = pool.start([range(file, target, 50_000, 100_000)], { timeoutMs: 300 });
     let isQuiet = false;
     void decoding.quiet.then(() => {
       isQuiet = true;

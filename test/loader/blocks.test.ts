@@ -1,0 +1,101 @@
+/** The blocks in which small columns are read: what is asked of the file, and what is kept. */
+import { describe, expect, test } from "bun:test";
+import { BlockCache, type BlockSource } from "../../src/loader/blocks.ts";
+import type { ChunkTable } from "../../src/types.ts";
+
+const KIB = 1024;
+
+/** A file of `byteLength` bytes, or one of chunks of those lengths; notes what is read of it. */
+function sourceOf(lengths: number | readonly number[]) {
+  const starts = [0];
+  for (const length of [lengths].flat()) starts.push(starts.at(-1)! + length);
+  const byteLength = starts.at(-1)!;
+  const reads: [number, number][] = [];
+  const table = { byteLength, numChunks: starts.length - 1, starts: Float64Array.from(starts) } as ChunkTable;
+  const source: BlockSource = {
+    byteLength,
+    ...(typeof lengths === "number" ? {} : { table }),
+    readSync(byteOffset, length) {
+      reads.push([byteOffset, byteOffset + length]);
+      return Uint8Array.from({ length }, (_, i) => byteAt(byteOffset + i));
+    },
+  };
+  return { source, reads };
+}
+
+const byteAt = (offset: number) => (offset * 31 + (offset >>> 8)) & 0xff;
+
+function expectBytes(bytes: Uint8Array, start: number, length: number): void {
+  expect([...bytes]).toEqual(Array.from({ length }, (_, i) => byteAt(start + i)));
+}
+
+describe("blocks", () => {
+  test("of a plain file lie on a grid, and its last is shorter", () => {
+    const { source, reads } = sourceOf(150 * KIB);
+    const cache = new BlockCache();
+    for (const at of [70_000, 80_000, 131_000]) expectBytes(cache.read(source, 0, at, 8), at, 8);
+    expectBytes(cache.read(source, 0, 150 * KIB - 4, 4), 150 * KIB - 4, 4);
+    expect(reads).toEqual([
+      [64 * KIB, 128 * KIB],
+      [128 * KIB, 150 * KIB],
+    ]);
+  });
+
+  test("never reach into another chunk", () => {
+    const lengths = [2052, 3_000_000, 2052, 100 * KIB, 500];
+    const { source, reads } = sourceOf(lengths);
+    const cache = new BlockCache();
+    const starts = [0, 2052, 3_002_052, 3_004_104, 3_004_104 + 100 * KIB];
+    for (const at of [starts[2]! + 2048, starts[0]! + 4, starts[2]! + 8, starts[4]! + 496]) {
+      expectBytes(cache.read(source, 0, at, 4), at, 4);
+    }
+    // A longer chunk has blocks of its own, counted from its start.
+    expectBytes(cache.read(source, 0, starts[3]! + 70_000, 8), starts[3]! + 70_000, 8);
+    expect(reads).toEqual([
+      [starts[2]!, starts[3]!],
+      [0, 2052],
+      [starts[4]!, starts[4]! + 500],
+      [starts[3]! + 64 * KIB, starts[4]!],
+    ]);
+  });
+
+  test("do not hold what goes over their ends: that is read as it is wanted", () => {
+    const { source, reads } = sourceOf([1000, 1000]);
+    const cache = new BlockCache();
+    expectBytes(cache.read(source, 0, 990, 20), 990, 20);
+    expect(reads).toEqual([[990, 1010]]);
+    expect(cache.read(source, 0, 2000, 0)).toHaveLength(0);
+  });
+
+  test("of many small chunks are all kept, up to 8 MiB; those that are used outlive those that are not", () => {
+    const { source, reads } = sourceOf(Array(4000).fill(1000));
+    const cache = new BlockCache();
+    for (let round = 0; round < 2; round++)
+      for (let chunk = 0; chunk < 4000; chunk++) cache.read(source, 0, chunk * 1000, 4);
+    expect(reads).toHaveLength(4000);
+    const { source: long, reads: longReads } = sourceOf(64 * KIB * 1000);
+    for (let block = 0; block < 1000; block++) {
+      cache.read(source, 0, 7000, 4);
+      cache.read(long, 1, block * 64 * KIB, 4);
+    }
+    expect([reads.length, longReads.length]).toEqual([4000, 1000]);
+    cache.read(source, 0, 9000, 4);
+    cache.read(long, 1, 0, 4);
+    expect([reads.length, longReads.length]).toEqual([4001, 1001]);
+  });
+
+  test("are forgotten with their file", () => {
+    const one = sourceOf(1000);
+    const other = sourceOf(1000);
+    const cache = new BlockCache();
+    const readBoth = () => {
+      cache.read(one.source, 1, 0, 4);
+      cache.read(other.source, 2, 0, 4);
+    };
+    readBoth();
+    cache.drop(1);
+    cache.drop(3);
+    readBoth();
+    expect([one.reads.length, other.reads.length]).toEqual([2, 1]);
+  });
+});
