@@ -46,8 +46,8 @@ export interface Decoding {
 export interface DecodeOptions {
   /** Fails what has not ended by then; default never. */
   readonly timeoutMs?: number | undefined;
-  /** Bytes of decoded chunks that are kept at most, from now until another decoding says; default as many as the machine
-   * has to spare. */
+  /** Bytes of decoded chunks that are kept at most, from now until another decoding says; default half of the machine's
+   * memory. In any case no more than it has to spare. */
   readonly keepBytes?: number | undefined;
   /** Whether chunks that are wanted in part are likely to be wanted again, as in a random order; default false. */
   readonly comeAgain?: boolean | undefined;

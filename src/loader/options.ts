@@ -42,7 +42,8 @@ export interface LoaderOptions {
   /** Batches that are made ready ahead of the one in use; default 2. The arena has one segment more. */
   readonly prefetch?: number | undefined;
   /** Most bytes of the arena and the decoded chunks of compressed shards that are kept, together; and of mapped pages
-   * kept resident. Default a quarter of the machine's memory, and for decoded chunks what leaves a quarter available. */
+   * kept resident. Default a quarter of the machine's memory, and for decoded chunks half of it, if that leaves a quarter
+   * available. */
   readonly memoryBytes?: number | undefined;
   /** Ragged columns come as `[rows, length]` with a mask, `length` a multiple of this. */
   readonly padTo?: number | undefined;

@@ -123,7 +123,8 @@ export class DecodePool extends Closing implements ChunkDecoders {
     const { timeoutMs, keepBytes, comeAgain } = options;
     this.context.assertOpen();
     checkTimeout(timeoutMs);
-    this.#cache.keepWithin(leastOf(keepBytes, this.#options.cacheBytes), comeAgain);
+    const { cacheBytes = Number.POSITIVE_INFINITY } = this.#options;
+    this.#cache.keepWithin(Math.min(keepBytes ?? totalmem() / 2, cacheBytes), comeAgain);
     const held: (() => void)[] = [];
     const releaseAll = () => {
       for (const release of held.splice(0)) release();
@@ -292,8 +293,4 @@ export class DecodePool extends Closing implements ChunkDecoders {
       else throw readError(file, chunk, count === 0 ? Failure.shortRead : -count, done);
     }
   }
-}
-
-function leastOf(a: number | undefined, b: number | undefined): number | undefined {
-  return a === undefined || b === undefined ? (a ?? b) : Math.min(a, b);
 }

@@ -86,8 +86,8 @@ export class Lanes implements LaneSet {
     Atomics.add(control, Control.wake, 1);
     Atomics.notify(control, Control.wake);
     for (const worker of this.#workers) worker.ref();
-    // What a lane holds is not the Worker's and would outlive it, so each may end by itself. One that is dead never says so.
-    if (this.#running.size > 0) await Promise.race([this.#allEnded.promise, Promise.all(this.#workersGone)]);
+    // What a lane holds is not the Worker's and would outlive it, so each may end by itself.
+    if (this.#running.size > 0) await this.#allEnded.promise;
     for (const worker of this.#workers) worker.terminate();
     await Promise.all(this.#workersGone);
     // Whoever waits for lanes that were still on their way need not go on.
@@ -111,18 +111,22 @@ export class Lanes implements LaneSet {
     if (this.#numRuns === 0) worker.unref();
     worker.onmessage = (event: MessageEvent<number>) => this.#onMessage(worker, event.data);
     worker.onerror = (event) => this.#break(event.message);
-    this.#workersGone.push(
-      new Promise((resolve) => worker.addEventListener("close", () => resolve(), { once: true })),
-    );
+    const { promise, resolve } = Promise.withResolvers<void>();
+    worker.addEventListener("close", () => resolve(), { once: true });
+    this.#workersGone.push(promise.then(() => this.#laneEnded(worker)));
     this.#workers.push(worker);
+  }
+
+  /** By itself, or as it died. */
+  #laneEnded(worker: LaneWorker): void {
+    this.#running.delete(worker);
+    if (this.#running.size === 0) this.#allEnded.resolve();
   }
 
   #onMessage(worker: LaneWorker, message: number): void {
     if (message === ROOM) this.#feed.fill();
-    else if (message === ENDED) {
-      this.#running.delete(worker);
-      if (this.#running.size === 0) this.#allEnded.resolve();
-    } else if (message === READY) {
+    else if (message === ENDED) this.#laneEnded(worker);
+    else if (message === READY) {
       this.#running.add(worker);
       if (++this.#numReady === this.#options.numLanes) this.#allReady.resolve();
     } else this.#feed.slotEnded(message);
