@@ -37,7 +37,7 @@ export interface Row {
   readonly ticks?: readonly number[] | undefined;
 }
 
-/** A line across all rows, with its name above. */
+/** A line beside the bars of all rows, with its name above. It leaves out the rows' texts, so that it crosses none. */
 export interface Guide {
   readonly at: number;
   readonly label: string;
@@ -81,8 +81,10 @@ export function rowsChart(rows: readonly Row[], options: RowsOptions, width: num
     },
     y: { type: "band", domain: data.map(({ id }) => id), axis: null, padding: 0 },
     marks: [
-      ...guideMarks(guides, width),
+      ...barMarks(data, top),
+      ...guideMarks(guides, data, top),
       ...bodyMarks(data, top, height),
+      ...guideNames(guides, width),
       ...labelMarks(data, height, width - 2 * EDGE),
     ],
   };
@@ -143,27 +145,49 @@ function plainNumber(value: number): string {
   return value.toLocaleString("en-US", { maximumSignificantDigits: 4 });
 }
 
-function guideMarks(guides: readonly Guide[], width: number): Plot.Markish[] {
-  return guides.flatMap(({ at, label }, i) => [
-    Plot.ruleX([at], { stroke: "currentColor", strokeDasharray: "4 3", strokeWidth: 1.5 }),
-    // At the frame's side and not at the line, where it might not fit; the line is told by its value.
+function barMarks(data: readonly Placed[], top: number): Plot.Markish[] {
+  const bars = having(data, "bar");
+  return [Plot.barX(bars, { x1: 0, x2: "bar", y: "id", fill: "colour", insetTop: top, insetBottom: GAP })];
+}
+
+function having(data: readonly Placed[], field: keyof Row): Placed[] {
+  return data.filter((row) => row[field] !== undefined);
+}
+
+/** Over the bars, since one may reach further than what should bound it. */
+function guideMarks(guides: readonly Guide[], data: readonly Placed[], top: number): Plot.Markish[] {
+  return guides.map(({ at }) =>
+    Plot.tickX(data, {
+      x: () => at,
+      y: "id",
+      stroke: "currentColor",
+      strokeDasharray: "4 3",
+      strokeWidth: 1.5,
+      insetTop: top - 1,
+      insetBottom: 1,
+    }),
+  );
+}
+
+/** At the frame's side and not at the line, where it might not fit; the line is told by its value. */
+function guideNames(guides: readonly Guide[], width: number): Plot.Markish[] {
+  return guides.map(({ label }, i) =>
     Plot.text([fitText(label, width - 2 * SIDE)], {
       frameAnchor: "top-right",
       dy: -(guides.length - i) * LINE + 2,
       textAnchor: "end",
       lineAnchor: "top",
     }),
-  ]);
+  );
 }
 
 function bodyMarks(data: readonly Placed[], top: number, height: number): Plot.Markish[] {
   const shift = (top - GAP) / 2;
   const inset = { insetTop: top, insetBottom: GAP };
-  const having = (field: keyof Row) => data.filter((row) => row[field] !== undefined);
   const spread = (field: "dots" | "ticks") =>
     data.flatMap((row) => (row[field] ?? []).map((at) => ({ id: row.id, at, colour: row.colour })));
   const end = (side: 0 | 1) =>
-    Plot.tickX(having("interval"), {
+    Plot.tickX(having(data, "interval"), {
       x: (row: Row) => row.interval![side],
       y: "id",
       stroke: "currentColor",
@@ -171,8 +195,7 @@ function bodyMarks(data: readonly Placed[], top: number, height: number): Plot.M
       insetBottom: GAP + (height - top - GAP) / 4,
     });
   return [
-    Plot.barX(having("bar"), { x1: 0, x2: "bar", y: "id", fill: "colour", ...inset }),
-    Plot.ruleY(having("interval"), {
+    Plot.ruleY(having(data, "interval"), {
       x1: (row: Row) => row.interval![0],
       x2: (row: Row) => row.interval![1],
       y: "id",
@@ -182,7 +205,7 @@ function bodyMarks(data: readonly Placed[], top: number, height: number): Plot.M
     }),
     end(0),
     end(1),
-    Plot.ruleY(having("range"), {
+    Plot.ruleY(having(data, "range"), {
       x1: (row: Row) => row.range![0],
       x2: (row: Row) => row.range![1],
       y: "id",
