@@ -74,6 +74,9 @@ export async function runCells(
       data[Symbol.dispose]();
     },
   );
+  for (const path of data.removed) {
+    line.show({ kind: "step", text: `removed ${path}: data of a run that was killed` });
+  }
   line.show({ kind: "step", text: data.text });
   try {
     const result = await runBench(
