@@ -1,13 +1,14 @@
 /** Runs a benchmark for people: progress while it goes, records as they come, a table at its end. */
 import { appendFileSync, existsSync, mkdirSync, readFileSync, truncateSync } from "node:fs";
 import { dirname, join } from "node:path";
+import type { BenchEvent } from "../bench/hooks.ts";
 import { machineSlug } from "../bench/machine.ts";
 import { type Cell, cellsOf, guessSeconds } from "../bench/matrix.ts";
 import type { BenchPlan } from "../bench/options.ts";
 import { readRecords } from "../bench/read.ts";
 import type { BenchRecord, RunRecord } from "../bench/record.ts";
 import { resumedPlan } from "../bench/resume.ts";
-import { type BenchEvent, runBench } from "../bench/run.ts";
+import { runBench } from "../bench/run.ts";
 import { HeadraceError, openDataset, openDevice } from "../index.ts";
 import type { BenchFlags } from "./bench.ts";
 import { DataFolder } from "./bench-data.ts";
