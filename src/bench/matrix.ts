@@ -3,7 +3,7 @@
 import type { DataKind } from "./data/kinds.ts";
 import { type Format, mtlioCodecOf, notFor, PATHS } from "./formats.ts";
 import { type BenchPlan, type Order, type Temperature, usualFormats, usualOrders } from "./options.ts";
-import { peerOrders, peerReads } from "./peers.ts";
+import { PEER_NAMES, peerOrders, peerReads } from "./peers.ts";
 import type { CellKey } from "./record.ts";
 
 /** A cell, and what it is made of. */
@@ -94,6 +94,29 @@ function keyOf(
     ...(requestBytes === undefined ? {} : { requestBytes }),
     device,
     ...(peer === undefined ? {} : { peer }),
+  };
+}
+
+const ID =
+  /^(.+)\/([^/]+)\/([^/]+)\/(cold|warm)\/(sequential|block-shuffled|random)\/lanes (\d+)(?:\/reads of (\d+))?\/([^/]+)$/s;
+
+/** The key that has `id`; undefined where no key of this version has. */
+export function keyOfId(id: string): CellKey | undefined {
+  const [, data, format, way, temperature, order, lanes, requestBytes, device] = ID.exec(id) ?? [];
+  if (data === undefined || format === undefined || way === undefined || device === undefined)
+    return undefined;
+  const isPeer = PEER_NAMES.includes(way);
+  return {
+    id,
+    data,
+    format,
+    path: isPeer ? "peer" : way,
+    temperature: temperature as Temperature,
+    order: order as Order,
+    lanes: Number(lanes),
+    ...(requestBytes === undefined ? {} : { requestBytes: Number(requestBytes) }),
+    device,
+    ...(isPeer ? { peer: way } : {}),
   };
 }
 

@@ -2,8 +2,16 @@
 
 import { type Measured, measuredOf } from "./measured.ts";
 import type { BenchRecord, CellKey, RunRecord } from "./record.ts";
-import { type CellResult, clearlyFaster, fastestFirst, type Group, groupsOf, resultsOf } from "./results.ts";
-import { amountText, intervalText, wayText } from "./text.ts";
+import {
+  type CellResult,
+  clearlyFaster,
+  fastestFirst,
+  type Group,
+  groupsOf,
+  interruptionText,
+  resultsOf,
+} from "./results.ts";
+import { intervalText, wayText } from "./text.ts";
 
 /** Trials below which a cell is not recommended. */
 const LEAST_TRIALS = 3;
@@ -75,11 +83,8 @@ export function recommend(records: readonly BenchRecord[], options: RecommendOpt
     ({ rates }) => rates.length >= LEAST_TRIALS,
     `have under ${LEAST_TRIALS} trials that count`,
   );
-  if (results.unfinished.length > 0) {
-    notes.push(
-      `the run was interrupted: ${amountText(results.unfinished.length, "cell")} had begun and have no figures`,
-    );
-  }
+  const interruption = interruptionText(results);
+  if (interruption !== undefined) notes.push(interruption);
   if (cells.length === 0) notes.push("no cell is left to recommend");
   const devices = [...new Set(cells.map(({ key }) => key.device))];
   const advice = groupsOf(cells).flatMap((group) =>
