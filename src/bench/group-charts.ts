@@ -7,6 +7,7 @@ import { type BestCell, bestSettings, type CellResult, type Group } from "./resu
 import { type Guide, MAX_ROWS, type Row, type RowsOptions, rowsChart } from "./rows-chart.ts";
 import {
   amountText,
+  ceilingText,
   digits,
   groupText,
   intervalText,
@@ -94,8 +95,10 @@ export function boundsOf(
   const near = bounds.filter((bound) => bound.gigabytesPerSecond.median <= most * GUIDE_REACH);
   const far = bounds.filter((bound) => !near.includes(bound));
   if (far.length === 0) return { near, beyond: [] };
-  const texts = far.map(({ name, gigabytesPerSecond: { median } }) => `${name}, ${rateText(median)}`);
-  return { near, beyond: [`Beyond the axis: the ceiling ${texts.join("; ")}.`] };
+  const texts = far.map(
+    ({ name, gigabytesPerSecond: { median } }) => `${ceilingText(name)}, ${rateText(median)}`,
+  );
+  return { near, beyond: [`Beyond the axis: ${texts.join("; ")}.`] };
 }
 
 /** Rates with their intervals, and the ceilings that bound them. */
@@ -108,7 +111,7 @@ export function rateChart(group: Group, context: ChartContext): Chart {
   const most = Math.max(...best.map(({ record }) => record.gigabytesPerSecond.high));
   const { near, beyond } = boundsOf(best, most, context.ceilings);
   const guides = near.map(({ name, gigabytesPerSecond: { median } }): Guide => {
-    return { at: median, label: `dashed: ${name}, ${rateText(median)}` };
+    return { at: median, label: `dashed: ${ceilingText(name)}, ${rateText(median)}` };
   });
   const notes = [
     ...(best.some(({ settings }) => settings > 1) ? ["Each row has the best of the settings tried."] : []),
@@ -132,7 +135,9 @@ export function rateChart(group: Group, context: ChartContext): Chart {
       wayText(key),
       settingsText(key),
       intervalText(record.gigabytesPerSecond),
-      record.ceiling === undefined ? "-" : `${percentText(record.ceiling.part)} of ${record.ceiling.name}`,
+      record.ceiling === undefined
+        ? "-"
+        : `${percentText(record.ceiling.part)} of ${ceilingText(record.ceiling.name)}`,
     ]),
     [2, 3],
   );

@@ -65,7 +65,7 @@ const FACTS = `(() => {
   return {
     scroll: document.documentElement.scrollWidth - document.documentElement.clientWidth,
     text: contrast(style.color, ground),
-    muted: Math.min(...[...document.querySelectorAll(".note, .muted, caption")].map((e) => contrast(getComputedStyle(e).color, ground))),
+    muted: Math.min(...[...document.querySelectorAll(".note, .muted, .sure, .unsure, caption")].map((e) => contrast(getComputedStyle(e).color, ground))),
     marks: Math.min(...new Set(fills.filter((fill) => fill.startsWith("rgb"))).values().map((fill) => contrast(fill, ground))),
     ground: luminance(ground),
     shown: shown.length,
