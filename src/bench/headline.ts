@@ -14,6 +14,9 @@ import { amountText, groupText, timeText, wayText } from "./text.ts";
 /** What starts up takes tens of milliseconds: in trials shorter than this, in seconds, it is a good part. */
 const SHORT = 0.25;
 
+/** After a rehearsal: opening the files and reading what they say of themselves is a good part of trials shorter than this. */
+const SHORT_REHEARSED = 0.02;
+
 /** How many times as fast one cell was as another, with its 95 % interval. */
 export interface Lead {
   readonly over: BestCell;
@@ -109,6 +112,11 @@ export function warnings(results: Results): string[] {
   if (rehearsalBytes === 0 && shortest < SHORT) {
     notes.push(
       `Trials took as little as ${timeText(shortest * 1000)}, and nothing was read before them: the start of threads and the compilation of code are in the figures. Larger data makes that less.`,
+    );
+  }
+  if (rehearsalBytes !== 0 && shortest < SHORT_REHEARSED) {
+    notes.push(
+      `Trials took as little as ${timeText(shortest * 1000)}: opening the files is a good part of that. Larger data makes it less.`,
     );
   }
   const interruption = interruptionText(results);

@@ -69,10 +69,11 @@ table.cards td.n { min-width: 3.5rem; }
   table.cards td.none { display: none; }
 }
 @media print {
-  :root { ${LIGHT} }
+  :root { color-scheme: light; ${LIGHT} }
   body { max-width: none; font-size: 11pt; }
   nav { display: none; }
-  figure, tr { break-inside: avoid; }
+  figure, article, tr { break-inside: avoid; }
+  figure details:not([open]) { display: none; }
   .scroll { overflow: visible; }
   .charts { display: block; }
   figure { margin-bottom: 24px; }

@@ -327,12 +327,15 @@ test("settings are told in words, without those that are empty", () => {
   ]);
 });
 
-test("short trials without a rehearsal are warned of", () => {
+test("short trials are warned of", () => {
   const warned = (rate: number, settings: Record<string, number>) =>
     documentOf(renderReport(madeUpRecords([{ rate }], { settings }))).querySelector(".warn")?.textContent ??
     "";
   expect(warned(20, {})).toContain("the start of threads and the compilation of code are in the figures");
   expect(warned(20, { rehearsalBytes: 0 })).toMatch(/as little as 4\d\.\d ms/);
   expect(warned(20, { rehearsalBytes: 2 ** 24 })).toBe("");
+  expect(warned(100, { rehearsalBytes: 2 ** 24 })).toMatch(
+    /as little as \d+\.?\d* ms: opening the files is a good part/,
+  );
   expect(warned(2, {})).toBe("");
 });
