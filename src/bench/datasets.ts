@@ -7,6 +7,7 @@ import { type Cell, cellsOf, formatsOf } from "./matrix.ts";
 import type { PlacedPlan } from "./options.ts";
 import { seedFor } from "./random.ts";
 import type { RehearsalSpec, TrialSpec } from "./spec.ts";
+import { writeFailure } from "./write-failure.ts";
 
 /** A dataset, and what is read before it; nothing where rehearsals are left out. */
 interface Prepared {
@@ -24,7 +25,7 @@ export class Datasets {
     this.#all = all;
   }
 
-  /** Makes what is not there yet. Throws as {@link prepareData} does. */
+  /** Makes what is not there yet. Throws `DISK_FULL` and `IO_ERROR` of its folder, and else as {@link prepareData} does. */
   static async prepare(plan: PlacedPlan, { signal, onEvent }: BenchHooks): Promise<Datasets> {
     const { source, data, byteLength, seed, folder, rehearsalBytes } = plan;
     const sources: DataSource[] =
@@ -34,11 +35,15 @@ export class Datasets {
       const formats = formatsOf(plan, "kind" in one ? one.kind : undefined);
       const onStep = (text: string) => onEvent({ kind: "step", text });
       const options = { folder, formats, signal, onStep };
-      const prepared = await prepareData(one, options);
       const said = { ...options, onStep: (text: string) => onStep(`for rehearsals: ${text}`) };
-      const rehearsal =
-        rehearsalBytes === 0 ? undefined : await prepareRehearsal(one, prepared, rehearsalBytes, said);
-      all.push({ data: prepared, rehearsal });
+      try {
+        const prepared = await prepareData(one, options);
+        const rehearsal =
+          rehearsalBytes === 0 ? undefined : await prepareRehearsal(one, prepared, rehearsalBytes, said);
+        all.push({ data: prepared, rehearsal });
+      } catch (cause) {
+        throw writeFailure(folder, cause, "name another folder by --data-folder");
+      }
     }
     return new Datasets(plan, all);
   }

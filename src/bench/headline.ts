@@ -9,7 +9,7 @@ import {
   type Results,
 } from "./results.ts";
 import { ratioOf } from "./stats.ts";
-import { amountText, groupText, timeText, wayText } from "./text.ts";
+import { amountText, groupText, listText, timeText, wayText } from "./text.ts";
 
 /** What starts up takes tens of milliseconds: in trials shorter than this, in seconds, it is a good part. */
 const SHORT = 0.25;
@@ -91,16 +91,6 @@ export function overallText(verdicts: readonly Verdict[]): string | undefined {
       : `No way was the fastest, or not clearly slower, in all ${cases} cases; in ${all.count}: ${listText(all.names)}`;
   if (own.count === 0 || own.count === all.count) return `${leaders}.`;
   return `${leaders}. Of this project's ways, in ${own.count}: ${listText(own.names)}.`;
-}
-
-/** Names that a sentence lists before it counts. */
-const LISTED = 3;
-
-/** `a, b, c and 2 more`. */
-export function listText(names: readonly string[]): string {
-  const listed = names.slice(0, LISTED);
-  if (names.length > LISTED) return `${listed.join(", ")} and ${names.length - LISTED} more`;
-  return listed.length < 2 ? listed.join("") : `${listed.slice(0, -1).join(", ")} and ${listed.at(-1)}`;
 }
 
 /** What takes from the figures' worth: rounds that were not cold, failures, few rounds, an interruption. */

@@ -38,7 +38,7 @@ export interface CellResult {
   readonly done: readonly TrialRecord[];
   /** Rounds that were to be cold and of which that could not be shown. */
   readonly unproven: number;
-  /** Whether this project did the work. */
+  /** See {@link isOwn}. */
   readonly own: boolean;
 }
 
@@ -122,13 +122,13 @@ function cellOf(record: CellRecord, all: readonly TrialRecord[]): CellResult {
     done,
     failed: rounds.filter((trial) => trial.error !== undefined),
     unproven: key.temperature === "cold" ? done.filter((trial) => trial.temperature === "warm").length : 0,
-    own: key.peer === undefined && isOwnPath(key.path),
+    own: isOwn(key),
   };
 }
 
-/** Whether a way is this project's. */
-function isOwnPath(path: string): boolean {
-  return OWN_PATHS.includes(path) || path.startsWith("mtlio-");
+/** Whether this project does the work in a cell. */
+export function isOwn({ peer, path }: CellKey): boolean {
+  return peer === undefined && (OWN_PATHS.includes(path) || path.startsWith("mtlio-"));
 }
 
 function reasonWithout({ record, trials, failed, unproven }: CellResult): string | undefined {

@@ -6,7 +6,7 @@ import { Datasets } from "./datasets.ts";
 import type { BenchHooks } from "./hooks.ts";
 import { Ledger } from "./ledger.ts";
 import { freeBytes, machineOf, versionsOf } from "./machine.ts";
-import { type Cell, formatsOf } from "./matrix.ts";
+import { type Cell, checkCells, formatsOf } from "./matrix.ts";
 import { MemoryGroup } from "./memory-group.ts";
 import type { BenchPlan, PlacedPlan } from "./options.ts";
 import { findPeer, pythonOf } from "./peers.ts";
@@ -42,6 +42,7 @@ export async function runBench(asked: PlacedPlan, hooks: BenchHooks): Promise<Be
     using group = typeof limit === "number" ? new MemoryGroup(limit) : undefined;
     const datasets = await Datasets.prepare(plan, hooks);
     const cells = datasets.cells();
+    checkCells(plan, cells);
     const python = pythonOf(plan.python);
     const peers = findPeers(plan, python);
     const run = begin(plan, device, peers.versions, hooks);

@@ -97,6 +97,16 @@ export function groupText(group: Pick<CellKey, "data" | "temperature" | "order">
   return `${group.data}, ${group.temperature}, ${group.order}`;
 }
 
+/** Names that a sentence lists before it counts. */
+const LISTED = 3;
+
+/** `a, b, c and 2 more`. */
+export function listText(names: readonly string[]): string {
+  const listed = names.slice(0, LISTED);
+  if (names.length > LISTED) return `${listed.join(", ")} and ${names.length - LISTED} more`;
+  return listed.length < 2 ? listed.join("") : `${listed.slice(0, -1).join(", ")} and ${listed.at(-1)}`;
+}
+
 /** `a`, `a or b`, `a, b or c`. */
 export function orText(values: readonly (string | number)[]): string {
   if (values.length < 2) return values.join("");

@@ -1,11 +1,20 @@
 /** The first screen of a report: what to use, by how much it is faster, and how sure that is. */
-import { type Lead, listText, overallText, type Verdict, verdictsOf } from "./headline.ts";
+import { type Lead, overallText, type Verdict, verdictsOf } from "./headline.ts";
 import { type Html, html, type Piece } from "./html.ts";
 import { recommend } from "./recommend.ts";
 import { loadFlags, packFlags } from "./recommend-text.ts";
 import type { BenchRecord } from "./record.ts";
 import type { BestCell, Results } from "./results.ts";
-import { ceilingText, digits, groupText, percentText, rateText, settingsText, wayText } from "./text.ts";
+import {
+  ceilingText,
+  digits,
+  groupText,
+  listText,
+  percentText,
+  rateText,
+  settingsText,
+  wayText,
+} from "./text.ts";
 
 /** A card for each group of cells, in which the first line is the answer. `records` are those of `results`. */
 export function verdictCards(results: Results, records: readonly BenchRecord[]): Html {

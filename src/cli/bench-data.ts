@@ -1,7 +1,7 @@
 /** Where a benchmark's data lies. */
 import { mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { join, resolve } from "node:path";
-import { HeadraceError } from "../index.ts";
+import { writeFailure } from "../bench/write-failure.ts";
 import { ownerIsGone, ownerPrefix } from "./bench-owner.ts";
 
 const PREFIX = ".bench-data-";
@@ -24,12 +24,8 @@ export class DataFolder implements Disposable {
       if (named === undefined) this.removed = removeLeftovers(resolve(results));
       this.path = named ?? mkdtempSync(join(resolve(results), `${PREFIX}${ownerPrefix()}`));
     } catch (cause) {
-      const { code } = cause as NodeJS.ErrnoException;
       const option = named === undefined ? "--out" : "--data-folder";
-      const text = `${parent}: cannot be written (${code}); name another folder by ${option}`;
-      throw new HeadraceError(code === "ENOSPC" || code === "EDQUOT" ? "DISK_FULL" : "IO_ERROR", text, {
-        cause,
-      });
+      throw writeFailure(parent, cause, `name another folder by ${option}`);
     }
   }
 

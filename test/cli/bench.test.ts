@@ -262,6 +262,22 @@ describe("bench", () => {
       ["reprot", "x.jsonl"],
       "reprot: neither a dataset, since there is no such file or folder, nor a subcommand; did you mean 'headrace bench report x.jsonl'? [BAD_OPTION]",
     ],
+    [
+      ["--formats", "arrow.lz4-body", "--paths", "map,read"],
+      "nothing to measure: map of arrow.lz4-body: a compressed shard is streamed; read of arrow.lz4-body: a compressed shard is streamed [BAD_OPTION]",
+    ],
+    [
+      ["--list", "--paths", "stream", "--formats", "arrow"],
+      "stream of arrow: it is not compressed [BAD_OPTION]",
+    ],
+    [
+      ["--out", import.meta.path],
+      `${import.meta.path}: cannot be written: a file is there, and no folder; name another folder by --out [IO_ERROR]`,
+    ],
+    [
+      ["--out", join(import.meta.path, "below")],
+      "cannot be written: a part of it is a file, and no folder; name another folder by --out [IO_ERROR]",
+    ],
     [["nonsense"], "nor a subcommand; the subcommands are report, compare, recommend [BAD_OPTION]"],
     [["no/thing"], "no/thing: there is no such file or folder [SOURCE_NOT_FOUND]"],
     [["run", "reprot"], "reprot: there is no such file or folder [SOURCE_NOT_FOUND]"],
@@ -274,6 +290,14 @@ describe("bench", () => {
     expect(code).not.toBe(0);
     expect(err).toContain(why);
     expect(err.trim().split("\n").length).toBe(1);
+  });
+
+  test.skipIf(process.platform !== "linux")("says where its data could not be written", async () => {
+    const { code, err } = await headrace(...tiny("nowhere").map((arg) => (arg === DATA ? "/proc" : arg)));
+    expect(code).toBe(1);
+    expect(err).toEndWith(
+      "headrace: /proc: cannot be written: no such folder; name another folder by --data-folder [IO_ERROR]\n",
+    );
   });
 
   test("shows its subcommands' own help and failures", async () => {
