@@ -247,7 +247,7 @@ export function ratioChart(
     .map(
       ({ cell, against, ratio }): CellRow => ({
         cell,
-        below: `against ${names.get(against) ?? against}`,
+        below: `against ${names.get(against) ?? otherText(against)}`,
         value: `${digits(ratio.median)}×`,
         interval: [ratio.low, ratio.high],
         dots: [ratio.median],
@@ -270,6 +270,11 @@ export function ratioChart(
     rows,
     context,
   );
+}
+
+/** What a ratio is against, as ways are named elsewhere: of `pyarrow of arrow` it is `arrow by pyarrow`. */
+function otherText(against: string): string {
+  return against.replace(/^(.+) of (\S+)$/s, "$2 by $1");
 }
 
 /** What of the files was in memory right before each trial. */

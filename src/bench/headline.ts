@@ -9,13 +9,16 @@ import {
   type Results,
 } from "./results.ts";
 import { ratioOf } from "./stats.ts";
-import { amountText, groupText, listText, timeText, wayText } from "./text.ts";
+import { amountText, digits, groupText, listText, timeText, wayText } from "./text.ts";
 
 /** What starts up takes tens of milliseconds: in trials shorter than this, in seconds, it is a good part. */
 const SHORT = 0.25;
 
 /** After a rehearsal: opening the files and reading what they say of themselves is a good part of trials shorter than this. */
 const SHORT_REHEARSED = 0.02;
+
+/** Load before the run, as a part of the cores, from which it may have been in the way. */
+const BUSY_PART = 0.25;
 
 /** How many times as fast one cell was as another, with its 95 % interval. */
 export interface Lead {
@@ -99,6 +102,12 @@ export function warnings(results: Results): string[] {
   const notes: string[] = [];
   const { rehearsalBytes = 0 } = run.settings;
   const shortest = Math.min(...cells.flatMap(({ trials }) => trials.map(({ seconds }) => seconds)));
+  const { cores, load } = run.machine;
+  if (load > Math.max(0.5, cores * BUSY_PART)) {
+    notes.push(
+      `The machine was not quiet when the run began: a load of ${digits(load)} on ${amountText(cores, "core")}.`,
+    );
+  }
   if (rehearsalBytes === 0 && shortest < SHORT) {
     notes.push(
       `Trials took as little as ${timeText(shortest * 1000)}, and nothing was read before them: the start of threads and the compilation of code are in the figures. Larger data makes that less.`,

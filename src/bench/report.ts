@@ -78,11 +78,13 @@ ${sections.map(({ id, title: name, body }) => html`<section id="${id}"><h2>${nam
 function aboutPart({ run, cells }: Results): Html {
   const { machine, versions, settings } = run;
   const where = [
-    ...(machine.gpu === undefined ? [] : [machine.cpu]),
+    // On a Mac they are one chip, and the title has it.
+    ...(machine.gpu === undefined || machine.gpu === machine.cpu ? [] : [machine.cpu]),
     amountText(machine.cores, "core"),
     `${bytesText(machine.memoryBytes)} of memory`,
     machine.disk,
     machine.os,
+    ...(machine.power === undefined ? [] : [machine.power]),
   ];
   const { byteLength, rounds } = settings;
   const what = [

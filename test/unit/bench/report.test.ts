@@ -6,7 +6,7 @@ import { escapeHtml } from "../../../src/bench/html.ts";
 import { FONT_SIZE } from "../../../src/bench/plot.ts";
 import { renderReport } from "../../../src/bench/report.ts";
 import { logTicks } from "../../../src/bench/rows-chart.ts";
-import { FEW, hostileRecords, type MadeUp, madeUpRecords, manyCells } from "./made-up.ts";
+import { FEW, hostileRecords, MACHINE, type MadeUp, madeUpRecords, manyCells } from "./made-up.ts";
 
 const few = renderReport(madeUpRecords(FEW));
 const many = renderReport(madeUpRecords(manyCells()));
@@ -325,6 +325,23 @@ test("settings are told in words, without those that are empty", () => {
     ["ceilings", "left out"],
     ["some thing", "3"],
   ]);
+});
+
+test("a machine with other work is warned of, and one chip is named once", () => {
+  const pageOf = (change: object) =>
+    documentOf(renderReport(madeUpRecords([{ rate: 1 }], { machine: { ...MACHINE, ...change } })));
+  expect(pageOf({ load: 0.5 }).querySelector(".warn")).toBeNull();
+  expect(pageOf({ load: 3, cores: 16 }).querySelector(".warn")).toBeNull();
+  expect(pageOf({ load: 1.5 }).querySelector(".warn")!.textContent).toBe(
+    "The machine was not quiet when the run began: a load of 1.50 on 2 cores.",
+  );
+  const mac = { cpu: "Apple M4", gpu: "Apple M4", power: "battery", cores: 10 };
+  expect(pageOf(mac).querySelector("h1")!.textContent).toBe("Headrace benchmark: Apple M4");
+  expect(pageOf(mac).querySelector("header .muted")!.textContent).toStartWith("10 cores · 25.0 GB");
+  expect(pageOf(mac).querySelector("header .muted")!.textContent).toContain("(bookworm) · battery");
+  expect(pageOf({ gpu: "NVIDIA L4" }).querySelector("header .muted")!.textContent).toStartWith(
+    "AMD EPYC 9B45 · 2 cores",
+  );
 });
 
 test("short trials are warned of", () => {
