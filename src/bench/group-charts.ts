@@ -48,13 +48,14 @@ interface CellRow extends Pick<Row, "value" | "bar" | "interval" | "range" | "do
 
 function cellChart(kind: Kind, all: readonly CellRow[], { palette, devices }: ChartContext): Chart {
   const shown = all.slice(0, MAX_ROWS);
-  const nameOf = ({ key }: BestCell) => (devices ? `${wayText(key)} on ${key.device}` : wayText(key));
+  const placed = (way: string, { key }: BestCell) => (devices ? `${way} on ${key.device}` : way);
+  const nameOf = (cell: BestCell) => placed(wayText(cell.key), cell);
   const rows = shown.map(({ cell, ...row }): Row => {
     const aside = settingsText(cell.key);
     return {
       ...row,
       label: nameOf(cell),
-      short: shortWayText(cell.key),
+      short: placed(shortWayText(cell.key), cell),
       aside,
       colour: palette.colour(cell.key.format),
     };

@@ -53,12 +53,14 @@ export interface RowsOptions {
 
 interface Placed extends Row {
   readonly id: number;
+  /** Its name, line by line. */
+  readonly lines: readonly string[];
 }
 
 /** Plot's options for `rows` at `width` pixels. */
 export function rowsChart(rows: readonly Row[], options: RowsOptions, width: number): Plot.PlotOptions {
-  const data = rows.map((row, id): Placed => ({ ...row, id }));
-  const lines = rows.some((row) => row.below !== undefined) ? 2 : 1;
+  const data = rows.map((row, id): Placed => ({ ...row, id, lines: nameLines(row, width - 2 * EDGE) }));
+  const lines = Math.max(1, ...data.map((row) => row.lines.length));
   const height = lines * LINE + BODY + GAP;
   const top = lines * LINE + 3;
   const { guides = [], scale = "linear" } = options;
@@ -85,7 +87,7 @@ export function rowsChart(rows: readonly Row[], options: RowsOptions, width: num
       ...guideMarks(guides, data, top),
       ...bodyMarks(data, top, height),
       ...guideNames(guides, width),
-      ...labelMarks(data, height, width - 2 * EDGE),
+      ...labelMarks(data, height, lines),
     ],
   };
 }
@@ -227,44 +229,44 @@ function bodyMarks(data: readonly Placed[], top: number, height: number): Plot.M
   ];
 }
 
-function labelMarks(data: readonly Placed[], height: number, width: number): Plot.Markish[] {
+/** A row's name in lines of `width`, the first of which leaves room for the value: the short one where the other does not fit,
+ * broken between words where that does not fit either. */
+function nameLines({ label, short = label, aside, below, value }: Row, width: number): string[] {
+  const room = width - BOLD * textWidth(value) - 8;
+  const under = below === undefined ? [] : [fitText(below, width)];
+  const named = (name: string, pixels: number) => {
+    const whole = aside === undefined ? name : `${name} · ${aside}`;
+    return textWidth(whole) <= pixels ? whole : fitText(name, pixels);
+  };
+  const name = textWidth(label) <= room ? label : short;
+  if (textWidth(name) <= room) return [named(name, room), ...under];
+  const words = name.split(" ");
+  const fitting = words.findLastIndex((_, i) => textWidth(words.slice(0, i).join(" ")) <= room);
+  if (fitting < 1) return [fitText(name, room), ...under];
+  return [words.slice(0, fitting).join(" "), named(words.slice(fitting).join(" "), width), ...under];
+}
+
+function labelMarks(data: readonly Placed[], height: number, lines: number): Plot.Markish[] {
   // Lines end around letters, so that both can be read.
   const halo = { fill: "currentColor", stroke: "var(--ground)", strokeWidth: 5 };
-  const line = (dy: number) => ({ ...halo, y: "id", dy: -height / 2 + LINE / 2 + dy });
-  const texts = data.map((row) => {
-    const room = width - BOLD * textWidth(row.value) - 8;
-    const name = textWidth(row.label) <= room ? row.label : (row.short ?? row.label);
-    const whole = row.aside === undefined ? name : `${name} · ${row.aside}`;
-    return {
-      id: row.id,
-      label: textWidth(whole) <= room ? whole : fitText(name, room),
-      below: row.below === undefined ? "" : fitText(row.below, width),
-      value: row.value,
-    };
+  const line = (i: number) => ({ ...halo, y: "id", dy: -height / 2 + LINE / 2 + i * LINE });
+  const names = Array.from({ length: lines }, (_, i) =>
+    Plot.text(data, {
+      ...line(i),
+      text: (row: Placed) => row.lines[i] ?? "",
+      frameAnchor: "left",
+      textAnchor: "start",
+      dx: EDGE - SIDE,
+    }),
+  );
+  const values = Plot.text(data, {
+    ...line(0),
+    text: "value",
+    frameAnchor: "right",
+    textAnchor: "end",
+    dx: SIDE - EDGE,
+    fontWeight: "bold",
+    fontVariant: "tabular-nums",
   });
-  return [
-    Plot.text(texts, {
-      ...line(0),
-      text: "label",
-      frameAnchor: "left",
-      textAnchor: "start",
-      dx: EDGE - SIDE,
-    }),
-    Plot.text(texts, {
-      ...line(LINE),
-      text: "below",
-      frameAnchor: "left",
-      textAnchor: "start",
-      dx: EDGE - SIDE,
-    }),
-    Plot.text(texts, {
-      ...line(0),
-      text: "value",
-      frameAnchor: "right",
-      textAnchor: "end",
-      dx: SIDE - EDGE,
-      fontWeight: "bold",
-      fontVariant: "tabular-nums",
-    }),
-  ];
+  return [...names, values];
 }

@@ -6,7 +6,15 @@ import { escapeHtml } from "../../../src/bench/html.ts";
 import { FONT_SIZE } from "../../../src/bench/plot.ts";
 import { renderReport } from "../../../src/bench/report.ts";
 import { logTicks } from "../../../src/bench/rows-chart.ts";
-import { FEW, hostileRecords, MACHINE, type MadeUp, madeUpRecords, manyCells } from "./made-up.ts";
+import {
+  FEW,
+  hostileRecords,
+  MACHINE,
+  type MadeUp,
+  madeUpRecords,
+  manyCells,
+  WIDE_RANGE,
+} from "./made-up.ts";
 
 const few = renderReport(madeUpRecords(FEW));
 const many = renderReport(madeUpRecords(manyCells()));
@@ -260,6 +268,18 @@ describe("a report", () => {
     const page = documentOf(renderReport(madeUpRecords([])));
     expect(page.querySelector("main")!.textContent).toContain("No cell has figures.");
     expect(page.querySelectorAll("figure")).toHaveLength(0);
+  });
+
+  test("has long names whole at a phone's width, in lines, with their devices", () => {
+    const page = documentOf(renderReport(madeUpRecords(WIDE_RANGE)));
+    const words = [...page.querySelector("figure > svg.narrow")!.querySelectorAll("text")].map(
+      ({ textContent }) => textContent,
+    );
+    const at = words.indexOf("safetensors.bp.zst-16 by");
+    expect(at).toBeGreaterThan(-1);
+    expect(words.filter((word) => word === "mtlio-compressed-zlib on metal")).toHaveLength(7);
+    expect(words.filter((word) => word?.startsWith("pyarrow-dataset on host"))).toHaveLength(7);
+    expect(words.join(" ")).not.toContain("…");
   });
 
   test("gives a format one colour in all charts", () => {
