@@ -2,6 +2,7 @@
 import {
   type BestCell,
   bestSettings,
+  type CellResult,
   clearlyFaster,
   type Group,
   groupsOf,
@@ -72,13 +73,23 @@ function leadOf(first: BestCell, over: BestCell): Lead {
   return { over, median: a.median / b.median, low: a.low / b.high, high: a.high / b.low };
 }
 
-/** Which ways were first, or not clearly slower than the first, in most of several groups; undefined of one group. */
-export function overallText(verdicts: readonly Verdict[]): string | undefined {
+/** What a cell is called on a page. */
+export type NameOf = (cell: CellResult) => string;
+
+/** Names of `cells`: with their devices where there are several. */
+export function namesOf(cells: readonly CellResult[]): NameOf {
+  const devices = new Set(cells.map(({ key }) => key.device)).size > 1;
+  return ({ key }) => (devices ? `${wayText(key)} on ${key.device}` : wayText(key));
+}
+
+/** Which ways, as `nameOf` tells them apart, were first, or not clearly slower than the first, in most of several groups;
+ * undefined of one group. */
+export function overallText(verdicts: readonly Verdict[], nameOf: NameOf): string | undefined {
   const cases = verdicts.length;
   if (cases < 2) return undefined;
   const ways = Map.groupBy(
     verdicts.flatMap(({ first, tied }) => [first, ...tied]),
-    ({ key }) => wayText(key),
+    nameOf,
   );
   const most = (own: boolean) => {
     const found = [...ways].filter(([, [one]]) => one!.own || !own);

@@ -1,39 +1,28 @@
 /** The first screen of a report: what to use, by how much it is faster, and how sure that is. */
-import { type Lead, overallText, type Verdict, verdictsOf } from "./headline.ts";
+import { type Lead, type NameOf, namesOf, overallText, type Verdict, verdictsOf } from "./headline.ts";
 import { type Html, html, type Piece } from "./html.ts";
 import { recommend } from "./recommend.ts";
 import { loadFlags, packFlags } from "./recommend-text.ts";
 import type { BenchRecord } from "./record.ts";
-import type { BestCell, Results } from "./results.ts";
-import {
-  ceilingText,
-  digits,
-  groupText,
-  listText,
-  percentText,
-  rateText,
-  settingsText,
-  wayText,
-} from "./text.ts";
+import type { Results } from "./results.ts";
+import { ceilingText, digits, groupText, listText, percentText, rateText, settingsText } from "./text.ts";
 
 /** A card for each group of cells, in which the first line is the answer. `records` are those of `results`. */
 export function verdictCards(results: Results, records: readonly BenchRecord[]): Html {
   const verdicts = verdictsOf(results);
   if (verdicts.length === 0) return html`<p>No cell has figures.</p>`;
-  const overall = overallText(verdicts);
+  const nameOf = namesOf(results.cells);
+  const overall = overallText(verdicts, nameOf);
   const commands = commandsOf(records);
-  const devices = new Set(results.cells.map(({ key }) => key.device)).size > 1;
   return html`${overall === undefined ? undefined : html`<p class="lead">${overall}</p>`}
-<div class="verdicts">${verdicts.map((verdict) => card(verdict, devices, commands))}</div>
-<p class="note">Cold: before each trial none of the files was in memory, which was looked up page by page; warm: all of them
-were. Rates are medians of what is delivered, in GB/s (10⁹ bytes a second), with the interval that holds the median with 95 %.
+<div class="verdicts">${verdicts.map((verdict) => card(verdict, nameOf, commands))}</div>
+<p class="note">Cold: before each trial at most 2 % of the files' pages were in memory, as the system told; warm: at least
+98 %. Rates are medians of what is delivered, in GB/s (10⁹ bytes a second), with the interval that holds the median with 95 %.
 Clear means that these intervals do not meet.</p>`;
 }
 
-function card(verdict: Verdict, devices: boolean, commands: ReadonlyMap<string, readonly string[]>): Html {
+function card(verdict: Verdict, nameOf: NameOf, commands: ReadonlyMap<string, readonly string[]>): Html {
   const { group, first } = verdict;
-  const nameOf = (cell: BestCell) =>
-    devices ? `${wayText(cell.key)} on ${cell.key.device}` : wayText(cell.key);
   const { median, low, high } = first.record.gigabytesPerSecond;
   const { ceiling } = first.record;
   const settings = settingsText(first.key);
@@ -53,7 +42,7 @@ ${lines.map((line) => html`<p><code>${line.split(" ").map((word) => html`<span>$
 `;
 }
 
-function certainty({ ways, tied, next }: Verdict, nameOf: (cell: BestCell) => string): Piece {
+function certainty({ ways, tied, next }: Verdict, nameOf: NameOf): Piece {
   if (ways === 1) return html`<p>The only one measured.</p>`;
   const slower = next && `${timesText(next)} ${nameOf(next.over)}`;
   if (tied.length === 0) return html`<p><b class="sure">✓ Clear:</b> ${slower}, the next.</p>`;
@@ -62,10 +51,7 @@ function certainty({ ways, tied, next }: Verdict, nameOf: (cell: BestCell) => st
 }
 
 /** What others do is told beside what this project does, whichever of them came first. */
-function otherSide(
-  { first, tied, next, otherSide: lead }: Verdict,
-  nameOf: (cell: BestCell) => string,
-): Piece {
+function otherSide({ first, tied, next, otherSide: lead }: Verdict, nameOf: NameOf): Piece {
   if (lead === undefined || lead.over === next?.over) return undefined;
   const whose = first.own ? "Best of others" : "Best of this project";
   const text = tied.includes(lead.over) ? "not clearly slower" : `${digits(lead.median)} times slower`;

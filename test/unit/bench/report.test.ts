@@ -219,6 +219,13 @@ describe("a report", () => {
       "Fastest, or not clearly slower, in all 2 cases: safetensors by js-read. Of this project's ways, in 1: safetensors by read.",
     );
     expect(leadOf(FEW)).toBeUndefined();
+    const on = (device: string) =>
+      (["cold", "warm"] as const).map(
+        (temperature): MadeUp => ({ rate: 2, spread: 0.3, temperature, device }),
+      );
+    expect(leadOf([...on("host"), ...on("metal")])).toMatch(
+      /^Fastest, or not clearly slower, in all 2 cases: safetensors by read on (host|metal) and safetensors by read on (host|metal)\.$/,
+    );
   });
 
   test("says at its head which machine, data and version the figures are of", () => {
