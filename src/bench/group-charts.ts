@@ -117,6 +117,12 @@ export function rateChart(group: Group, context: ChartContext): Chart {
   const notes = [
     ...(best.some(({ settings }) => settings > 1) ? ["Each row has the best of the settings tried."] : []),
     ...beyond,
+    ...(near.some(({ name }) => name.startsWith("pread")) &&
+    best.some(({ record }) => record.compression > 1.05)
+      ? [
+          "Bare reads count bytes of files: what is compressed may go beyond them by as much as it is smaller.",
+        ]
+      : []),
   ];
   const chart = cellChart(
     {

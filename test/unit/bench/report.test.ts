@@ -271,6 +271,13 @@ describe("a report", () => {
     expect(document.getElementById("cells")!.querySelectorAll("tbody tr")).toHaveLength(figures.length);
   });
 
+  test("says that compressed forms may go beyond bare reads, where there are some", () => {
+    const note = "Bare reads count bytes of files";
+    const packed: MadeUp = { rate: 2.5, format: "safetensors.zst-3", path: "stream", compression: 1.5 };
+    expect(renderReport(madeUpRecords([...FEW, packed]))).toContain(note);
+    expect(few).not.toContain(note);
+  });
+
   test("without a cell says so", () => {
     const page = documentOf(renderReport(madeUpRecords([])));
     expect(page.querySelector("main")!.textContent).toContain("No cell has figures.");
