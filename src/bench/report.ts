@@ -6,7 +6,6 @@ import {
   latencyChart,
   rateChart,
   ratioChart,
-  residencyChart,
 } from "./group-charts.ts";
 import { warnings } from "./headline.ts";
 import { Html, html, type Piece, table, wideTable } from "./html.ts";
@@ -14,6 +13,7 @@ import { sizeChart, sweepCharts } from "./line-charts.ts";
 import { Palette } from "./palette.ts";
 import { type Chart, figure } from "./plot.ts";
 import type { BenchRecord, RunRecord } from "./record.ts";
+import { residencyChart } from "./residency-chart.ts";
 import { type CellResult, type Group, groupsOf, type Results, resultsOf } from "./results.ts";
 import { settingRows } from "./settings-text.ts";
 import { STYLE } from "./style.ts";
