@@ -7,6 +7,7 @@ import { prepareFiles } from "./cold.ts";
 import type { CeilingRecord } from "./record.ts";
 import { median, quantilesOf } from "./stats.ts";
 import { HostSum } from "./sums.ts";
+import { amountText } from "./text.ts";
 
 const MIB = 2 ** 20;
 const ROUNDS = 5;
@@ -92,7 +93,7 @@ async function sweepReads(
       rates.push(await sweep.run(best.lanes, best.pieceBytes));
     }
     const doubt = unproven === 0 ? "" : `; ${unproven} of ${ROUNDS} rounds not proven ${temperature}`;
-    const note = `pread by ${best.lanes} lanes, ${best.pieceBytes / MIB} MiB each, the best of a sweep${doubt}`;
+    const note = `pread by ${amountText(best.lanes, "lane")}, ${best.pieceBytes / MIB} MiB each, the best of a sweep${doubt}`;
     return record(`pread-${temperature}`, rates, note);
   } finally {
     sweep.close();

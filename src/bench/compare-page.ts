@@ -10,7 +10,7 @@ import { amountText, digits, groupText, intervalText, settingsText, shortWayText
 
 /** What differs, a chart of the ratios, and every cell. The same comparison gives the same page. */
 export function renderComparison(comparison: Comparison): string {
-  const { a, b, counts, cells, differences, onlyA, onlyB, failed } = comparison;
+  const { a, b, cells, differences, onlyA, onlyB, failed } = comparison;
   const alone = [...onlyA.map((key) => ({ key, run: "A" })), ...onlyB.map((key) => ({ key, run: "B" }))];
   return html`<!doctype html>
 <html lang="en">
@@ -25,7 +25,7 @@ ${new Html(`<style>${STYLE}</style>`)}
 <header><h1>Two runs compared</h1>
 <p class="muted">A: ${a.date}, ${a.machine.cpu} · B: ${b.date}, ${b.machine.cpu}</p></header>
 <main>
-<p>${verdictText(counts)}</p>
+<p>${verdictText(comparison)}</p>
 <p class="note">A cell counts as faster or slower where the 95 % interval of the ratio leaves out 1. Of cells that do not
 differ at all, one in twenty would by chance.</p>
 ${failed.length === 0 ? undefined : html`<aside class="warn" aria-label="Failed trials"><ul>${failed.map((one) => html`<li>${failedText(one)}</li>`)}</ul></aside>`}

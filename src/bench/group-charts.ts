@@ -7,6 +7,7 @@ import { type BestCell, bestSettings, type CellResult, type Group } from "./resu
 import { type Guide, MAX_ROWS, type Row, type RowsOptions, rowsChart } from "./rows-chart.ts";
 import {
   amountText,
+  ceilingText,
   digits,
   groupText,
   intervalText,
@@ -47,13 +48,14 @@ interface CellRow extends Pick<Row, "value" | "bar" | "interval" | "range" | "do
 
 function cellChart(kind: Kind, all: readonly CellRow[], { palette, devices }: ChartContext): Chart {
   const shown = all.slice(0, MAX_ROWS);
-  const nameOf = ({ key }: BestCell) => (devices ? `${wayText(key)} on ${key.device}` : wayText(key));
+  const placed = (way: string, { key }: BestCell) => (devices ? `${way} on ${key.device}` : way);
+  const nameOf = (cell: BestCell) => placed(wayText(cell.key), cell);
   const rows = shown.map(({ cell, ...row }): Row => {
     const aside = settingsText(cell.key);
     return {
       ...row,
       label: nameOf(cell),
-      short: shortWayText(cell.key),
+      short: placed(shortWayText(cell.key), cell),
       aside,
       colour: palette.colour(cell.key.format),
     };
@@ -94,8 +96,10 @@ export function boundsOf(
   const near = bounds.filter((bound) => bound.gigabytesPerSecond.median <= most * GUIDE_REACH);
   const far = bounds.filter((bound) => !near.includes(bound));
   if (far.length === 0) return { near, beyond: [] };
-  const texts = far.map(({ name, gigabytesPerSecond: { median } }) => `${name}, ${rateText(median)}`);
-  return { near, beyond: [`Beyond the axis: the ceiling ${texts.join("; ")}.`] };
+  const texts = far.map(
+    ({ name, gigabytesPerSecond: { median } }) => `${ceilingText(name)}, ${rateText(median)}`,
+  );
+  return { near, beyond: [`Beyond the axis: ${texts.join("; ")}.`] };
 }
 
 /** Rates with their intervals, and the ceilings that bound them. */
@@ -108,11 +112,17 @@ export function rateChart(group: Group, context: ChartContext): Chart {
   const most = Math.max(...best.map(({ record }) => record.gigabytesPerSecond.high));
   const { near, beyond } = boundsOf(best, most, context.ceilings);
   const guides = near.map(({ name, gigabytesPerSecond: { median } }): Guide => {
-    return { at: median, label: `dashed: ${name}, ${rateText(median)}` };
+    return { at: median, label: `dashed: ${ceilingText(name)}, ${rateText(median)}` };
   });
   const notes = [
     ...(best.some(({ settings }) => settings > 1) ? ["Each row has the best of the settings tried."] : []),
     ...beyond,
+    ...(near.some(({ name }) => name.startsWith("pread")) &&
+    best.some(({ record }) => record.compression > 1.05)
+      ? [
+          "Bare reads count bytes of files: what is compressed may go beyond them by as much as it is smaller.",
+        ]
+      : []),
   ];
   const chart = cellChart(
     {
@@ -132,7 +142,9 @@ export function rateChart(group: Group, context: ChartContext): Chart {
       wayText(key),
       settingsText(key),
       intervalText(record.gigabytesPerSecond),
-      record.ceiling === undefined ? "-" : `${percentText(record.ceiling.part)} of ${record.ceiling.name}`,
+      record.ceiling === undefined
+        ? "-"
+        : `${percentText(record.ceiling.part)} of ${ceilingText(record.ceiling.name)}`,
     ]),
     [2, 3],
   );
@@ -242,7 +254,7 @@ export function ratioChart(
     .map(
       ({ cell, against, ratio }): CellRow => ({
         cell,
-        below: `against ${names.get(against) ?? against}`,
+        below: `against ${names.get(against) ?? otherText(against)}`,
         value: `${digits(ratio.median)}×`,
         interval: [ratio.low, ratio.high],
         dots: [ratio.median],
@@ -267,37 +279,7 @@ export function ratioChart(
   );
 }
 
-/** What of the files was in memory right before each trial. */
-export function residencyChart(groups: readonly Group[], context: ChartContext): Chart | undefined {
-  const cells = groups.flatMap((group) => group.cells);
-  const kinds = Map.groupBy(cells, ({ key }) => JSON.stringify([key.temperature, key.format]));
-  const found = [...kinds.values()].flatMap((members) => {
-    const { temperature, format } = members[0]!.key;
-    const parts = members.flatMap(({ done }) => done.flatMap(({ residency }) => residency ?? []));
-    if (parts.length === 0) return [];
-    const least = Math.min(...parts);
-    const most = Math.max(...parts);
-    const ends = [...new Set([percentText(least), percentText(most)])];
-    const dots = [...new Set(parts.map((part) => Math.round(part * 1000) / 10))];
-    const value = `${amountText(parts.length, "trial")}: ${ends.join(" to ")}`;
-    return [
-      { label: `${temperature}: ${format}`, value, dots, colour: context.palette.colour(format), most },
-    ];
-  });
-  if (found.length === 0) return undefined;
-  found.sort((a, b) => a.label.localeCompare(b.label));
-  const title = "In memory before each trial (% of the files' pages)";
-  const cold = found.filter(({ label }) => label.startsWith("cold"));
-  const worst = Math.max(...cold.map(({ most }) => most));
-  return {
-    title,
-    note: "As the system tells of each page (mincore). Cold files have to be at the left, warm ones at the right.",
-    summary: cold.length === 0 ? "No cold trials." : `Before cold trials ${percentText(worst)} at most.`,
-    figures: table(
-      title,
-      ["trials", "in memory"],
-      found.map(({ label, value }) => [label, value]),
-    ),
-    options: (width) => rowsChart(found, { axis: "in memory, % of pages", domain: [0, 100] }, width),
-  };
+/** What a ratio is against, as ways are named elsewhere: of `pyarrow of arrow` it is `arrow by pyarrow`. */
+function otherText(against: string): string {
+  return against.replace(/^(.+) of (\S+)$/s, "$2 by $1");
 }

@@ -1,76 +1,138 @@
-/** What a run says, in sentences. */
-import type { Results } from "./results.ts";
-import { bestSettings, type CellResult, clearlyFaster, type Group, groupsOf, medianOf } from "./results.ts";
+/** What a run says to who has to choose. */
 import {
-  amountText,
-  digits,
-  groupText,
-  intervalText,
-  percentText,
-  rateText,
-  settingsText,
-  timeText,
-  wayText,
-} from "./text.ts";
+  type BestCell,
+  bestSettings,
+  type CellResult,
+  clearlyFaster,
+  type Group,
+  groupsOf,
+  interruptionText,
+  type Results,
+} from "./results.ts";
+import { ratioOf } from "./stats.ts";
+import { amountText, digits, groupText, listText, timeText, wayText } from "./text.ts";
 
 /** What starts up takes tens of milliseconds: in trials shorter than this, in seconds, it is a good part. */
 const SHORT = 0.25;
-/** Names that a sentence lists before it counts. */
-const LISTED = 3;
 
-/** A sentence for each group of cells: what was fastest, how sure that is, and what stands beside it. */
-export function headlines({ cells }: Results): { readonly title: string; readonly text: string }[] {
-  return groupsOf(cells).map((group) => ({ title: groupText(group), text: headlineOf(group) }));
+/** After a rehearsal: opening the files and reading what they say of themselves is a good part of trials shorter than this. */
+const SHORT_REHEARSED = 0.02;
+
+/** Load before the run, as a part of the cores, from which it may have been in the way. */
+const BUSY_PART = 0.25;
+
+/** How many times as fast one cell was as another, with its 95 % interval. */
+export interface Lead {
+  readonly over: BestCell;
+  readonly median: number;
+  readonly low: number;
+  readonly high: number;
 }
 
-function headlineOf(group: Group): string {
-  const best = bestSettings(group.cells);
-  const first = best[0]!;
-  const tied = best.slice(1).filter((cell) => !clearlyFaster(first, cell));
-  const parts = [
-    `${tied.length > 0 ? "Highest median" : group.cells.length > 1 ? "Fastest" : "The only one measured"}: ${rankText(first)}`,
-  ];
-  if (tied.length > 0) parts.push(`no clear difference to ${listText(tied)}`);
-  else if (best[1] !== undefined) parts.push(`next: ${wayText(best[1].key)}, ${rateText(medianOf(best[1]))}`);
-  // What others do is told beside what this project does, whichever of them came first.
-  const other = best.find((cell) => cell.own !== first.own);
-  if (other !== undefined && other !== best[1]) parts.push(againstText(first, other));
-  return `${parts.join("; ")}.`;
+/** What a group of cells says. */
+export interface Verdict {
+  readonly group: Group;
+  /** With the highest median. */
+  readonly first: BestCell;
+  /** How many ways were compared, this one included. */
+  readonly ways: number;
+  /** Those whose intervals reach into that of the first: it is not shown that they are slower. */
+  readonly tied: readonly BestCell[];
+  /** Over the fastest that is clearly slower. */
+  readonly next?: Lead | undefined;
+  /** Over the fastest of others, where the first is this project's, and of this project's, where it is not. */
+  readonly otherSide?: Lead | undefined;
 }
 
-function rankText({ key, record }: CellResult): string {
-  const settings = settingsText(key);
-  const { ceiling } = record;
-  const part = ceiling === undefined ? "" : `, ${percentText(ceiling.part)} of ${ceiling.name}`;
-  const rate = intervalText(record.gigabytesPerSecond);
-  return `${wayText(key)}${settings === "" ? "" : ` (${settings})`}, ${rate}${part}`;
+/** A verdict for each group of cells. */
+export function verdictsOf({ cells }: Pick<Results, "cells">): Verdict[] {
+  return groupsOf(cells).map((group) => {
+    const best = bestSettings(group.cells);
+    const first = best[0]!;
+    const tied = best.slice(1).filter((cell) => !clearlyFaster(first, cell));
+    const next = best.slice(1).find((cell) => !tied.includes(cell));
+    const other = best.find((cell) => cell.own !== first.own);
+    return {
+      group,
+      first,
+      ways: best.length,
+      tied,
+      next: next && leadOf(first, next),
+      otherSide: other && leadOf(first, other),
+    };
+  });
 }
 
-function listText(cells: readonly CellResult[]): string {
-  const names = cells.slice(0, LISTED).map(({ key }) => wayText(key));
-  return cells.length > LISTED ? `${names.join(", ")} and ${cells.length - LISTED} more` : names.join(", ");
+function leadOf(first: BestCell, over: BestCell): Lead {
+  if (first.rates.length > 0 && over.rates.length > 0) {
+    const { median, low, high } = ratioOf(first.rates, over.rates);
+    return { over, median, low, high };
+  }
+  // Without their trials the two intervals bound it.
+  const [a, b] = [first.record.gigabytesPerSecond, over.record.gigabytesPerSecond];
+  return { over, median: a.median / b.median, low: a.low / b.high, high: a.high / b.low };
 }
 
-function againstText(first: CellResult, other: CellResult): string {
-  const whose = other.own ? "the best of this project's" : "the best of others";
-  const name = `${whose}: ${wayText(other.key)}, ${rateText(medianOf(other))}`;
-  if (!clearlyFaster(first, other)) return `${name}, no clear difference`;
-  return `${name}, ${digits(medianOf(first) / medianOf(other))} times slower`;
+/** What a cell is called on a page. */
+export type NameOf = (cell: CellResult) => string;
+
+/** Names of `cells`: with their devices where there are several. */
+export function namesOf(cells: readonly CellResult[]): NameOf {
+  const devices = new Set(cells.map(({ key }) => key.device)).size > 1;
+  return ({ key }) => (devices ? `${wayText(key)} on ${key.device}` : wayText(key));
+}
+
+/** Which ways, as `nameOf` tells them apart, were first, or not clearly slower than the first, in most of several groups;
+ * undefined of one group. */
+export function overallText(verdicts: readonly Verdict[], nameOf: NameOf): string | undefined {
+  const cases = verdicts.length;
+  if (cases < 2) return undefined;
+  const ways = Map.groupBy(
+    verdicts.flatMap(({ first, tied }) => [first, ...tied]),
+    nameOf,
+  );
+  const most = (own: boolean) => {
+    const found = [...ways].filter(([, [one]]) => one!.own || !own);
+    const count = Math.max(0, ...found.map(([, cells]) => cells.length));
+    return { count, names: found.filter(([, cells]) => cells.length === count).map(([name]) => name) };
+  };
+  const [all, own] = [most(false), most(true)];
+  if (all.count === 1)
+    return `No way was the fastest, or not clearly slower, in more than one of ${cases} cases.`;
+  const leaders =
+    all.count === cases
+      ? `Fastest, or not clearly slower, in all ${cases} cases: ${listText(all.names)}`
+      : `No way was the fastest, or not clearly slower, in all ${cases} cases; in ${all.count}: ${listText(all.names)}`;
+  if (own.count === 0 || own.count === all.count) return `${leaders}.`;
+  return `${leaders}. Of this project's ways, in ${own.count}: ${listText(own.names)}.`;
 }
 
 /** What takes from the figures' worth: rounds that were not cold, failures, few rounds, an interruption. */
-export function warnings({ run, cells, skipped, unfinished }: Results): string[] {
+export function warnings(results: Results): string[] {
+  const { run, cells, skipped } = results;
   const notes: string[] = [];
   const { rehearsalBytes = 0 } = run.settings;
   const shortest = Math.min(...cells.flatMap(({ trials }) => trials.map(({ seconds }) => seconds)));
+  const { cores, load } = run.machine;
+  if (load > Math.max(0.5, cores * BUSY_PART)) {
+    notes.push(
+      `The machine was not quiet when the run began: a load of ${digits(load)} on ${amountText(cores, "core")}.`,
+    );
+  }
   if (rehearsalBytes === 0 && shortest < SHORT) {
     notes.push(
       `Trials took as little as ${timeText(shortest * 1000)}, and nothing was read before them: the start of threads and the compilation of code are in the figures. Larger data makes that less.`,
     );
   }
-  if (unfinished.length > 0) {
+  if (rehearsalBytes !== 0 && shortest < SHORT_REHEARSED) {
     notes.push(
-      `The run was interrupted: ${amountText(unfinished.length, "cell")} had begun and have no figures here.`,
+      `Trials took as little as ${timeText(shortest * 1000)}: opening the files is a good part of that. Larger data makes it less.`,
+    );
+  }
+  const interruption = interruptionText(results);
+  if (interruption !== undefined) {
+    notes.push(
+      `${interruption[0]!.toUpperCase()}${interruption.slice(1)}. 'bench --resume FILE' goes on with it.`,
     );
   }
   const unproven = cells.filter((cell) => cell.unproven > 0);

@@ -5,7 +5,16 @@ import { table } from "./html.ts";
 import { type Chart, fitText } from "./plot.ts";
 import type { CellKey } from "./record.ts";
 import { bestSettings, type CellResult, fastestFirst, type Group } from "./results.ts";
-import { digits, groupText, intervalText, rateText, requestText, settingsText, wayText } from "./text.ts";
+import {
+  ceilingText,
+  digits,
+  groupText,
+  intervalText,
+  rateText,
+  requestText,
+  settingsText,
+  wayText,
+} from "./text.ts";
 
 const MARGIN_LEFT = 44;
 const MARGIN_RIGHT = 18;
@@ -196,7 +205,10 @@ function frame(width: number, lines: number): Plot.PlotOptions {
 }
 
 function ceilingMarks(name: string, median: number, line: number, width: number): Plot.Markish[] {
-  const label = fitText(`dashed: ${name}, ${rateText(median)}`, width - MARGIN_LEFT - MARGIN_RIGHT - 40);
+  const label = fitText(
+    `dashed: ${ceilingText(name)}, ${rateText(median)}`,
+    width - MARGIN_LEFT - MARGIN_RIGHT - 40,
+  );
   return [
     Plot.ruleY([median], { stroke: "currentColor", strokeDasharray: "4 3", strokeWidth: 1.5 }),
     Plot.text([label], {

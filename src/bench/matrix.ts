@@ -1,9 +1,10 @@
 /** The cells of a run: every combination of the axes that means something. */
 
+import { HeadraceError } from "../index.ts";
 import type { DataKind } from "./data/kinds.ts";
 import { type Format, mtlioCodecOf, notFor, PATHS } from "./formats.ts";
 import { type BenchPlan, type Order, type Temperature, usualFormats, usualOrders } from "./options.ts";
-import { peerOrders, peerReads } from "./peers.ts";
+import { PEER_NAMES, peerOrders, peerReads } from "./peers.ts";
 import type { CellKey } from "./record.ts";
 
 /** A cell, and what it is made of. */
@@ -40,6 +41,31 @@ export function cellsOf(plan: BenchPlan, datasets: readonly MatrixData[]): Cell[
       ),
     ),
   );
+}
+
+/** Cells of data that is made, before it is. */
+export function plannedCells(plan: BenchPlan): Cell[] {
+  return cellsOf(
+    plan,
+    plan.data.map((kind) => ({ name: kind, kind, tensors: kind === "weights" })),
+  );
+}
+
+/** Reasons that a refusal lists. */
+const LISTED = 3;
+
+/** Throws `BAD_OPTION` where there are no cells, with why: every path that was named leads to other formats. */
+export function checkCells(plan: BenchPlan, cells: readonly Cell[]): void {
+  if (cells.length > 0) return;
+  const kinds = plan.source === undefined ? plan.data : [undefined];
+  const formats = new Map(
+    kinds.flatMap((kind) => formatsOf(plan, kind)).map((format) => [format.name, format]),
+  );
+  const reasons = (plan.paths ?? []).flatMap((path) =>
+    [...formats.values()].map((format) => `${path} of ${format.name}: ${notFor(path, format)}`),
+  );
+  const why = reasons.length > LISTED ? [...reasons.slice(0, LISTED), "…"] : reasons;
+  throw new HeadraceError("BAD_OPTION", `nothing to measure: ${why.join("; ")}`);
 }
 
 interface Place {
@@ -94,6 +120,29 @@ function keyOf(
     ...(requestBytes === undefined ? {} : { requestBytes }),
     device,
     ...(peer === undefined ? {} : { peer }),
+  };
+}
+
+const ID =
+  /^(.+)\/([^/]+)\/([^/]+)\/(cold|warm)\/(sequential|block-shuffled|random)\/lanes (\d+)(?:\/reads of (\d+))?\/([^/]+)$/s;
+
+/** The key that has `id`; undefined where no key of this version has. */
+export function keyOfId(id: string): CellKey | undefined {
+  const [, data, format, way, temperature, order, lanes, requestBytes, device] = ID.exec(id) ?? [];
+  if (data === undefined || format === undefined || way === undefined || device === undefined)
+    return undefined;
+  const isPeer = PEER_NAMES.includes(way);
+  return {
+    id,
+    data,
+    format,
+    path: isPeer ? "peer" : way,
+    temperature: temperature as Temperature,
+    order: order as Order,
+    lanes: Number(lanes),
+    ...(requestBytes === undefined ? {} : { requestBytes: Number(requestBytes) }),
+    device,
+    ...(isPeer ? { peer: way } : {}),
   };
 }
 

@@ -48,6 +48,7 @@ function draw(chart: Chart, width: number, className: string): Html {
     part.setAttribute("data-part", part.getAttribute("aria-label")!);
     part.removeAttribute("aria-label");
   }
+  roundPlaces(svg);
   // Attributes and title are written here, so that they are escaped as everything else on the page.
   const inner = new Html(cleanText(svg.innerHTML));
   const height = svg.getAttribute("height")!;
@@ -55,6 +56,24 @@ function draw(chart: Chart, width: number, className: string): Html {
   return html`<svg class="${className}" role="img" aria-label="${label}" viewBox="0 0 ${width} ${height}" width="${width}" height="${height}" font-size="${FONT_SIZE}" text-anchor="middle" fill="currentColor"><title>${chart.title}</title>${inner}</svg>
 `;
 }
+
+/** Attributes that say where something lies. */
+const PLACES = ["x", "y", "x1", "x2", "y1", "y2", "cx", "cy", "width", "height", "d", "transform"];
+
+/** Hundredths of a pixel are enough, and make a page a good part smaller. */
+function roundPlaces(svg: Element): void {
+  for (const element of svg.querySelectorAll("*")) {
+    for (const name of PLACES) {
+      const place = element.getAttribute(name);
+      if (place === null || !LONG.test(place)) continue;
+      const rounded = place.replaceAll(EACH_LONG, (digits) => String(Math.round(Number(digits) * 100) / 100));
+      element.setAttribute(name, rounded);
+    }
+  }
+}
+
+const LONG = /\.\d{3}/;
+const EACH_LONG = /-?\d*\.\d{3,}(?:e-?\d+)?/g;
 
 /** `text` cut so that it takes `pixels` at most. */
 export function fitText(text: string, pixels: number): string {

@@ -2,8 +2,18 @@
 
 import { type Measured, measuredOf } from "./measured.ts";
 import type { BenchRecord, CellKey, RunRecord } from "./record.ts";
-import { type CellResult, clearlyFaster, fastestFirst, type Group, groupsOf, resultsOf } from "./results.ts";
-import { amountText, intervalText, wayText } from "./text.ts";
+import {
+  type CellResult,
+  clearlyFaster,
+  fastestFirst,
+  type Group,
+  groupsOf,
+  interruptionText,
+  isOwn,
+  type Results,
+  resultsOf,
+} from "./results.ts";
+import { amountText, intervalText, listText, wayText } from "./text.ts";
 
 /** Trials below which a cell is not recommended. */
 const LEAST_TRIALS = 3;
@@ -75,11 +85,9 @@ export function recommend(records: readonly BenchRecord[], options: RecommendOpt
     ({ rates }) => rates.length >= LEAST_TRIALS,
     `have under ${LEAST_TRIALS} trials that count`,
   );
-  if (results.unfinished.length > 0) {
-    notes.push(
-      `the run was interrupted: ${amountText(results.unfinished.length, "cell")} had begun and have no figures`,
-    );
-  }
+  const interruption = interruptionText(results);
+  if (interruption !== undefined) notes.push(interruption);
+  notes.push(...withoutFigures(results, device));
   if (cells.length === 0) notes.push("no cell is left to recommend");
   const devices = [...new Set(cells.map(({ key }) => key.device))];
   const advice = groupsOf(cells).flatMap((group) =>
@@ -96,6 +104,22 @@ export function recommend(records: readonly BenchRecord[], options: RecommendOpt
     measured: devices.map((name) => measuredOf(results.run, name, cells)),
     notes,
   };
+}
+
+/** Own cells that no advice can be about, by reason: what failed may have been the best. And of a device that the run never had,
+ * that it had others. */
+function withoutFigures({ cells, skipped }: Results, device: string | undefined): string[] {
+  const own = skipped.filter(({ key }) => isOwn(key) && (device === undefined || key.device === device));
+  const reasons = [...Map.groupBy(own, ({ reason }) => reason)].map(([reason, members]) => {
+    const ways = [...new Set(members.map(({ key }) => wayText(key)))];
+    return `no figures of ${listText(ways)} (${amountText(members.length, "cell")}): ${reason}`;
+  });
+  const devices = [...new Set([...cells, ...skipped].map(({ key }) => key.device))];
+  if (device === undefined || devices.includes(device)) return reasons;
+  return [
+    ...reasons,
+    `the run has no cell of device ${device}; it has ${devices.join(", ") || "none at all"}`,
+  ];
 }
 
 function adviceOf(group: Group, device: string, members: readonly CellResult[], run: RunRecord): Advice {

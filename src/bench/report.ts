@@ -6,20 +6,22 @@ import {
   latencyChart,
   rateChart,
   ratioChart,
-  residencyChart,
 } from "./group-charts.ts";
-import { headlines, warnings } from "./headline.ts";
+import { warnings } from "./headline.ts";
 import { Html, html, type Piece, table, wideTable } from "./html.ts";
 import { sizeChart, sweepCharts } from "./line-charts.ts";
 import { Palette } from "./palette.ts";
 import { type Chart, figure } from "./plot.ts";
 import type { BenchRecord, RunRecord } from "./record.ts";
+import { residencyChart } from "./residency-chart.ts";
 import { type CellResult, type Group, groupsOf, type Results, resultsOf } from "./results.ts";
 import { settingRows } from "./settings-text.ts";
 import { STYLE } from "./style.ts";
 import {
   amountText,
   bytesText,
+  ceilingText,
+  dateText,
   digits,
   groupText,
   intervalText,
@@ -28,6 +30,7 @@ import {
   timeText,
   wayText,
 } from "./text.ts";
+import { verdictCards } from "./verdict-cards.ts";
 
 /** A part of the page; without charts it is left out. */
 interface Section {
@@ -58,10 +61,10 @@ ${new Html(`<style>${STYLE}</style>`)}
 <body>
 <header>
 <h1>${title}</h1>
-<p class="muted">${run.date} · ${amountText(results.cells.length, "cell")} · ${run.machine.os} · ${run.machine.disk}</p>
+${aboutPart(results)}
 </header>
 <main>
-${headlinePart(results)}
+${verdictCards(results, records)}
 ${warningPart(results)}
 <nav aria-label="Contents"><ul>${contents}</ul></nav>
 ${sections.map(({ id, title: name, body }) => html`<section id="${id}"><h2>${name}</h2>${body}</section>\n`)}
@@ -71,12 +74,28 @@ ${sections.map(({ id, title: name, body }) => html`<section id="${id}"><h2>${nam
 `.text;
 }
 
-function headlinePart(results: Results): Html {
-  const found = headlines(results);
-  if (found.length === 0) return html`<p>No cell has figures.</p>`;
-  return html`<dl class="head">${found.map(({ title, text }) => html`<dt>${title}</dt><dd>${text}</dd>\n`)}</dl>
-<p class="note">Medians, with the interval that holds the median with 95 %; GB are 10⁹ bytes as they are delivered.
-"No clear difference" means that the intervals overlap.</p>`;
+/** What was measured, where and with what, in two lines. */
+function aboutPart({ run, cells }: Results): Html {
+  const { machine, versions, settings } = run;
+  const where = [
+    // On a Mac they are one chip, and the title has it.
+    ...(machine.gpu === undefined || machine.gpu === machine.cpu ? [] : [machine.cpu]),
+    amountText(machine.cores, "core"),
+    `${bytesText(machine.memoryBytes)} of memory`,
+    machine.disk,
+    machine.os,
+    ...(machine.power === undefined ? [] : [machine.power]),
+  ];
+  const { byteLength, rounds } = settings;
+  const what = [
+    dateText(run.date),
+    ...(versions.headrace === undefined ? [] : [`headrace ${versions.headrace}`]),
+    ...(typeof byteLength === "number" && settings.source === undefined
+      ? [`${bytesText(byteLength)} of each kind of data`]
+      : []),
+    `${amountText(cells.length, "cell")}${typeof rounds === "number" ? `, ${amountText(rounds, "round")} each` : ""}`,
+  ];
+  return html`<p class="muted">${where.join(" · ")}<br>${what.join(" · ")}</p>`;
 }
 
 function warningPart(results: Results): Piece {
@@ -141,7 +160,7 @@ function ceilingTable({ ceilings }: Results): Html {
     "What the machine does at best, measured in the same run",
     ["ceiling", "median and 95 % interval", "p5 to p95, GB/s", "how"],
     ceilings.map(({ name, gigabytesPerSecond: rate, note }) => [
-      name,
+      ceilingText(name) === name ? name : `${ceilingText(name)} (${name})`,
       intervalText(rate),
       `${digits(rate.p5)} to ${digits(rate.p95)}`,
       note,
@@ -200,7 +219,7 @@ function cellRow({ key, record, rates }: CellResult): Piece[] {
     rates.length > 0 ? rates.length : record.rounds,
     intervalText(rate),
     `${digits(rate.p5)} to ${digits(rate.p95)}`,
-    ceiling === undefined ? "-" : `${percentText(ceiling.part)} of ${ceiling.name}`,
+    ceiling === undefined ? "-" : `${percentText(ceiling.part)} of ${ceilingText(ceiling.name)}`,
     digits(record.compression),
     batchMs.length < 6 ? "-" : `${timeText(batchMs[2]!)}, ${timeText(batchMs[4]!)}`,
     digits(record.cpuSecondsPerGigabyte),

@@ -1,9 +1,29 @@
 /** The records of one run, put together: each cell with its trials. */
 import { HeadraceError } from "../index.ts";
+import { keyOfId } from "./matrix.ts";
 import type { BenchRecord, CeilingRecord, CellKey, CellRecord, RunRecord, TrialRecord } from "./record.ts";
+import { summarize } from "./summary.ts";
+import { amountText } from "./text.ts";
 
 /** Ways of this project itself, beside those of MTLIO; the others are there to be compared with. */
 const OWN_PATHS = ["map", "read", "stream"];
+
+/** That a run was interrupted, and what its figures are of then; undefined of one that came to its end. */
+export function interruptionText({
+  cells,
+  unfinished,
+}: Pick<Results, "cells" | "unfinished">): string | undefined {
+  if (unfinished.length === 0) return undefined;
+  const late = cells.filter(({ key }) => unfinished.includes(key.id));
+  const without = unfinished.length - late.length;
+  const parts = [
+    ...(late.length === 0
+      ? []
+      : [`the figures of ${amountText(late.length, "cell")} are of the trials that it came to`]),
+    ...(without === 0 ? [] : [`${amountText(without, "cell")} had begun and have no figures`]),
+  ];
+  return `the run was interrupted: ${parts.join("; ")}`;
+}
 
 /** One cell of a run. */
 export interface CellResult {
@@ -18,7 +38,7 @@ export interface CellResult {
   readonly done: readonly TrialRecord[];
   /** Rounds that were to be cold and of which that could not be shown. */
   readonly unproven: number;
-  /** Whether this project did the work. */
+  /** See {@link isOwn}. */
   readonly own: boolean;
 }
 
@@ -30,11 +50,12 @@ export interface Results {
   readonly cells: readonly CellResult[];
   /** Those without, and why. */
   readonly skipped: readonly { readonly key: CellKey; readonly reason: string }[];
-  /** Ids of cells with trials alone: the run was interrupted before it summed them up. */
+  /** Ids of cells with trials alone: the run was interrupted before it summed them up, and their figures are made here. */
   readonly unfinished: readonly string[];
 }
 
-/** Puts `records` together. Throws `BAD_RESULTS` where there is no run's record, or a cell comes twice. */
+/** Puts `records` together; of a run that was interrupted, what its trials say. Throws `BAD_RESULTS` where there is no run's
+ * record, or a cell comes twice. */
 export function resultsOf(records: readonly BenchRecord[]): Results {
   const run = records.find((record) => record.kind === "run");
   if (run === undefined) throw new HeadraceError("BAD_RESULTS", "there is no record of the run itself");
@@ -42,26 +63,49 @@ export function resultsOf(records: readonly BenchRecord[]): Results {
     records.filter((record) => record.kind === "trial"),
     (trial) => trial.cell,
   );
+  const ceilings = records.filter((record) => record.kind === "ceiling");
+  const written = cellRecords(records);
+  const unfinished = [...trials.keys()].filter((id) => !written.has(id));
+  const late = lateRecords([...written.keys()], unfinished, { run, trials, ceilings });
   const cells: CellResult[] = [];
   const skipped: { key: CellKey; reason: string }[] = [];
-  const seen = new Set<string>();
-  for (const record of records) {
-    if (record.kind !== "cell") continue;
-    const { id } = record.cell;
-    if (seen.has(id)) throw new HeadraceError("BAD_RESULTS", `cell ${id} comes twice`);
-    seen.add(id);
-    const cell = cellOf(record, trials.get(id) ?? []);
+  for (const record of [...written.values(), ...late]) {
+    const cell = cellOf(record, trials.get(record.cell.id) ?? []);
     const reason = reasonWithout(cell);
     if (reason === undefined) cells.push(cell);
     else skipped.push({ key: record.cell, reason });
   }
-  return {
+  return { run, ceilings, cells, skipped, unfinished };
+}
+
+function cellRecords(records: readonly BenchRecord[]): Map<string, CellRecord> {
+  const found = new Map<string, CellRecord>();
+  for (const record of records) {
+    if (record.kind !== "cell") continue;
+    const { id } = record.cell;
+    if (found.has(id)) throw new HeadraceError("BAD_RESULTS", `cell ${id} comes twice`);
+    found.set(id, record);
+  }
+  return found;
+}
+
+/** What the run would have written of cells `unfinished`, had it ended where it was interrupted. */
+function lateRecords(
+  written: readonly string[],
+  unfinished: readonly string[],
+  {
     run,
-    ceilings: records.filter((record) => record.kind === "ceiling"),
-    cells,
-    skipped,
-    unfinished: [...trials.keys()].filter((id) => !seen.has(id)),
-  };
+    trials,
+    ceilings,
+  }: Pick<Results, "run" | "ceilings"> & { trials: ReadonlyMap<string, TrialRecord[]> },
+): CellRecord[] {
+  const seed = Number(run.settings.seed ?? 0) + 1;
+  const cells = [...unfinished, ...written].flatMap((id) => {
+    const key = keyOfId(id);
+    return key === undefined ? [] : [{ key }];
+  });
+  const all = unfinished.length === 0 ? [] : summarize(cells, { trials, skipped: new Map(), ceilings }, seed);
+  return all.filter(({ cell }) => unfinished.includes(cell.id));
 }
 
 function cellOf(record: CellRecord, all: readonly TrialRecord[]): CellResult {
@@ -78,13 +122,13 @@ function cellOf(record: CellRecord, all: readonly TrialRecord[]): CellResult {
     done,
     failed: rounds.filter((trial) => trial.error !== undefined),
     unproven: key.temperature === "cold" ? done.filter((trial) => trial.temperature === "warm").length : 0,
-    own: key.peer === undefined && isOwnPath(key.path),
+    own: isOwn(key),
   };
 }
 
-/** Whether a way is this project's. */
-function isOwnPath(path: string): boolean {
-  return OWN_PATHS.includes(path) || path.startsWith("mtlio-");
+/** Whether this project does the work in a cell. */
+export function isOwn({ peer, path }: CellKey): boolean {
+  return peer === undefined && (OWN_PATHS.includes(path) || path.startsWith("mtlio-"));
 }
 
 function reasonWithout({ record, trials, failed, unproven }: CellResult): string | undefined {

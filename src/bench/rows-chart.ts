@@ -37,7 +37,7 @@ export interface Row {
   readonly ticks?: readonly number[] | undefined;
 }
 
-/** A line across all rows, with its name above. */
+/** A line beside the bars of all rows, with its name above. It leaves out the rows' texts, so that it crosses none. */
 export interface Guide {
   readonly at: number;
   readonly label: string;
@@ -53,12 +53,14 @@ export interface RowsOptions {
 
 interface Placed extends Row {
   readonly id: number;
+  /** Its name, line by line. */
+  readonly lines: readonly string[];
 }
 
 /** Plot's options for `rows` at `width` pixels. */
 export function rowsChart(rows: readonly Row[], options: RowsOptions, width: number): Plot.PlotOptions {
-  const data = rows.map((row, id): Placed => ({ ...row, id }));
-  const lines = rows.some((row) => row.below !== undefined) ? 2 : 1;
+  const data = rows.map((row, id): Placed => ({ ...row, id, lines: nameLines(row, width - 2 * EDGE) }));
+  const lines = Math.max(1, ...data.map((row) => row.lines.length));
   const height = lines * LINE + BODY + GAP;
   const top = lines * LINE + 3;
   const { guides = [], scale = "linear" } = options;
@@ -81,9 +83,11 @@ export function rowsChart(rows: readonly Row[], options: RowsOptions, width: num
     },
     y: { type: "band", domain: data.map(({ id }) => id), axis: null, padding: 0 },
     marks: [
-      ...guideMarks(guides, width),
+      ...barMarks(data, top),
+      ...guideMarks(guides, data, top),
       ...bodyMarks(data, top, height),
-      ...labelMarks(data, height, width - 2 * EDGE),
+      ...guideNames(guides, width),
+      ...labelMarks(data, height, lines),
     ],
   };
 }
@@ -143,27 +147,49 @@ function plainNumber(value: number): string {
   return value.toLocaleString("en-US", { maximumSignificantDigits: 4 });
 }
 
-function guideMarks(guides: readonly Guide[], width: number): Plot.Markish[] {
-  return guides.flatMap(({ at, label }, i) => [
-    Plot.ruleX([at], { stroke: "currentColor", strokeDasharray: "4 3", strokeWidth: 1.5 }),
-    // At the frame's side and not at the line, where it might not fit; the line is told by its value.
+function barMarks(data: readonly Placed[], top: number): Plot.Markish[] {
+  const bars = having(data, "bar");
+  return [Plot.barX(bars, { x1: 0, x2: "bar", y: "id", fill: "colour", insetTop: top, insetBottom: GAP })];
+}
+
+function having(data: readonly Placed[], field: keyof Row): Placed[] {
+  return data.filter((row) => row[field] !== undefined);
+}
+
+/** Over the bars, since one may reach further than what should bound it. */
+function guideMarks(guides: readonly Guide[], data: readonly Placed[], top: number): Plot.Markish[] {
+  return guides.map(({ at }) =>
+    Plot.tickX(data, {
+      x: () => at,
+      y: "id",
+      stroke: "currentColor",
+      strokeDasharray: "4 3",
+      strokeWidth: 1.5,
+      insetTop: top - 1,
+      insetBottom: 1,
+    }),
+  );
+}
+
+/** At the frame's side and not at the line, where it might not fit; the line is told by its value. */
+function guideNames(guides: readonly Guide[], width: number): Plot.Markish[] {
+  return guides.map(({ label }, i) =>
     Plot.text([fitText(label, width - 2 * SIDE)], {
       frameAnchor: "top-right",
       dy: -(guides.length - i) * LINE + 2,
       textAnchor: "end",
       lineAnchor: "top",
     }),
-  ]);
+  );
 }
 
 function bodyMarks(data: readonly Placed[], top: number, height: number): Plot.Markish[] {
   const shift = (top - GAP) / 2;
   const inset = { insetTop: top, insetBottom: GAP };
-  const having = (field: keyof Row) => data.filter((row) => row[field] !== undefined);
   const spread = (field: "dots" | "ticks") =>
     data.flatMap((row) => (row[field] ?? []).map((at) => ({ id: row.id, at, colour: row.colour })));
   const end = (side: 0 | 1) =>
-    Plot.tickX(having("interval"), {
+    Plot.tickX(having(data, "interval"), {
       x: (row: Row) => row.interval![side],
       y: "id",
       stroke: "currentColor",
@@ -171,8 +197,7 @@ function bodyMarks(data: readonly Placed[], top: number, height: number): Plot.M
       insetBottom: GAP + (height - top - GAP) / 4,
     });
   return [
-    Plot.barX(having("bar"), { x1: 0, x2: "bar", y: "id", fill: "colour", ...inset }),
-    Plot.ruleY(having("interval"), {
+    Plot.ruleY(having(data, "interval"), {
       x1: (row: Row) => row.interval![0],
       x2: (row: Row) => row.interval![1],
       y: "id",
@@ -182,7 +207,7 @@ function bodyMarks(data: readonly Placed[], top: number, height: number): Plot.M
     }),
     end(0),
     end(1),
-    Plot.ruleY(having("range"), {
+    Plot.ruleY(having(data, "range"), {
       x1: (row: Row) => row.range![0],
       x2: (row: Row) => row.range![1],
       y: "id",
@@ -204,44 +229,44 @@ function bodyMarks(data: readonly Placed[], top: number, height: number): Plot.M
   ];
 }
 
-function labelMarks(data: readonly Placed[], height: number, width: number): Plot.Markish[] {
+/** A row's name in lines of `width`, the first of which leaves room for the value: the short one where the other does not fit,
+ * broken between words where that does not fit either. */
+function nameLines({ label, short = label, aside, below, value }: Row, width: number): string[] {
+  const room = width - BOLD * textWidth(value) - 8;
+  const under = below === undefined ? [] : [fitText(below, width)];
+  const named = (name: string, pixels: number) => {
+    const whole = aside === undefined ? name : `${name} · ${aside}`;
+    return textWidth(whole) <= pixels ? whole : fitText(name, pixels);
+  };
+  const name = textWidth(label) <= room ? label : short;
+  if (textWidth(name) <= room) return [named(name, room), ...under];
+  const words = name.split(" ");
+  const fitting = words.findLastIndex((_, i) => textWidth(words.slice(0, i).join(" ")) <= room);
+  if (fitting < 1) return [fitText(name, room), ...under];
+  return [words.slice(0, fitting).join(" "), named(words.slice(fitting).join(" "), width), ...under];
+}
+
+function labelMarks(data: readonly Placed[], height: number, lines: number): Plot.Markish[] {
   // Lines end around letters, so that both can be read.
   const halo = { fill: "currentColor", stroke: "var(--ground)", strokeWidth: 5 };
-  const line = (dy: number) => ({ ...halo, y: "id", dy: -height / 2 + LINE / 2 + dy });
-  const texts = data.map((row) => {
-    const room = width - BOLD * textWidth(row.value) - 8;
-    const name = textWidth(row.label) <= room ? row.label : (row.short ?? row.label);
-    const whole = row.aside === undefined ? name : `${name} · ${row.aside}`;
-    return {
-      id: row.id,
-      label: textWidth(whole) <= room ? whole : fitText(name, room),
-      below: row.below === undefined ? "" : fitText(row.below, width),
-      value: row.value,
-    };
+  const line = (i: number) => ({ ...halo, y: "id", dy: -height / 2 + LINE / 2 + i * LINE });
+  const names = Array.from({ length: lines }, (_, i) =>
+    Plot.text(data, {
+      ...line(i),
+      text: (row: Placed) => row.lines[i] ?? "",
+      frameAnchor: "left",
+      textAnchor: "start",
+      dx: EDGE - SIDE,
+    }),
+  );
+  const values = Plot.text(data, {
+    ...line(0),
+    text: "value",
+    frameAnchor: "right",
+    textAnchor: "end",
+    dx: SIDE - EDGE,
+    fontWeight: "bold",
+    fontVariant: "tabular-nums",
   });
-  return [
-    Plot.text(texts, {
-      ...line(0),
-      text: "label",
-      frameAnchor: "left",
-      textAnchor: "start",
-      dx: EDGE - SIDE,
-    }),
-    Plot.text(texts, {
-      ...line(LINE),
-      text: "below",
-      frameAnchor: "left",
-      textAnchor: "start",
-      dx: EDGE - SIDE,
-    }),
-    Plot.text(texts, {
-      ...line(0),
-      text: "value",
-      frameAnchor: "right",
-      textAnchor: "end",
-      dx: SIDE - EDGE,
-      fontWeight: "bold",
-      fontVariant: "tabular-nums",
-    }),
-  ];
+  return [...names, values];
 }

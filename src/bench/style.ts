@@ -20,9 +20,16 @@ nav ul { display: flex; flex-wrap: wrap; gap: 4px 16px; padding: 0; margin: 16px
 :focus-visible { outline: 2px solid var(--link); outline-offset: 2px; }
 .muted, .note { color: var(--muted); }
 .note { font-size: 0.875rem; margin: 0 0 4px; }
-dl.head { margin: 8px 0; }
-dl.head dt { font-weight: 600; margin-top: 12px; }
-dl.head dd { margin: 0; }
+.lead { font-size: 1.1rem; margin: 16px 0 8px; }
+.verdicts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 440px), 1fr)); gap: 12px 16px; margin: 16px 0 8px; }
+.verdicts article { border: 1px solid var(--line); border-radius: 8px; padding: 10px 14px; background: var(--box); min-width: 0; }
+.verdicts h2 { font-size: 0.9rem; margin: 0; padding: 0; border: 0; color: var(--muted); }
+.verdicts p { margin: 4px 0; font-size: 0.9rem; line-height: 1.4; }
+.verdicts p.first { display: flex; flex-wrap: wrap; justify-content: space-between; gap: 0 12px; font-size: 1.15rem; }
+.verdicts code span { display: inline-block; }
+.sure { color: var(--c2); }
+.unsure { color: var(--c1); }
+code { font: 0.8125rem/1.4 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; }
 .warn { border-left: 4px solid var(--c1); background: var(--box); padding: 8px 16px; margin: 16px 0; }
 .warn ul { margin: 4px 0; padding-left: 20px; }
 pre { background: var(--box); border: 1px solid var(--line); border-radius: 6px; padding: 12px; overflow-x: auto;
@@ -62,10 +69,11 @@ table.cards td.n { min-width: 3.5rem; }
   table.cards td.none { display: none; }
 }
 @media print {
-  :root { ${LIGHT} }
+  :root { color-scheme: light; ${LIGHT} }
   body { max-width: none; font-size: 11pt; }
   nav { display: none; }
-  figure, tr { break-inside: avoid; }
+  figure, article, tr { break-inside: avoid; }
+  figure details:not([open]) { display: none; }
   .scroll { overflow: visible; }
   .charts { display: block; }
   figure { margin-bottom: 24px; }

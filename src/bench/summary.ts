@@ -1,6 +1,6 @@
 /** From trials to figures: one record a cell, beside what bounds it and what it is held against. */
 import type { Cell } from "./matrix.ts";
-import type { CeilingRecord, CellRecord, TrialRecord } from "./record.ts";
+import type { CeilingRecord, CellKey, CellRecord, TrialRecord } from "./record.ts";
 import { median, quantilesOf, ratioOf } from "./stats.ts";
 
 /** What was measured, by cell. */
@@ -11,14 +11,17 @@ export interface Results {
   readonly ceilings: readonly CeilingRecord[];
 }
 
+/** A cell as its figures see it. */
+type Keyed = Pick<Cell, "key">;
+
 /** The records of all `cells`, in their order. The seed is that of the intervals. */
-export function summarize(cells: readonly Cell[], results: Results, seed: number): CellRecord[] {
+export function summarize(cells: readonly Keyed[], results: Results, seed: number): CellRecord[] {
   return cells.map((cell) => cellRecord(cell, cells, results, seed));
 }
 
 /** Trials of a cell that count for its rate: no warm-up, nothing that kept the device busy on purpose, and none at all
  * where one has failed; of a cold cell the proven ones, unless none is. */
-export function countedTrials(cell: Cell, { trials }: Pick<Results, "trials">): TrialRecord[] {
+export function countedTrials(cell: Keyed, { trials }: Pick<Results, "trials">): TrialRecord[] {
   const every = trials.get(cell.key.id) ?? [];
   if (every.some(({ error }) => error !== undefined)) return [];
   const all = every.filter(({ round, busy }) => round >= 0 && busy === undefined);
@@ -26,7 +29,7 @@ export function countedTrials(cell: Cell, { trials }: Pick<Results, "trials">): 
   return proven.length > 0 ? proven : all;
 }
 
-function cellRecord(cell: Cell, cells: readonly Cell[], results: Results, seed: number): CellRecord {
+function cellRecord(cell: Keyed, cells: readonly Keyed[], results: Results, seed: number): CellRecord {
   const { key } = cell;
   const counted = countedTrials(cell, results);
   const first = counted[0];
@@ -72,7 +75,8 @@ function cellRecord(cell: Cell, cells: readonly Cell[], results: Results, seed: 
 function failureOf(trials: readonly TrialRecord[]): string {
   const failed = trials.filter(({ error }) => error !== undefined);
   const [first] = failed;
-  if (first === undefined) return "no trial of it ended well";
+  if (first === undefined)
+    return trials.length > 0 ? "the run came to its warm-up alone" : "no trial of it ended well";
   return `${failed.length} of its ${trials.length} trials failed, so that none counts: ${first.error}`;
 }
 
@@ -98,7 +102,7 @@ function rateOf({ bytes, seconds }: TrialRecord): number {
 /** The lowest of the ceilings that apply: reading the file's bytes where the path reads them, the sum where the host
  * makes it, the link where there is one. */
 function ceilingOf(
-  { key }: Cell,
+  { key }: Keyed,
   { bytes, fileBytes, temperature }: TrialRecord,
   rate: number,
   ceilings: readonly CeilingRecord[],
@@ -121,13 +125,13 @@ function ceilingOf(
 
 /** Against each way that users take without this project, over the same data in the same order and temperature. */
 function ratiosOf(
-  { key }: Cell,
-  cells: readonly Cell[],
+  { key }: Keyed,
+  cells: readonly Keyed[],
   results: Results,
   rates: readonly number[],
   seed: number,
 ): NonNullable<CellRecord["ratios"]> {
-  const isOther = ({ path }: Cell["key"]) => path === "js-read" || path === "apache-arrow" || path === "peer";
+  const isOther = ({ path }: CellKey) => path === "js-read" || path === "apache-arrow" || path === "peer";
   if (isOther(key)) return [];
   return cells.flatMap((other) => {
     const { data, temperature, order, path, format } = other.key;

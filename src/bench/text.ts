@@ -73,9 +73,38 @@ export function settingsText({ lanes, requestBytes }: CellKey): string {
   return [...(lanes > 0 ? [amountText(lanes, "lane")] : []), ...request].join(", ");
 }
 
+const CEILINGS: Readonly<Record<string, string>> = {
+  "pread-cold": "bare cold reads",
+  "pread-warm": "bare warm reads",
+  memcpy: "copies in memory",
+  link: "the link to the GPU",
+  checksum: "the checksum alone",
+  harness: "the harness alone",
+};
+
+/** What a ceiling's name stands for: `bare cold reads`. */
+export function ceilingText(name: string): string {
+  return Object.hasOwn(CEILINGS, name) ? CEILINGS[name]! : name;
+}
+
+/** `2026-11-22 17:07 UTC`; what is no date as it is. */
+export function dateText(iso: string): string {
+  return iso.replace(/^(\d{4}-\d\d-\d\d)T(\d\d:\d\d):[\d.]+Z$/, "$1 $2 UTC");
+}
+
 /** `weights, cold, sequential`. */
 export function groupText(group: Pick<CellKey, "data" | "temperature" | "order">): string {
   return `${group.data}, ${group.temperature}, ${group.order}`;
+}
+
+/** Names that a sentence lists before it counts. */
+const LISTED = 3;
+
+/** `a, b, c and 2 more`. */
+export function listText(names: readonly string[]): string {
+  const listed = names.slice(0, LISTED);
+  if (names.length > LISTED) return `${listed.join(", ")} and ${names.length - LISTED} more`;
+  return listed.length < 2 ? listed.join("") : `${listed.slice(0, -1).join(", ")} and ${listed.at(-1)}`;
 }
 
 /** `a`, `a or b`, `a, b or c`. */

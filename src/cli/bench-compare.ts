@@ -82,5 +82,5 @@ async function print(comparison: Comparison, a: string, b: string): Promise<void
   }
   if (comparison.failed.length > 0) console.log("");
   for (const one of comparison.failed) console.log(printable(failedText(one)));
-  console.log(`\n${verdictText(comparison.counts)}`);
+  console.log(`\n${verdictText(comparison)}`);
 }

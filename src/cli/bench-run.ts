@@ -1,14 +1,24 @@
 /** Runs a benchmark for people: progress while it goes, records as they come, a table at its end. */
-import { appendFileSync, existsSync, mkdirSync, readFileSync, truncateSync } from "node:fs";
+import {
+  accessSync,
+  appendFileSync,
+  constants,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  truncateSync,
+} from "node:fs";
 import { dirname, join } from "node:path";
+import type { BenchEvent } from "../bench/hooks.ts";
 import { machineSlug } from "../bench/machine.ts";
-import { type Cell, cellsOf, guessSeconds } from "../bench/matrix.ts";
+import { type Cell, cellsOf, checkCells, guessSeconds, plannedCells } from "../bench/matrix.ts";
 import type { BenchPlan } from "../bench/options.ts";
 import { readRecords } from "../bench/read.ts";
 import type { BenchRecord, RunRecord } from "../bench/record.ts";
 import { resumedPlan } from "../bench/resume.ts";
-import { type BenchEvent, runBench } from "../bench/run.ts";
-import { HeadraceError, openDataset, openDevice } from "../index.ts";
+import { runBench } from "../bench/run.ts";
+import { writeFailure } from "../bench/write-failure.ts";
+import { openDataset, openDevice } from "../index.ts";
 import type { BenchFlags } from "./bench.ts";
 import { DataFolder } from "./bench-data.ts";
 import { printResult } from "./bench-table.ts";
@@ -18,6 +28,7 @@ import { exitCodeOf, OnSignal } from "./signals.ts";
 /** `--list`. */
 export async function listCells(plan: BenchPlan, flags: BenchFlags): Promise<void> {
   const cells = listed(plan);
+  checkCells(plan, cells);
   const seconds = Math.round(guessSeconds(plan, cells));
   if (flags.json) {
     printLine(JSON.stringify({ cells: cells.map(({ key }) => key), rounds: plan.rounds, seconds }));
@@ -41,10 +52,7 @@ export async function listCells(plan: BenchPlan, flags: BenchFlags): Promise<voi
 
 /** The cells before any data is there. */
 function listed(plan: BenchPlan): Cell[] {
-  if (plan.source === undefined) {
-    const data = plan.data.map((kind) => ({ name: kind, kind, tensors: kind === "weights" }));
-    return cellsOf(plan, data);
-  }
+  if (plan.source === undefined) return plannedCells(plan);
   using device = openDevice("host");
   using dataset = openDataset(plan.source, device, { strategy: "read" });
   return cellsOf(plan, [{ name: dataset.title, tensors: dataset.view === "tensors" }]);
@@ -63,6 +71,8 @@ export async function runCells(
   flags: BenchFlags,
   known?: readonly BenchRecord[],
 ): Promise<void> {
+  // A dataset of one's own is looked at when the run has opened it.
+  if (plan.source === undefined) checkCells(plan, plannedCells(plan));
   const abort = new AbortController();
   const file = new RecordFile(flags.out, flags.resume);
   const line = new ProgressLine();
@@ -74,6 +84,9 @@ export async function runCells(
       data[Symbol.dispose]();
     },
   );
+  for (const path of data.removed) {
+    line.show({ kind: "step", text: `removed ${path}: data of a run that was killed` });
+  }
   line.show({ kind: "step", text: data.text });
   try {
     const result = await runBench(
@@ -121,11 +134,21 @@ class RecordFile {
   /** Known once the run's own record came. */
   path: string | undefined;
   readonly #folder: string;
+  readonly #resumed: boolean;
 
+  /** Throws `IO_ERROR` or `DISK_FULL` where nothing can be written there. */
   constructor(folder: string, resumed: string | undefined) {
     this.#folder = folder;
     this.path = resumed;
-    if (resumed !== undefined) cutTornLine(resumed);
+    this.#resumed = resumed !== undefined;
+    // Told now, and not when the data is made and the first trial done.
+    try {
+      if (resumed !== undefined) cutTornLine(resumed);
+      else mkdirSync(folder, { recursive: true });
+      accessSync(resumed ?? folder, constants.W_OK);
+    } catch (cause) {
+      throw this.#failure(cause);
+    }
   }
 
   append(record: BenchRecord): void {
@@ -146,11 +169,13 @@ class RecordFile {
       mkdirSync(this.#folder, { recursive: true });
       appendFileSync(this.path!, text);
     } catch (cause) {
-      const { code } = cause as { code?: string };
-      const full = code === "ENOSPC" || code === "EDQUOT";
-      const message = `${this.path}: cannot be written (${code}); name another folder by --out`;
-      throw new HeadraceError(full ? "DISK_FULL" : "IO_ERROR", message, { cause });
+      throw this.#failure(cause);
     }
+  }
+
+  #failure(cause: unknown): unknown {
+    const hint = this.#resumed ? "go on with a copy of it elsewhere" : "name another folder by --out";
+    return writeFailure(this.path ?? this.#folder, cause, hint);
   }
 }
 

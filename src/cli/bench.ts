@@ -6,6 +6,7 @@ import { HeadraceError } from "../index.ts";
 import { benchCompareCommand } from "./bench-compare.ts";
 import { benchRecommendCommand } from "./bench-recommend.ts";
 import { benchReportCommand } from "./bench-report.ts";
+import { checkSource } from "./bench-source.ts";
 import { byteCount, MAX_ORDINAL, nameList, ORDINAL_HELP, wholeNumber } from "./output.ts";
 
 /** What was asked for on the command line. */
@@ -52,6 +53,7 @@ function measuring(command: Command, description: string): Command {
   return command
     .description(description)
     .argument("[source]", "a dataset of plain shards (default: data that is made here)")
+    .allowExcessArguments()
     .option("--data <kinds>", "weights, tokens, images, embeddings (default: weights,tokens)", nameList)
     .option("--size <bytes>", "of each kind of data, such as 1GB (default: 256MB)", byteCount)
     .option("--formats <names>", "such as safetensors,safetensors.zst-9,arrow.lz4-body", nameList)
@@ -98,6 +100,7 @@ function measuring(command: Command, description: string): Command {
 }
 
 async function bench(source: string | undefined, flags: BenchFlags, command: Command): Promise<void> {
+  checkSource(command);
   if (flags.resume !== undefined) {
     checkAlone(source, command);
     const { resumeCells } = await import("./bench-run.ts");

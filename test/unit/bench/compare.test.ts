@@ -114,9 +114,24 @@ test("trials that failed are told of in both runs, with the first reason", () =>
   expect(compare([{ rate: 1 }], [{ rate: 1 }]).failed).toEqual([]);
 });
 
+test("runs without a cell in common are told what keeps them apart", () => {
+  const host: MadeUp[] = [{ rate: 1 }, { rate: 1, path: "map" }];
+  const cuda: MadeUp[] = [{ rate: 1, device: "cuda", temperature: "warm" }];
+  expect(verdictText(compare(host, cuda))).toBe(
+    "The runs have no cell in common: temperature cold in A, warm in B; device host in A, cuda in B. Measure both with the same options to compare them.",
+  );
+  expect(verdictText(compare([{ rate: 1 }], [{ rate: 1, lanes: 2 }]))).toStartWith(
+    "The runs have no cell in common. Measure",
+  );
+});
+
 test("verdicts in words", () => {
-  expect(verdictText({ faster: 0, slower: 0, unclear: 0 })).toBe("The runs have no cell in common.");
-  expect(verdictText({ faster: 3, slower: 1, unclear: 1 })).toBe(
+  const none = { faster: 0, slower: 0, unclear: 0 };
+  expect(verdictText({ counts: none, onlyA: [], onlyB: [] })).toBe(
+    "The runs have no cell in common. Measure both with the same options to compare them.",
+  );
+  const counts = { faster: 3, slower: 1, unclear: 1 };
+  expect(verdictText({ counts, onlyA: [], onlyB: [] })).toBe(
     "B against A: of 5 cells 3 faster, 1 slower, 1 without a clear difference.",
   );
 });

@@ -172,6 +172,28 @@ export const FEW: readonly MadeUp[] = [
   { rate: 1.25, path: "js-read", format: "safetensors", lanes: 1 },
 ];
 
+/** Rates from 0.1 to 100 GB/s in one chart, under long names, with a ceiling within reach. */
+export const WIDE_RANGE: readonly MadeUp[] = [0.1, 0.35, 1, 3, 9, 30, 100].flatMap((rate, i): MadeUp[] => [
+  {
+    rate,
+    temperature: "warm",
+    format: `safetensors.bp.zst-${10 + i}`,
+    path: "mtlio-compressed-zlib",
+    device: "metal",
+    compression: 1 + rate / 50,
+    busy: rate / 101,
+    requestBytes: 3_000_001,
+    against: "safetensors 0.6.2 (Python) of safetensors",
+  },
+  {
+    rate: rate * 0.9,
+    temperature: "warm",
+    format: "arrow.zstd-body-22",
+    path: "peer",
+    peer: `pyarrow-dataset 24.0.${rate} (Python, from the nightly channel)`,
+  },
+]);
+
 /** About 200 cells of every kind that a run has. */
 export function manyCells(): MadeUp[] {
   const next = randoms(7);

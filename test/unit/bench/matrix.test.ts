@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { notFor, parseFormat } from "../../../src/bench/formats.ts";
-import { cellsOf, guessSeconds } from "../../../src/bench/matrix.ts";
+import { cellsOf, guessSeconds, keyOfId } from "../../../src/bench/matrix.ts";
 import { type BenchOptions, planBench } from "../../../src/bench/options.ts";
 import { resumedPlan, settingsOf } from "../../../src/bench/resume.ts";
 import { failureOf } from "../failure.ts";
@@ -11,6 +11,28 @@ const DATA = [{ name: "tokens", kind: "tokens", tensors: false }] as const;
 function keysOf(options: BenchOptions) {
   return cellsOf(planBench({ device: "host", ...options }), DATA).map(({ key }) => key);
 }
+
+describe("the id of a cell", () => {
+  const keys = [
+    ...keysOf({ lanes: [1, 8], requestBytes: [4096, 2 ** 20], peers: ["pyarrow", "dataloader"] }),
+    ...keysOf({ device: "metal", orders: ["random", "sequential", "block-shuffled"] }),
+    ...cellsOf(planBench({ device: "cuda" }), [{ name: "a/b\nc", tensors: true }]).map(({ key }) => key),
+  ];
+
+  test("tells its key", () => {
+    expect(keys.some(({ requestBytes, path }) => requestBytes !== undefined && path === "read")).toBe(true);
+    expect(keys.some(({ peer }) => peer === "pyarrow")).toBe(true);
+    for (const key of keys) expect(keyOfId(key.id)).toEqual(key);
+  });
+
+  test.each([
+    "",
+    "weights",
+    "a/b/c/d/e/f/g",
+    "w/arrow/map/tepid/random/lanes 8/host",
+    "w/arrow/map/cold/random/lanes x/host",
+  ])("%p tells none", (id) => expect(keyOfId(id)).toBeUndefined());
+});
 
 describe("formats", () => {
   test("are told by their names", () => {

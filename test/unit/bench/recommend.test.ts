@@ -169,3 +169,21 @@ test("one cell alone is no fastest", () => {
   expect([...lines([{ rate: 1 }]).keys()][0]).toBe("the only one measured");
   expect([...lines([{ rate: 1 }, { rate: 9, path: "map" }]).keys()][0]).toBe("fastest");
 });
+
+test("what has no figures is named with the reason, and so are other devices", () => {
+  const cells: MadeUp[] = [
+    { rate: 1 },
+    { rate: 1, path: "map", skipped: "its sum is another" },
+    { rate: 1, path: "map", temperature: "warm", skipped: "its sum is another" },
+    { rate: 1, path: "mtlio-raw", skipped: "no queue" },
+    { rate: 1, path: "js-read", skipped: "theirs is not ours to tell of" },
+  ];
+  expect(advise(cells).notes).toEqual([
+    "no figures of safetensors by map (2 cells): its sum is another",
+    "no figures of safetensors by mtlio-raw (1 cell): no queue",
+  ]);
+  expect(advise(cells, { device: "cuda" }).notes).toEqual([
+    "the run has no cell of device cuda; it has host",
+    "no cell is left to recommend",
+  ]);
+});

@@ -7,7 +7,7 @@ import { compareRuns } from "../../../src/bench/compare.ts";
 import { renderComparison } from "../../../src/bench/compare-page.ts";
 import { renderReport } from "../../../src/bench/report.ts";
 import { Browser, findBrowser } from "./browser.ts";
-import { FEW, hostileRecords, madeUpRecords, manyCells } from "./made-up.ts";
+import { FEW, hostileRecords, madeUpRecords, manyCells, WIDE_RANGE } from "./made-up.ts";
 
 setDefaultTimeout(60_000);
 
@@ -15,16 +15,22 @@ const path = findBrowser();
 if (path === undefined)
   console.warn("no Chromium found (HEADRACE_CHROMIUM): the report's layout is not tested");
 
-/** Runs in the page: what of the drawings that show is cut off, collides, or is too small. */
+/** Runs in the page: what of the drawings that show is cut off, collides, or is too small. Of marks the lines of the grid may
+ * pass behind a text, which has a halo against them; all others stay away from it. */
 const FAULTS = `(() => {
   const faults = [];
   const overlap = (a, b) => a.left < b.right - 1 && b.left < a.right - 1 && a.top < b.bottom - 2 && b.top < a.bottom - 2;
+  // A line has no width, or no height.
+  const touch = (a, b) => a.left < b.right + 1 && b.left - 1 < a.right && a.top + 2 < b.bottom && b.top < a.bottom - 2;
   for (const svg of document.querySelectorAll("figure > svg")) {
     const frame = svg.getBoundingClientRect();
     if (frame.width === 0) continue;
     const title = svg.querySelector("title").textContent;
     const texts = [...svg.querySelectorAll("text")].filter((text) => text.textContent !== "");
     const boxes = texts.map((text) => text.getBoundingClientRect());
+    const marks = [...svg.querySelectorAll("line, path, rect, circle")]
+      .filter((mark) => !/grid|axis tick$/.test(mark.closest("[data-part]")?.dataset.part ?? ""))
+      .map((mark) => [mark.getBoundingClientRect(), mark]);
     for (const [i, box] of boxes.entries()) {
       const name = title + ": " + texts[i].textContent;
       if (box.left < frame.left - 1 || box.right > frame.right + 1) faults.push("cut off: " + name);
@@ -33,6 +39,9 @@ const FAULTS = `(() => {
       if (size < 11) faults.push("too small, " + size + " px: " + name);
       for (let j = i + 1; j < boxes.length; j++) {
         if (overlap(box, boxes[j])) faults.push("overlap: " + name + " and " + texts[j].textContent);
+      }
+      for (const [at, mark] of marks) {
+        if (touch(box, at)) faults.push("crossed: " + name + " by " + mark.outerHTML);
       }
     }
   }
@@ -56,7 +65,7 @@ const FACTS = `(() => {
   return {
     scroll: document.documentElement.scrollWidth - document.documentElement.clientWidth,
     text: contrast(style.color, ground),
-    muted: Math.min(...[...document.querySelectorAll(".note, .muted, caption")].map((e) => contrast(getComputedStyle(e).color, ground))),
+    muted: Math.min(...[...document.querySelectorAll(".note, .muted, .sure, .unsure, caption")].map((e) => contrast(getComputedStyle(e).color, ground))),
     marks: Math.min(...new Set(fills.filter((fill) => fill.startsWith("rgb"))).values().map((fill) => contrast(fill, ground))),
     ground: luminance(ground),
     shown: shown.length,
@@ -87,6 +96,8 @@ describe.skipIf(path === undefined)("in a browser", () => {
     few: renderReport(madeUpRecords(FEW)),
     many: renderReport(madeUpRecords(manyCells())),
     hostile: renderReport(hostileRecords()),
+    one: renderReport(madeUpRecords([{ rate: 2.1, busy: 0.8, against: "js-read of safetensors" }])),
+    range: renderReport(madeUpRecords(WIDE_RANGE)),
     compared: renderComparison(
       compareRuns(madeUpRecords(manyCells(), {}, 1), madeUpRecords(manyCells(), {}, 2)),
     ),

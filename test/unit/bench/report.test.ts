@@ -6,7 +6,15 @@ import { escapeHtml } from "../../../src/bench/html.ts";
 import { FONT_SIZE } from "../../../src/bench/plot.ts";
 import { renderReport } from "../../../src/bench/report.ts";
 import { logTicks } from "../../../src/bench/rows-chart.ts";
-import { FEW, hostileRecords, type MadeUp, madeUpRecords, manyCells } from "./made-up.ts";
+import {
+  FEW,
+  hostileRecords,
+  MACHINE,
+  type MadeUp,
+  madeUpRecords,
+  manyCells,
+  WIDE_RANGE,
+} from "./made-up.ts";
 
 const few = renderReport(madeUpRecords(FEW));
 const many = renderReport(madeUpRecords(manyCells()));
@@ -121,13 +129,21 @@ describe("a report", () => {
     expect(renderReport(madeUpRecords(manyCells()))).toBe(many);
   });
 
-  test("says what was fastest, how sure that is, and what others reached", () => {
-    const text = documentOf(few).querySelector("dl.head")!.textContent!;
-    expect(text).toContain("weights, cold, sequential");
-    expect(text).toMatch(
-      /Fastest: safetensors by read \(8 lanes\), 2\.\d\d GB\/s \(\d\.\d\d to \d\.\d\d\), \d\d % of pread-cold/,
+  const cardsOf = (cells: readonly MadeUp[]) =>
+    [...documentOf(renderReport(madeUpRecords(cells))).querySelectorAll(".verdicts article")].map((card) =>
+      card.textContent!.replaceAll(/\s+/g, " ").trim(),
     );
-    expect(text).toMatch(/next: safetensors by js-read, 1\.\d\d GB\/s\./);
+
+  test("says first what was fastest, by how much, how sure that is, and how to load it", () => {
+    const [card, ...others] = cardsOf(FEW);
+    expect(others).toEqual([]);
+    expect(card).toStartWith("weights, cold, sequential safetensors by read 2.");
+    expect(card).toMatch(/95 %: \d\.\d\d to \d\.\d\d · 8 lanes · \d\d % of bare cold reads/);
+    expect(card).toMatch(
+      /✓ Clear: 1\.\d\d times \(1\.\d\d to 1\.\d\d\) as fast as safetensors by js-read, the next\./,
+    );
+    expect(card).toEndWith("headrace load SOURCE --device host --strategy read");
+    expect(card).not.toContain("Not clear");
   });
 
   test("tells who was fastest, whoever that is, and how far behind it this project's best is", () => {
@@ -135,15 +151,13 @@ describe("a report", () => {
       { rate: 1 },
       { rate: 0.8, path: "map" },
       { rate: 4, path: "peer", peer: "pyarrow 24 (Python)" },
+      { rate: 2, path: "js-read" },
     ];
-    const text = documentOf(
-      renderReport(madeUpRecords([...cells, { rate: 2, path: "js-read" }])),
-    ).querySelector("dl.head");
-    expect(text!.textContent).toMatch(
-      /Fastest: safetensors by pyarrow 24 \(Python\).*; next: safetensors by js-read, /,
-    );
-    expect(text!.textContent).toMatch(
-      /the best of this project's: safetensors by read, [\d.]+ GB\/s, [34]\.\d\d times slower\./,
+    const [card] = cardsOf(cells);
+    expect(card).toContain("safetensors by pyarrow 24 (Python) 4.");
+    expect(card).toMatch(/✓ Clear: \S+ times \(\S+ to \S+\) as fast as safetensors by js-read, the next/);
+    expect(card).toMatch(
+      /Best of this project: safetensors by read, [\d.]+ GB\/s: [34]\.\d\d times slower\.$/,
     );
   });
 
@@ -151,10 +165,76 @@ describe("a report", () => {
     const cells = [
       { rate: 2, spread: 0.2 },
       { rate: 1.99, path: "map", spread: 0.2 },
+      { rate: 1.98, path: "js-read", spread: 0.2 },
+      { rate: 0.5, format: "safetensors.zst-3", path: "stream" },
     ];
-    const text = documentOf(renderReport(madeUpRecords(cells))).querySelector("dl.head")!.textContent;
-    expect(text).toMatch(/Highest median: .*no clear difference to safetensors by /);
-    expect(text).not.toMatch(/next:|Fastest/);
+    const [card] = cardsOf(cells);
+    expect(card).toMatch(/≈ Not clear: safetensors by [\w-]+ and safetensors by [\w-]+ may be as fast\./);
+    expect(card).toMatch(
+      /Clearly [34]\.\d+ times \([\d.]+ to [\d.]+\) as fast as safetensors\.zst-3 by stream\./,
+    );
+    expect(card).toMatch(/: not clearly slower\./);
+    expect(card).not.toContain("✓");
+  });
+
+  test("names the devices where there are several", () => {
+    const [card] = cardsOf([
+      { rate: 2, device: "cuda" },
+      { rate: 1, path: "js-read" },
+    ]);
+    expect(card).toContain("safetensors by read on cuda 2.");
+    expect(card).toContain("as fast as safetensors by js-read on host, the next");
+  });
+
+  test("knows by how much without trials, from the intervals", () => {
+    const records = madeUpRecords(FEW).filter(({ kind }) => kind !== "trial");
+    const card = documentOf(renderReport(records)).querySelector(".verdicts article")!.textContent!;
+    expect(card).toMatch(/Clear: 1\.\d\d times \(1\.\d\d to 1\.\d\d\) as fast as/);
+  });
+
+  const leadOf = (cells: readonly MadeUp[]) =>
+    documentOf(renderReport(madeUpRecords(cells))).querySelector(".lead")?.textContent;
+  const both = (read: number, map: number, temperature: "cold" | "warm"): MadeUp[] => [
+    { rate: read, temperature },
+    { rate: map, temperature, path: "map" },
+  ];
+
+  test("says over all cases which ways are never clearly slower", () => {
+    expect(leadOf([...both(2, 1, "cold"), ...both(2, 2, "warm")])).toBe(
+      "Fastest, or not clearly slower, in all 2 cases: safetensors by read.",
+    );
+    expect(leadOf([...both(2, 1, "cold"), ...both(1, 2, "warm")])).toBe(
+      "No way was the fastest, or not clearly slower, in more than one of 2 cases.",
+    );
+    const random = both(2, 1, "cold").map((cell): MadeUp => ({ ...cell, order: "random" }));
+    expect(leadOf([...both(2, 1, "cold"), ...both(1, 2, "warm"), ...random])).toBe(
+      "No way was the fastest, or not clearly slower, in all 3 cases; in 2: safetensors by read.",
+    );
+    const js: MadeUp[] = (["cold", "warm"] as const).map((temperature) => ({
+      rate: 9,
+      path: "js-read",
+      temperature,
+    }));
+    expect(leadOf([...js, ...both(9, 1, "cold"), ...both(1, 2, "warm")])).toBe(
+      "Fastest, or not clearly slower, in all 2 cases: safetensors by js-read. Of this project's ways, in 1: safetensors by read.",
+    );
+    expect(leadOf(FEW)).toBeUndefined();
+    const on = (device: string) =>
+      (["cold", "warm"] as const).map(
+        (temperature): MadeUp => ({ rate: 2, spread: 0.3, temperature, device }),
+      );
+    expect(leadOf([...on("host"), ...on("metal")])).toMatch(
+      /^Fastest, or not clearly slower, in all 2 cases: safetensors by read on (host|metal) and safetensors by read on (host|metal)\.$/,
+    );
+  });
+
+  test("says at its head which machine, data and version the figures are of", () => {
+    const settings = { byteLength: 256_000_000, rounds: 7 };
+    const page = documentOf(renderReport(madeUpRecords(FEW, { settings })));
+    const about = page.querySelector("header .muted")!.innerHTML;
+    expect(about).toBe(
+      "2 cores · 25.0 GB of memory · ext4 on /dev/vda · Debian GNU/Linux 12 (bookworm)<br>2026-11-22 12:00 UTC · headrace 0.1.0 · 256 MB of each kind of data · 3 cells, 7 rounds each",
+    );
   });
 
   test("tells of failed proofs, failures, few rounds, interruptions and what was skipped", () => {
@@ -177,7 +257,7 @@ describe("a report", () => {
     expect(text).toContain("Not shown to be cold: 3 trials of 1 cell");
     expect(text).toContain("1 trial failed: the checksum is another");
     expect(text).toContain("Fewer than 5 trials: 1 cell");
-    expect(text).toContain("interrupted: 1 cell had begun");
+    expect(text).toContain("The run was interrupted: 1 cell had begun and have no figures");
     expect(document.getElementById("skipped")!.textContent).toContain("no MTLIO here");
     expect(documentOf(few).querySelector(".warn")).toBeNull();
   });
@@ -191,10 +271,29 @@ describe("a report", () => {
     expect(document.getElementById("cells")!.querySelectorAll("tbody tr")).toHaveLength(figures.length);
   });
 
+  test("says that compressed forms may go beyond bare reads, where there are some", () => {
+    const note = "Bare reads count bytes of files";
+    const packed: MadeUp = { rate: 2.5, format: "safetensors.zst-3", path: "stream", compression: 1.5 };
+    expect(renderReport(madeUpRecords([...FEW, packed]))).toContain(note);
+    expect(few).not.toContain(note);
+  });
+
   test("without a cell says so", () => {
     const page = documentOf(renderReport(madeUpRecords([])));
     expect(page.querySelector("main")!.textContent).toContain("No cell has figures.");
     expect(page.querySelectorAll("figure")).toHaveLength(0);
+  });
+
+  test("has long names whole at a phone's width, in lines, with their devices", () => {
+    const page = documentOf(renderReport(madeUpRecords(WIDE_RANGE)));
+    const words = [...page.querySelector("figure > svg.narrow")!.querySelectorAll("text")].map(
+      ({ textContent }) => textContent,
+    );
+    const at = words.indexOf("safetensors.bp.zst-16 by");
+    expect(at).toBeGreaterThan(-1);
+    expect(words.filter((word) => word === "mtlio-compressed-zlib on metal")).toHaveLength(7);
+    expect(words.filter((word) => word?.startsWith("pyarrow-dataset on host"))).toHaveLength(7);
+    expect(words.join(" ")).not.toContain("…");
   });
 
   test("gives a format one colour in all charts", () => {
@@ -235,8 +334,9 @@ test.each([
 });
 
 test("one cell alone is no fastest", () => {
-  expect(renderReport(madeUpRecords([{ rate: 1 }]))).toContain("The only one measured: safetensors by read");
-  expect(renderReport(madeUpRecords([{ rate: 1 }]))).not.toContain("Fastest");
+  const card = documentOf(renderReport(madeUpRecords([{ rate: 1 }]))).querySelector(".verdicts")!.textContent;
+  expect(card).toContain("The only one measured.");
+  expect(card).not.toMatch(/Clear|clear/);
 });
 
 test("settings are told in words, without those that are empty", () => {
@@ -261,12 +361,32 @@ test("settings are told in words, without those that are empty", () => {
   ]);
 });
 
-test("short trials without a rehearsal are warned of", () => {
+test("a machine with other work is warned of, and one chip is named once", () => {
+  const pageOf = (change: object) =>
+    documentOf(renderReport(madeUpRecords([{ rate: 1 }], { machine: { ...MACHINE, ...change } })));
+  expect(pageOf({ load: 0.5 }).querySelector(".warn")).toBeNull();
+  expect(pageOf({ load: 3, cores: 16 }).querySelector(".warn")).toBeNull();
+  expect(pageOf({ load: 1.5 }).querySelector(".warn")!.textContent).toBe(
+    "The machine was not quiet when the run began: a load of 1.50 on 2 cores.",
+  );
+  const mac = { cpu: "Apple M4", gpu: "Apple M4", power: "battery", cores: 10 };
+  expect(pageOf(mac).querySelector("h1")!.textContent).toBe("Headrace benchmark: Apple M4");
+  expect(pageOf(mac).querySelector("header .muted")!.textContent).toStartWith("10 cores · 25.0 GB");
+  expect(pageOf(mac).querySelector("header .muted")!.textContent).toContain("(bookworm) · battery");
+  expect(pageOf({ gpu: "NVIDIA L4" }).querySelector("header .muted")!.textContent).toStartWith(
+    "AMD EPYC 9B45 · 2 cores",
+  );
+});
+
+test("short trials are warned of", () => {
   const warned = (rate: number, settings: Record<string, number>) =>
     documentOf(renderReport(madeUpRecords([{ rate }], { settings }))).querySelector(".warn")?.textContent ??
     "";
   expect(warned(20, {})).toContain("the start of threads and the compilation of code are in the figures");
   expect(warned(20, { rehearsalBytes: 0 })).toMatch(/as little as 4\d\.\d ms/);
   expect(warned(20, { rehearsalBytes: 2 ** 24 })).toBe("");
+  expect(warned(100, { rehearsalBytes: 2 ** 24 })).toMatch(
+    /as little as \d+\.?\d* ms: opening the files is a good part/,
+  );
   expect(warned(2, {})).toBe("");
 });
