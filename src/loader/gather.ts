@@ -6,12 +6,13 @@ import { PieceList, planReads } from "../plan/read.ts";
 import type { Arena, Segment } from "./arena.ts";
 import { Decodes } from "./decodes.ts";
 import type { OpenShard } from "./shard.ts";
+import { ShortReads } from "./short-reads.ts";
 
 /** Bytes between two pieces that are read along rather than seeking: below it one request is cheaper. */
 const MAX_GAP = 16 * 1024;
 /** Bytes of the longest merged read; lanes cut it further. */
 const MAX_READ = 32 * 1024 * 1024;
-/** What is decoded begins at a multiple of this in staging. */
+/** What lies side by side in staging begins at a multiple of this. */
 const STAGING_ALIGNMENT = 64;
 
 /** What tells requests that bytes are decoded. */
@@ -33,6 +34,7 @@ export interface Gathered {
 export class Gather {
   readonly #requests: RequestList;
   readonly #pieces = new PieceList();
+  readonly #short = new ShortReads();
   readonly #files: OpenShard[] = [];
   readonly #decodes = new Decodes();
   #target: DeviceBuffer | undefined;
@@ -143,8 +145,8 @@ export class Gather {
     }
   }
 
-  /** Turns the pieces into requests: direct reads first, then through staging what was read with gaps. All that
-   * need not wait for another comes before the only barrier. */
+  /** Turns the pieces into requests: reads first, then from staging what was read with gaps, or too short to go to memory
+   * apart by itself. All that need not wait for another comes before the only barrier. */
   finish(arena: Arena, segment: Segment): Gathered {
     this.#flushUpload();
     const requests = this.#requests;
@@ -168,16 +170,33 @@ export class Gather {
       return 0;
     }
     const plan = planReads(this.#pieces, { maxGap: MAX_GAP, maxRead: MAX_READ });
+    const short = this.#short;
     const target = this.#target!;
-    const filledFrom = Math.ceil(plan.stagingBytes / STAGING_ALIGNMENT) * STAGING_ALIGNMENT;
+    const shortFrom = aligned(plan.stagingBytes);
+    const shortBytes = this.#apart ? short.place(this.#pieces, plan) : 0;
+    const filledFrom = aligned(shortFrom + shortBytes);
     const stagingBytes = filledFrom + filledBytes;
     const staging = stagingBytes > 0 ? arena.ensureStaging(segment, stagingBytes) : target;
     for (let i = 0; i < plan.length; i++) {
-      const file = this.#files[plan.file[i]!]!.source;
-      const into = plan.direct[i] === 1 ? target : staging;
-      this.#requests.read(file, plan.fileOffset[i]!, into, plan.targetOffset[i]!, plan.byteLength[i]!);
+      const place = shortBytes > 0 ? short.placeOf(i) : -1;
+      const into = plan.direct[i] === 1 && place < 0 ? target : staging;
+      const at = place < 0 ? plan.targetOffset[i]! : shortFrom + place;
+      this.#requests.read(
+        this.#files[plan.file[i]!]!.source,
+        plan.fileOffset[i]!,
+        into,
+        at,
+        plan.byteLength[i]!,
+      );
     }
-    if (plan.stagingBytes > 0) this.#scatter(plan, staging, target);
+    if (plan.stagingBytes + shortBytes === 0) return filledFrom;
+    this.#requests.barrier();
+    if (shortBytes > 0) {
+      short.eachRange(plan, (from, to, byteLength) => {
+        this.#requests.copy(staging, shortFrom + from, target, to, byteLength);
+      });
+    }
+    this.#scatter(plan, staging, target);
     return filledFrom;
   }
 
@@ -209,7 +228,6 @@ export class Gather {
 
   #scatter(plan: ReturnType<typeof planReads>, staging: DeviceBuffer, target: DeviceBuffer): void {
     const pieces = this.#pieces;
-    this.#requests.barrier();
     for (let i = 0; i < plan.length; i++) {
       if (plan.direct[i] === 1) continue;
       const first = plan.firstPiece[i]!;
@@ -221,4 +239,8 @@ export class Gather {
       }
     }
   }
+}
+
+function aligned(byteLength: number): number {
+  return Math.ceil(byteLength / STAGING_ALIGNMENT) * STAGING_ALIGNMENT;
 }
