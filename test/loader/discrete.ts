@@ -20,6 +20,8 @@ export interface Traffic {
   /** From files to shared memory, and from there on to private memory. */
   staged: number;
   onward: number;
+  /** Copies that bring {@link Traffic.onward}. */
+  onwardCopies: number;
   barriers: number;
   /** Submissions. */
   submissions: number;
@@ -47,6 +49,7 @@ export function discrete(
     read: 0,
     staged: 0,
     onward: 0,
+    onwardCopies: 0,
     barriers: 0,
     submissions: 0,
     sharedBytes: 0,
@@ -131,7 +134,9 @@ function record({ numbers, objects, length }: RequestList, traffic: Traffic): vo
     if (into.storage !== "private") continue;
     const buffer = objects[source] as DeviceBuffer;
     if (buffer.file !== undefined) traffic.mapped += byteLength;
-    else if (staging.has(buffer)) traffic.onward += byteLength;
-    else traffic.uploads.push({ from, to, byteLength });
+    else if (staging.has(buffer)) {
+      traffic.onward += byteLength;
+      traffic.onwardCopies++;
+    } else traffic.uploads.push({ from, to, byteLength });
   }
 }

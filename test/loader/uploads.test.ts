@@ -64,6 +64,28 @@ describe("host memory", () => {
     expect([read, staged, mostShared]).toEqual([64 * 300, 0, 0]);
   });
 
+  test("shuffled rows go side by side, and on by one copy a batch", async () => {
+    const [rows, rowBytes, batchSize] = [600, 20_000, 60];
+    writePlain(temp("a.safetensors"), rows, rowBytes);
+    const options = { batchSize, seed: 3, strategy: "read" } as const;
+    const { read, staged, onward, onwardCopies, barriers } = await run(temp(), options);
+    expect(read + staged).toBeGreaterThanOrEqual(rows * rowBytes);
+    expect(read + onward).toBe(rows * rowBytes);
+    // Neighbours that are read together are copied one by one.
+    expect(read).toBe(0);
+    expect(onwardCopies).toBeLessThan(rows / 2);
+    expect(barriers).toBe(rows / batchSize);
+  });
+
+  test("few shuffled rows, and long ones, go straight to the device", async () => {
+    writePlain(temp("few.safetensors"), 100, 40_000);
+    const few = await run(temp("few.safetensors"), { batchSize: 10, seed: 3, strategy: "read" });
+    expect([few.read, few.staged, few.barriers]).toEqual([100 * 40_000, 0, 0]);
+    writePlain(temp("long.safetensors"), 40, 200_000);
+    const long = await run(temp("long.safetensors"), { batchSize: 20, seed: 3, strategy: "read" });
+    expect([long.read, long.staged, long.barriers]).toEqual([40 * 200_000, 0, 0]);
+  });
+
   test("is as large as the computed parts, however large the others are", async () => {
     const rowBytes = 100_000;
     writePlain(temp("a.safetensors"), 100, rowBytes);
