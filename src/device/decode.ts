@@ -46,8 +46,8 @@ export interface Decoding {
 export interface DecodeOptions {
   /** Fails what has not ended by then; default never. */
   readonly timeoutMs?: number | undefined;
-  /** Bytes of decoded chunks that are kept at most, from now until another decoding says; default half of the machine's
-   * memory. In any case no more than it has to spare. */
+  /** Bytes of decoded chunks that are kept at most, from now until another decoding says; default half of the memory,
+   * of the machine or of the process's control group. In any case no more than there is to spare. */
   readonly keepBytes?: number | undefined;
   /** Whether chunks that are wanted in part are likely to be wanted again, as in a random order; default false. */
   readonly comeAgain?: boolean | undefined;
@@ -66,8 +66,8 @@ export interface ChunkDecoders {
    * nothing here decodes its codec. */
   open(path: string, table: ChunkTable, options?: OpenChunksOptions): ChunkFile;
   /** Whole chunks are decoded where they are wanted, in place; of others the part that is wanted is copied. No chunk is
-   * decoded twice for one call. Chunks that were wanted in part are kept for later calls: up to 256 MiB (of a machine with
-   * less than 4 GiB a sixteenth), and more for chunks that are said to come again or do after they had to go, as long as a
+   * decoded twice for one call. Chunks that were wanted in part are kept for later calls: up to 256 MiB (of
+   * less than 4 GiB of memory a sixteenth), and more for chunks that are said to come again or do after they had to go, as long as a
    * quarter of the memory stays available. What has not ended after `timeoutMs` fails with `TIMED_OUT`. Throws `OUT_OF_RANGE`, `CLOSED`,
    * `BAD_OPTION`, and `UNSUPPORTED` for memory that the host does not see. */
   start(requests: readonly DecodeRequest[], options?: DecodeOptions): Decoding;

@@ -142,6 +142,13 @@ export class Arena {
     }
   }
 
+  /** Whether staging of `byteLength` bytes, without which `segment` can do, leaves every segment room for twice as much as
+   * this one has with it. */
+  canSpare(segment: Segment, byteLength: number): boolean {
+    const own = segment.byteLength - lengthOf(segment.staging);
+    return 2 * this.numSegments * (own + grown(byteLength)) <= this.#limit;
+  }
+
   /** Makes `segment.staging` hold `byteLength` bytes. */
   ensureStaging(segment: Segment, byteLength: number): DeviceBuffer {
     if (byteLength > lengthOf(segment.staging)) {

@@ -49,14 +49,16 @@ export class BlockCache {
     for (const block of this.#files.get(key)?.values() ?? []) this.#forget(block);
   }
 
+  /** Makes room first: where all others are spared, none but one of them may go. */
   #keep(block: Block): void {
-    this.#blocks.add(block);
-    this.#bytes += costOf(block);
+    const most = MAX_BYTES - costOf(block);
     for (const oldest of this.#blocks) {
-      if (this.#bytes <= MAX_BYTES) break;
+      if (this.#bytes <= most) break;
       if (oldest.used) this.#spare(oldest);
       else this.#forget(oldest);
     }
+    this.#blocks.add(block);
+    this.#bytes += costOf(block);
     let ofFile = this.#files.get(block.key);
     if (ofFile === undefined) {
       ofFile = new Map();

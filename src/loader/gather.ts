@@ -173,7 +173,8 @@ export class Gather {
     const short = this.#short;
     const target = this.#target!;
     const shortFrom = aligned(plan.stagingBytes);
-    const shortBytes = this.#apart ? short.place(this.#pieces, plan) : 0;
+    const hasRoom = (byteLength: number) => arena.canSpare(segment, shortFrom + byteLength + filledBytes);
+    const shortBytes = this.#apart ? short.place(this.#pieces, plan, hasRoom) : 0;
     const filledFrom = aligned(shortFrom + shortBytes);
     const stagingBytes = filledFrom + filledBytes;
     const staging = stagingBytes > 0 ? arena.ensureStaging(segment, stagingBytes) : target;

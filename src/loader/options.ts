@@ -43,7 +43,7 @@ export interface LoaderOptions {
   readonly prefetch?: number | undefined;
   /** Most bytes of the arena and the decoded chunks of compressed shards that are kept, together; and of mapped pages
    * kept resident. Default a quarter of the machine's memory, and for decoded chunks half of it, if that leaves a quarter
-   * available. */
+   * available. Loaders of one device share what is kept, within the bound of whichever decoded last. */
   readonly memoryBytes?: number | undefined;
   /** Ragged columns come as `[rows, length]` with a mask, `length` a multiple of this. */
   readonly padTo?: number | undefined;

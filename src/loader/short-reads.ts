@@ -21,13 +21,17 @@ export class ShortReads {
   /** In the order of their places; valid up to `#length`. */
   #reads = new Int32Array(64);
   #length = 0;
+  #numShort = 0;
+  #shortBytes = 0;
 
-  /** Places the short reads of `plan`, which was made of `pieces`. Returns the bytes of staging memory that they take. */
-  place(pieces: PieceList, plan: ReadPlan): number {
+  /** Places the short reads of `plan`, which was made of `pieces`, unless they are few, or `hasRoom` denies the bytes of
+   * staging memory that they take. Returns these bytes, 0 where none is placed. */
+  place(pieces: PieceList, plan: ReadPlan, hasRoom: (byteLength: number) => boolean): number {
     this.#length = 0;
     this.#places = grownFloat64(this.#places, plan.length);
     this.#places.fill(-1, 0, plan.length);
-    if (this.#find(pieces, plan) < LEAST_READS) return 0;
+    this.#find(pieces, plan);
+    if (this.#numShort < LEAST_READS || !hasRoom(this.#shortBytes)) return 0;
     this.#reads = grownInt32(this.#reads, plan.length);
     let byteLength = 0;
     for (let piece = 0; piece < pieces.length; piece++) {
@@ -63,17 +67,17 @@ export class ShortReads {
     if (length > 0) take(from, to, length);
   }
 
-  /** Returns how many there are. */
-  #find(pieces: PieceList, plan: ReadPlan): number {
+  #find(pieces: PieceList, plan: ReadPlan): void {
     this.#readOf = grownInt32(this.#readOf, pieces.length);
     this.#readOf.fill(-1, 0, pieces.length);
-    let count = 0;
+    this.#numShort = 0;
+    this.#shortBytes = 0;
     for (let read = 0; read < plan.length; read++) {
       if (plan.direct[read] !== 1 || plan.byteLength[read]! > SHORT_BYTES) continue;
-      count++;
+      this.#numShort++;
+      this.#shortBytes += plan.byteLength[read]!;
       const first = plan.firstPiece[read]!;
       for (let k = first; k < first + plan.numPieces[read]!; k++) this.#readOf[plan.order[k]!] = read;
     }
-    return count;
   }
 }

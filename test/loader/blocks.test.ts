@@ -99,3 +99,21 @@ describe("blocks", () => {
     expect([one.reads.length, other.reads.length]).toEqual([2, 1]);
   });
 });
+
+test("blocks that are wanted again and again leave no others behind", () => {
+  const cache = new BlockCache();
+  const hot = sourceOf(127 * 64 * KIB);
+  const cold = sourceOf(1000 * 64 * KIB);
+  const readHot = () => {
+    for (let block = 0; block < 127; block++) cache.read(hot.source, 0, block * 64 * KIB, 1);
+  };
+  readHot();
+  for (let block = 0; block < 50; block++) {
+    readHot();
+    cache.read(cold.source, 1, block * 64 * KIB, 1);
+  }
+  const before = cold.reads.length;
+  for (let block = 0; block < 49; block++) cache.read(cold.source, 1, block * 64 * KIB, 1);
+  // They were not kept, as what was kept is 8 MiB at most.
+  expect(cold.reads.length - before).toBe(49);
+});

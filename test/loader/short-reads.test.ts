@@ -3,6 +3,7 @@ import fc from "fast-check";
 import { ShortReads } from "../../src/loader/short-reads.ts";
 import { PieceList, planReads } from "../../src/plan/read.ts";
 
+const anyRoom = () => true;
 /** Bytes of a piece that is far too long to be short. */
 const LONG = 200_000;
 
@@ -43,7 +44,7 @@ describe("short reads", () => {
     const pieces = listOf(rows(backwards, 3000, 640));
     const plan = planReads(pieces);
     const short = new ShortReads();
-    expect(short.place(pieces, plan)).toBe(20 * 3000);
+    expect(short.place(pieces, plan, anyRoom)).toBe(20 * 3000);
     expect(rangesOf(short, plan)).toEqual([[0, 640, 20 * 3000]]);
     // The plan goes by the file, the places by the target.
     expect(short.placeOf(0)).toBe(19 * 3000);
@@ -55,7 +56,7 @@ describe("short reads", () => {
     const pieces = listOf([...rows(backwards, 50), ...second]);
     const plan = planReads(pieces);
     const short = new ShortReads();
-    expect(short.place(pieces, plan)).toBe(20 * 150);
+    expect(short.place(pieces, plan, anyRoom)).toBe(20 * 150);
     expect(rangesOf(short, plan)).toEqual([
       [0, 0, 1000],
       [1000, 8192, 2000],
@@ -67,13 +68,22 @@ describe("short reads", () => {
     const long = { file: 0, fileOffset: 50_000_000, byteLength: LONG, targetOffset: 60_000 };
     const pieces = listOf([...rows(backwards, 3000), long]);
     const plan = planReads(pieces);
-    expect(short.place(pieces, plan)).toBe(60_000);
+    expect(short.place(pieces, plan, anyRoom)).toBe(60_000);
     expect(plan.byteLength[20]).toBe(LONG);
     expect(short.placeOf(20)).toBe(-1);
     const few = listOf([...rows(backwards.slice(0, 15), 3000), long]);
     const fewPlan = planReads(few);
-    expect(short.place(few, fewPlan)).toBe(0);
+    expect(short.place(few, fewPlan, anyRoom)).toBe(0);
     expect(rangesOf(short, fewPlan)).toEqual([]);
+  });
+
+  test("go where they would without room for all of them", () => {
+    const short = new ShortReads();
+    const pieces = listOf(rows(backwards, 3000));
+    const plan = planReads(pieces);
+    expect(short.place(pieces, plan, (byteLength) => byteLength < 20 * 3000)).toBe(0);
+    expect(short.placeOf(0)).toBe(-1);
+    expect(short.place(pieces, plan, (byteLength) => byteLength <= 20 * 3000)).toBe(20 * 3000);
   });
 
   test("bring every byte to its place, beside what is read otherwise", () => {
@@ -94,7 +104,7 @@ describe("short reads", () => {
         });
         const pieces = listOf(reversed ? placed.toReversed() : placed);
         const plan = planReads(pieces);
-        const stagingBytes = short.place(pieces, plan);
+        const stagingBytes = short.place(pieces, plan, anyRoom);
         // What each place of the target gets is told by file and offset.
         const staging = new Map<number, string>();
         const target = new Map<number, string>();

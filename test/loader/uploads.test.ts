@@ -86,6 +86,15 @@ describe("host memory", () => {
     expect([long.read, long.staged, long.barriers]).toEqual([40 * 200_000, 0, 0]);
   });
 
+  test("rows that fit straight into the device are not refused for want of room beside them", async () => {
+    writePlain(temp("a.safetensors"), 1000, 64 * 1024);
+    const options = { batchSize: 160, seed: 1, strategy: "read", memoryBytes: 42 * MIB } as const;
+    const tight = await run(temp(), options);
+    expect([tight.read, tight.staged]).toEqual([1000 * 64 * 1024, 0]);
+    const roomy = await run(temp(), { ...options, memoryBytes: 130 * MIB });
+    expect(roomy.read).toBe(0);
+  });
+
   test("is as large as the computed parts, however large the others are", async () => {
     const rowBytes = 100_000;
     writePlain(temp("a.safetensors"), 100, rowBytes);

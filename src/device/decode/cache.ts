@@ -8,6 +8,7 @@
  * come again for all of them.
  */
 import type { Syscalls } from "../host/syscalls.ts";
+import { ChunkBits } from "./chunk-bits.ts";
 import { PlaceState } from "./records.ts";
 
 /** Memory for one decoded chunk. */
@@ -30,7 +31,7 @@ export interface PlaceOwner {
   /** Its chunks that have a place. */
   readonly places: Map<number, Place>;
   /** Its chunks that had a place, or should have had one. */
-  readonly gone: Set<number>;
+  readonly gone: ChunkBits;
 }
 
 /** Memory that the machine has to spare. */
@@ -43,8 +44,6 @@ export interface Room {
 
 /** Places at most: the system bounds the number of mappings of a process to about as many. */
 const MAX_PLACES = 2 ** 16;
-/** Places are whole multiples of this, in bytes. */
-const PAGE = 4096;
 /** A place that becomes another chunk's is this many times as long as it needs at most. */
 const MAX_SLACK = 1.25;
 
@@ -110,7 +109,8 @@ export class ChunkCache {
   acquire(owner: PlaceOwner, chunk: number, byteLength: number): Place | undefined {
     const known = this.find(owner, chunk);
     if (known !== undefined) return known;
-    const capacity = Math.ceil(byteLength / PAGE) * PAGE;
+    const { pageSize } = this.#syscalls;
+    const capacity = Math.ceil(byteLength / pageSize) * pageSize;
     if (owner.gone.delete(chunk) || this.#comeAgain) this.#grow(capacity);
     const place = this.#makeRoom(capacity);
     if (place === undefined) {
@@ -138,16 +138,21 @@ export class ChunkCache {
     this.#free(place);
   }
 
-  /** Forgets the chunks of a file; places in use are kept until they are released. */
+  /** Forgets the chunks of a file; places in use are kept until they are released. What was granted for them is asked for
+   * again by whoever takes as much. */
   drop(owner: PlaceOwner): void {
     owner.gone.clear();
     for (const place of owner.places.values()) if (place.users === 0) this.#free(place);
     owner.places.clear();
+    this.#budget = Math.min(this.#budget, Math.max(this.#first, this.#bytes));
   }
 
-  /** No place may be in use. */
+  /** No place may be in use. Files may be dropped afterwards. */
   close(): void {
-    for (const place of this.#places) this.#free(place);
+    for (const place of this.#places) {
+      place.owner.places.delete(place.chunk);
+      this.#free(place);
+    }
   }
 
   #use(place: Place): void {
@@ -194,7 +199,7 @@ export class ChunkCache {
     if (address < 0) return undefined;
     this.#bytes += capacity;
     this.#freshBytes += capacity;
-    const owner: PlaceOwner = { places: new Map(), gone: new Set() };
+    const owner: PlaceOwner = { places: new Map(), gone: new ChunkBits(0) };
     const index = this.#freeIndexes.pop() ?? this.#numIndexes++;
     return { index, address, capacity, owner, chunk: -1, users: 0, fresh: true };
   }

@@ -9,6 +9,7 @@ import type { HostContext } from "../host/context.ts";
 import type { HostFile } from "../host/file.ts";
 import type { HostMemory } from "../host/memory.ts";
 import type { Place, PlaceOwner } from "./cache.ts";
+import { ChunkBits } from "./chunk-bits.ts";
 
 /** A file of which this part is in memory is decoded from a mapping. */
 const WARM_PART = 0.5;
@@ -26,7 +27,7 @@ export class OpenChunks implements ChunkFile, PlaceOwner {
   readonly table: ChunkTable;
   readonly checksums: boolean;
   readonly places = new Map<number, Place>();
-  readonly gone = new Set<number>();
+  readonly gone: ChunkBits;
   readonly #home: FileHome;
   readonly #file: HostFile;
   #mapping: DeviceBuffer | undefined;
@@ -41,6 +42,7 @@ export class OpenChunks implements ChunkFile, PlaceOwner {
   constructor(home: FileHome, file: HostFile, table: ChunkTable, checksums: boolean) {
     this.path = file.path;
     this.table = table;
+    this.gone = new ChunkBits(table.numChunks);
     this.checksums = checksums;
     this.#home = home;
     this.#file = file;

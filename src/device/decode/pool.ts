@@ -1,6 +1,5 @@
 /** The decoders of one device: Workers of their own, and the chunks that are kept. */
 import { ptr } from "bun:ffi";
-import { totalmem } from "node:os";
 import { HeadraceError } from "../../errors.ts";
 import { chunkAt } from "../../format/chunks.ts";
 import type { ChunkTable } from "../../types.ts";
@@ -59,6 +58,8 @@ export class DecodePool extends Closing implements ChunkDecoders {
   readonly #lanes: Lanes;
   readonly #numLanes: number;
   readonly #cache: ChunkCache;
+  /** Bytes of chunks that are kept unless a decoding says how many. */
+  readonly #most: number;
   readonly #failures = new FailureTexts(NUM_SLOTS);
   readonly #runs = new Set<Run>();
   readonly #plan = new DecodePlan<OpenChunks>();
@@ -78,7 +79,10 @@ export class DecodePool extends Closing implements ChunkDecoders {
     this.#files = new HostFiles(this.context);
     this.#stored = new Scratch(syscalls);
     this.#decoded = new Scratch(syscalls);
-    this.#cache = new ChunkCache(syscalls, new MemoryRoom(), Math.min(2 ** 28, totalmem() / 16));
+    const room = new MemoryRoom();
+    const { total } = room;
+    this.#most = total / 2;
+    this.#cache = new ChunkCache(syscalls, room, Math.min(2 ** 28, total / 16));
     this.#cache.keepWithin(options.cacheBytes);
     this.#numLanes = options.lanes ?? Math.max(1, navigator.hardwareConcurrency);
     const extra: DecodeExtra = { states: this.#cache.states, failures: this.#failures.memory };
@@ -124,7 +128,7 @@ export class DecodePool extends Closing implements ChunkDecoders {
     this.context.assertOpen();
     checkTimeout(timeoutMs);
     const { cacheBytes = Number.POSITIVE_INFINITY } = this.#options;
-    this.#cache.keepWithin(Math.min(keepBytes ?? totalmem() / 2, cacheBytes), comeAgain);
+    this.#cache.keepWithin(Math.min(keepBytes ?? this.#most, cacheBytes), comeAgain);
     const held: (() => void)[] = [];
     const releaseAll = () => {
       for (const release of held.splice(0)) release();
@@ -239,6 +243,7 @@ export class DecodePool extends Closing implements ChunkDecoders {
     try {
       this.context.syscalls.copy(target, this.#decodedIn(place, file, chunk, length) + offset, byteLength);
     } finally {
+      this.#decoded.trim();
       this.#cache.release(place);
     }
   }

@@ -34,6 +34,11 @@ export class MemoryRoom implements Room {
     this.#now = now;
   }
 
+  /** Bytes of the smallest whole: of the machine, or of a control group. */
+  get total(): number {
+    return Math.min(...this.#look().map(({ total }) => total));
+  }
+
   grant(byteLength: number, promised: number): boolean {
     if (this.#granted < byteLength) {
       if (this.#now() < this.#emptyUntilMs) return false;

@@ -1,11 +1,12 @@
 /** How much the cache of decoded chunks keeps, when that grows, and what goes first. */
 import { describe, expect, test } from "bun:test";
 import { ChunkCache, type Place, type PlaceOwner, type Room } from "../../../src/device/decode/cache.ts";
+import { ChunkBits } from "../../../src/device/decode/chunk-bits.ts";
 import { PlaceState } from "../../../src/device/decode/records.ts";
 import { createFaultCounters, type Fault } from "../../../src/device/host/faults.ts";
 import { Syscalls } from "../../../src/device/host/syscalls.ts";
 
-const PAGE = 4096;
+const PAGE = new Syscalls().pageSize;
 const CHUNK = 8 * PAGE;
 
 /** Memory that is there for the asking, up to `spare` bytes. */
@@ -27,7 +28,7 @@ function roomOf(spare: number): Room & { spare: number; lacking: number; promise
 }
 
 function newOwner(): PlaceOwner {
-  return { places: new Map<number, Place>(), gone: new Set() };
+  return { places: new Map<number, Place>(), gone: new ChunkBits(1000) };
 }
 
 function rig(first: number, spare = 0, faults: readonly Fault[] = []) {
@@ -180,10 +181,11 @@ describe("places", () => {
   test("of a file that is dropped go with it, those in use when they are released", () => {
     using r = rig(2 * CHUNK, 100 * CHUNK);
     r.hits(4);
-    expect(r.owner.gone.size).toBe(2);
     const held = r.cache.acquire(r.owner, 3, CHUNK)!;
     r.cache.drop(r.owner);
-    expect([r.owner.gone.size, r.owner.places.size, r.cache.byteLength]).toEqual([0, 0, CHUNK]);
+    expect([r.owner.places.size, r.cache.byteLength]).toEqual([0, CHUNK]);
+    // Nothing of it is gone any more, so that nothing grows for it.
+    expect(r.owner.gone.delete(0)).toBe(false);
     const again = r.cache.acquire(r.owner, 3, CHUNK)!;
     expect(again).not.toBe(held);
     r.cache.release(held);
@@ -191,8 +193,44 @@ describe("places", () => {
     r.cache.release(again);
   });
 
+  test("of a file that is dropped after all was closed were given back already", () => {
+    using r = rig(4 * CHUNK);
+    r.hits(3);
+    r.cache.close();
+    r.cache.drop(r.owner);
+    expect(r.cache.byteLength).toBe(0);
+  });
+
+  test("of a file that is dropped are asked for again by the next one", () => {
+    using r = rig(2 * CHUNK, 8 * CHUNK);
+    r.cache.keepWithin(undefined, true);
+    expect([r.hits(10), r.hits(10)]).toEqual([0, 10]);
+    r.cache.drop(r.owner);
+    r.room.spare = 3 * CHUNK;
+    r.hits(10);
+    expect(r.cache.byteLength).toBe(5 * CHUNK);
+  });
+
   test("that the system has no memory for are no room", () => {
     using r = rig(4 * CHUNK, 0, [{ call: "mmap", nth: 2, errno: "ENOMEM" }]);
     expect([r.want(0), r.want(1), r.want(2), r.want(0)]).toEqual(["decoded", "no room", "decoded", "kept"]);
   });
+});
+
+test("a bit for each chunk tells those that had to go", () => {
+  const bits = new ChunkBits(20);
+  for (const chunk of [0, 7, 8, 19]) bits.add(chunk);
+  expect([0, 1, 7, 8, 9, 18, 19].map((chunk) => bits.delete(chunk))).toEqual([
+    true,
+    false,
+    true,
+    true,
+    false,
+    false,
+    true,
+  ]);
+  expect(bits.delete(7)).toBe(false);
+  bits.add(3);
+  bits.clear();
+  expect(bits.delete(3)).toBe(false);
 });

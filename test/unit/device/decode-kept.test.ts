@@ -1,8 +1,12 @@
 /** What a pool of decoders keeps of the chunks that it has decoded. */
 import { describe, expect, test } from "bun:test";
+import { Syscalls } from "../../../src/device/host/syscalls.ts";
 import { bytesOf, evenly, KIB, range, run, useDecodeRig } from "./decode-rig.ts";
 
 const { make, host, openPool } = useDecodeRig();
+const PAGE = new Syscalls().pageSize;
+/** What a chunk of 50,000 bytes takes. */
+const KEPT = Math.ceil(50_000 / PAGE) * PAGE;
 
 describe("what is kept", () => {
   test("whole chunks are read at once past the cache, and parts of them through it", async () => {
@@ -16,9 +20,21 @@ describe("what is kept", () => {
     expect(Buffer.from(file.readSync(40_000, 70_000)).equals(made.bytes.subarray(40_000, 110_000))).toBe(
       true,
     );
-    expect(pool.cachedBytes).toBe(2 * 53_248);
+    expect(pool.cachedBytes).toBe(2 * KEPT);
     expect(Buffer.from(file.readSync(0, 50_000)).equals(made.bytes.subarray(0, 50_000))).toBe(true);
-    expect(pool.cachedBytes).toBe(2 * 53_248);
+    expect(pool.cachedBytes).toBe(2 * KEPT);
+  });
+
+  test("a file may be closed after its pool", async () => {
+    const made = make(evenly(3));
+    const pool = openPool();
+    const file = pool.open(made.path, made.table);
+    file.readSync(10, 60_000);
+    expect(pool.cachedBytes).toBe(2 * KEPT);
+    await pool.close();
+    expect(pool.cachedBytes).toBe(0);
+    file.close();
+    expect(pool.cachedBytes).toBe(0);
   });
 
   test("no more is kept than there is room for", async () => {
@@ -60,7 +76,7 @@ describe("what is kept", () => {
       return pool.cachedBytes;
     };
     expect(await kept()).toBe(6 * 53_248);
-    expect(await kept(2 * 53_248)).toBe(2 * 53_248);
+    expect(await kept(2 * KEPT)).toBe(2 * KEPT);
     expect(await kept(0)).toBe(0);
   });
 });
