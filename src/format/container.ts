@@ -263,13 +263,14 @@ function addLz4(
   if (end === undefined) return TOO_MANY;
   // A frame of one block is a chunk with its checksums.
   if (!independent || (blocks.length === 1 && !header.legacy)) {
-    const length = contentLength ?? lz4Lengths(cursor, header, blocks, budget)![0]!;
+    const length = contentLength ?? lz4Lengths(cursor, header, blocks, budget)?.[0];
+    if (length === undefined) return unknownBlocks(offset);
     const place = { fileOffset: offset, fileLength: end - offset };
     if (length > 0) chunks.add({ ...place, length, codec: ChunkCodec.lz4Frame });
     return end;
   }
   const lengths = lz4Lengths(cursor, header, blocks, budget);
-  if (lengths === undefined) return `the frame at ${offset} has blocks of different lengths`;
+  if (lengths === undefined) return unknownBlocks(offset);
   checkContent(offset, contentLength, lengths);
   for (const [i, { offset: fileOffset, byteLength: fileLength, stored }] of blocks.entries()) {
     const codec = stored ? ChunkCodec.stored : ChunkCodec.lz4Block;
@@ -277,6 +278,10 @@ function addLz4(
   }
   if (header.contentChecksum || header.blockChecksums) chunks.addUnverifiedFrame();
   return end;
+}
+
+function unknownBlocks(offset: number): string {
+  return `the frame at ${offset} has blocks of unknown length`;
 }
 
 function checkContent(offset: number, contentLength: number | undefined, lengths: Uint32Array): void {

@@ -115,8 +115,24 @@ describe("LZ4 blocks", () => {
     const { described } = longFrame(block, count, longBlock(2 ** 16 - 255));
     expect(described).toMatchObject({
       seekable: false,
-      wholeReason: "the frame at 0 has blocks of different lengths",
+      wholeReason: "the frame at 0 has blocks of unknown length",
     });
+  });
+
+  test("that end a frame each are measured up to the same bound, and past it the file is decoded as a whole", () => {
+    const block = longBlock(2 ** 16);
+    // Blocks in front of the last.
+    for (const count of [0, 2]) {
+      const within = Math.floor(MAX_MEASURED_BYTES / 2 / block.length);
+      const known = longFrame(block, count, block, within);
+      expect(known.described).toMatchObject({ seekable: true, table: { numChunks: within * (count + 1) } });
+      const over = longFrame(block, count, block, 4 * within);
+      expect(over.described).toMatchObject({
+        seekable: false,
+        wholeReason: expect.stringMatching(/^the frame at [1-9]\d* has blocks of unknown length$/),
+      });
+      expect(over.read()).toBeLessThan(MAX_MEASURED_BYTES * 1.5);
+    }
   });
 
   test("of the old form are read, up to the next frame or the end", () => {
