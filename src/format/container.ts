@@ -20,6 +20,8 @@ export const MAX_FRAME_BYTES = 64 * 2 ** 20;
 /** Chunks that are found without a table: what is known of them is kept in memory, and a file may be made of nothing
  * else. One with more is decoded as a whole. */
 const MAX_FOUND_CHUNKS = 2 ** 21;
+/** Tables of one file: they may list nothing, and be 17 bytes that cost three reads. */
+export const MAX_TABLES = 2 ** 16;
 
 interface ContainerBase {
   readonly inner: "safetensors" | "arrow";
@@ -91,6 +93,10 @@ function findTables(read: ByteReader, fileLength: number, codec: "zstd" | "lz4")
   for (let end = fileLength; end > 0; ) {
     const table = readSeekTable(read, end, codec);
     if (table === undefined) break;
+    if (tables.length === MAX_TABLES) {
+      const advice = "decompress it and compress it again in one piece";
+      throw bad(`it has more than ${MAX_TABLES} tables of chunks; ${advice}`);
+    }
     end = table.tableOffset - table.framesLength;
     tables.push({ ...table, start: end });
   }

@@ -1,12 +1,16 @@
 /** Compressed files that other writers make: blocks of any length, frames of the old form, files put together. */
 import { describe, expect, test } from "bun:test";
-import { describeContainer } from "../../../src/format/container.ts";
+import { describeContainer, MAX_TABLES } from "../../../src/format/container.ts";
 import { MAX_MEASURED_BYTES } from "../../../src/format/lz4-lengths.ts";
 import { encodeSeekTable } from "../../../src/format/seek-table.ts";
 import { compressFrame } from "../codec/frames.ts";
 import { lz4Flushed, lz4Legacy } from "../codec/lz4-by-hand.ts";
 import { texture } from "../codec/memory.ts";
+import { failureOf } from "../failure.ts";
 import { container, describeBytes, ENDINGS, failure, join, skippable, tableOf } from "./container-files.ts";
+
+const emptyTable = (codec: "zstd" | "lz4") =>
+  encodeSeekTable(codec, { fileLength: new Uint32Array(), length: new Uint32Array(), checksums: undefined });
 
 describe("LZ4 blocks", () => {
   const name = ENDINGS.lz4;
@@ -187,18 +191,32 @@ describe.each(["zstd", "lz4"] as const)("%s files put together", (codec) => {
     ]);
     expect(lengths(join(container(codec, [6]), plain(40), container(codec, [5])))).toEqual([6, 40, 5]);
     expect(describeBytes(join(plain(40), container(codec, [5])), name)).toMatchObject({ hasTable: false });
-    expect(
-      lengths(
-        join(
-          plain(40),
-          encodeSeekTable(codec, {
-            fileLength: new Uint32Array(),
-            length: new Uint32Array(),
-            checksums: undefined,
-          }),
-        ),
-      ),
-    ).toEqual([40]);
+    expect(lengths(join(plain(40), emptyTable(codec)))).toEqual([40]);
+  });
+
+  test("with a table of nothing each are read while they are few, and more are BAD_CHUNK at once", () => {
+    const table = emptyTable(codec);
+    const frame = plain(40);
+    /** A file of `numTables` of them behind the frame, and how often it was read. */
+    const described = (numTables: number) => {
+      const file = join(frame, new Uint8Array(Buffer.alloc(numTables * table.length, table)));
+      let numReads = 0;
+      const read = (at: number, length: number) => {
+        numReads++;
+        return file.subarray(at, at + length);
+      };
+      const describe = () => describeContainer(read, file.length, name);
+      return { describe, numReads: () => numReads };
+    };
+    expect(described(MAX_TABLES).describe()).toMatchObject({ seekable: true, table: { numChunks: 1 } });
+    for (const more of [1, 9 * MAX_TABLES]) {
+      const { describe, numReads } = described(MAX_TABLES + more);
+      expect(failureOf(describe)).toMatchObject({
+        code: "BAD_CHUNK",
+        message: `${name}: it has more than 65536 tables of chunks; decompress it and compress it again in one piece`,
+      });
+      expect(numReads()).toBeLessThan(4 * MAX_TABLES);
+    }
   });
 
   test("of which one is cut off are BAD_CHUNK", () => {
