@@ -125,7 +125,7 @@ describe("LZ4 blocks", () => {
 
   test("that end a frame each are measured up to the same bound, and past it the file is decoded as a whole", () => {
     const block = longBlock(2 ** 16);
-    // Blocks in front of the last.
+    // How many are in front of it.
     for (const count of [0, 2]) {
       const within = Math.floor(MAX_MEASURED_BYTES / 2 / block.length);
       const known = longFrame(block, count, block, within);
@@ -137,6 +137,18 @@ describe("LZ4 blocks", () => {
       });
       expect(over.read()).toBeLessThan(MAX_MEASURED_BYTES * 1.5);
     }
+  });
+
+  test("that are stored as they are cost none of it", () => {
+    const block = longBlock(2 ** 16);
+    const [header, end] = [lz4Flushed([]).subarray(0, 7), new Uint8Array(4)];
+    const frame = join(header, new Uint8Array(Uint32Array.of(block.length).buffer), block, end);
+    // More than other blocks than the last may take.
+    const numFrames = Math.ceil((MAX_MEASURED_BYTES * 0.6) / block.length);
+    const stored = lz4Flushed([texture(5), texture(6), texture(7)]);
+    const { starts } = tableOf(join(...Array<Uint8Array>(numFrames).fill(frame), stored), name);
+    const before = numFrames * 2 ** 16;
+    expect([...starts.slice(numFrames)]).toEqual([before, before + 5, before + 11, before + 18]);
   });
 
   test("of the old form are read, up to the next frame or the end", () => {
