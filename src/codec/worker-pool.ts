@@ -30,19 +30,31 @@ export class WorkerPool<Work, Done> {
   }
 
   /** What a Worker answers to `work`; buffers in `transfer` are its own from here on. Rejects with `DEVICE_FAILED` where
-   * any Worker died, and with `CLOSED` after the end. Nobody needs to wait for the answer. */
+   * any Worker died, or `work` alone cannot be given to one, and with `CLOSED` after the end. Nobody needs to wait for
+   * the answer. */
   run(work: Work, transfer: Transferable[]): Promise<Done> {
     if (this.#broken !== undefined) return Promise.reject(this.#broken);
     const { worker, waiting } = this.#choose();
     const answer = Promise.withResolvers<Done>();
     answer.promise.catch(() => {});
-    waiting.push(answer);
-    worker.postMessage(work, transfer);
+    try {
+      worker.postMessage(work, transfer);
+      // Not before: a place in the order belongs to work that will be answered.
+      waiting.push(answer);
+    } catch (cause) {
+      answer.reject(this.#notGiven(cause));
+    }
     return answer.promise;
   }
 
   close(): void {
     this.#break(new HeadraceError("CLOSED", `what ${this.#kind.does} was closed`));
+  }
+
+  #notGiven(cause: unknown): HeadraceError {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    const text = `a thread that ${this.#kind.does} was not given its work: ${reason}`;
+    return new HeadraceError("DEVICE_FAILED", text, { cause });
   }
 
   /** The one that has least to do, or another one rather than one that is busy. */

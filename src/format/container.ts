@@ -20,6 +20,8 @@ export const MAX_FRAME_BYTES = 64 * 2 ** 20;
 /** Chunks that are found without a table: what is known of them is kept in memory, and a file may be made of nothing
  * else. One with more is decoded as a whole. */
 const MAX_FOUND_CHUNKS = 2 ** 21;
+/** Tables of one file: they may list nothing, and be 17 bytes that cost three reads. */
+export const MAX_TABLES = 2 ** 16;
 
 interface ContainerBase {
   readonly inner: "safetensors" | "arrow";
@@ -91,6 +93,10 @@ function findTables(read: ByteReader, fileLength: number, codec: "zstd" | "lz4")
   for (let end = fileLength; end > 0; ) {
     const table = readSeekTable(read, end, codec);
     if (table === undefined) break;
+    if (tables.length === MAX_TABLES) {
+      const advice = "decompress it and compress it again in one piece";
+      throw bad(`it has more than ${MAX_TABLES} tables of chunks; ${advice}`);
+    }
     end = table.tableOffset - table.framesLength;
     tables.push({ ...table, start: end });
   }
@@ -263,13 +269,14 @@ function addLz4(
   if (end === undefined) return TOO_MANY;
   // A frame of one block is a chunk with its checksums.
   if (!independent || (blocks.length === 1 && !header.legacy)) {
-    const length = contentLength ?? lz4Lengths(cursor, header, blocks, budget)![0]!;
+    const length = contentLength ?? lz4Lengths(cursor, header, blocks, budget)?.[0];
+    if (length === undefined) return unknownBlocks(offset);
     const place = { fileOffset: offset, fileLength: end - offset };
     if (length > 0) chunks.add({ ...place, length, codec: ChunkCodec.lz4Frame });
     return end;
   }
   const lengths = lz4Lengths(cursor, header, blocks, budget);
-  if (lengths === undefined) return `the frame at ${offset} has blocks of different lengths`;
+  if (lengths === undefined) return unknownBlocks(offset);
   checkContent(offset, contentLength, lengths);
   for (const [i, { offset: fileOffset, byteLength: fileLength, stored }] of blocks.entries()) {
     const codec = stored ? ChunkCodec.stored : ChunkCodec.lz4Block;
@@ -277,6 +284,10 @@ function addLz4(
   }
   if (header.contentChecksum || header.blockChecksums) chunks.addUnverifiedFrame();
   return end;
+}
+
+function unknownBlocks(offset: number): string {
+  return `the frame at ${offset} has blocks of unknown length`;
 }
 
 function checkContent(offset: number, contentLength: number | undefined, lengths: Uint32Array): void {

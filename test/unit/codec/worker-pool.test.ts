@@ -2,7 +2,7 @@
 import { expect, test } from "bun:test";
 import { WorkerPool } from "../../../src/codec/worker-pool.ts";
 
-/** Workers that answer when they are told to. */
+/** Workers that answer when they are told to; `"uncloneable"` cannot be given to them. */
 function pool(numThreads: number) {
   const given: string[][] = [];
   const workers: Worker[] = [];
@@ -10,7 +10,11 @@ function pool(numThreads: number) {
   const start = () => {
     const work: string[] = [];
     given.push(work);
-    const worker = { postMessage: (one: string) => work.push(one) } as unknown as Worker;
+    const postMessage = (one: string) => {
+      if (one === "uncloneable") throw new DOMException("it cannot be cloned", "DataCloneError");
+      work.push(one);
+    };
+    const worker = { postMessage } as unknown as Worker;
     workers.push(worker);
     return worker;
   };
@@ -60,4 +64,36 @@ test("closing fails what waits, once", async () => {
   await expect(work).rejects.toMatchObject({ code: "CLOSED" });
   await expect(made.run("b", [])).rejects.toMatchObject({ code: "CLOSED" });
   expect(ended).toEqual([0]);
+});
+
+test("work that cannot be given to a thread fails alone, and answers still go to those who wait for them", async () => {
+  const { made, given, ended, answer } = pool(1);
+  const a = made.run("a", []);
+  const lost = made.run("uncloneable", []);
+  const b = made.run("b", []);
+  await expect(lost).rejects.toMatchObject({
+    code: "DEVICE_FAILED",
+    message: "a thread that plays was not given its work: it cannot be cloned",
+    cause: { name: "DataCloneError" },
+  });
+  answer(0, "A");
+  answer(0, "B");
+  expect(await Promise.all([a, b])).toEqual(["A", "B"]);
+  expect({ given, ended }).toEqual({ given: [["a", "b"]], ended: [] });
+});
+
+test("a buffer that is gone rejects on a Worker of Bun's own too", async () => {
+  const source = URL.createObjectURL(
+    new Blob(["self.onmessage = ({ data }) => self.postMessage(data + 1);"]),
+  );
+  const end = (worker: Worker) => void worker.terminate();
+  const made = new WorkerPool<unknown, number>({ does: "counts", start: () => new Worker(source), end }, 1);
+  const gone = new ArrayBuffer(8);
+  gone.transfer();
+  const lost = made.run(gone, [gone]);
+  const three = made.run(2, []);
+  await expect(lost).rejects.toMatchObject({ code: "DEVICE_FAILED" });
+  expect(await three).toBe(3);
+  made.close();
+  URL.revokeObjectURL(source);
 });

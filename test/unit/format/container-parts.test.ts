@@ -1,12 +1,16 @@
 /** Compressed files that other writers make: blocks of any length, frames of the old form, files put together. */
 import { describe, expect, test } from "bun:test";
-import { describeContainer } from "../../../src/format/container.ts";
+import { describeContainer, MAX_TABLES } from "../../../src/format/container.ts";
 import { MAX_MEASURED_BYTES } from "../../../src/format/lz4-lengths.ts";
 import { encodeSeekTable } from "../../../src/format/seek-table.ts";
 import { compressFrame } from "../codec/frames.ts";
 import { lz4Flushed, lz4Legacy } from "../codec/lz4-by-hand.ts";
 import { texture } from "../codec/memory.ts";
+import { failureOf } from "../failure.ts";
 import { container, describeBytes, ENDINGS, failure, join, skippable, tableOf } from "./container-files.ts";
+
+const emptyTable = (codec: "zstd" | "lz4") =>
+  encodeSeekTable(codec, { fileLength: new Uint32Array(), length: new Uint32Array(), checksums: undefined });
 
 describe("LZ4 blocks", () => {
   const name = ENDINGS.lz4;
@@ -115,8 +119,36 @@ describe("LZ4 blocks", () => {
     const { described } = longFrame(block, count, longBlock(2 ** 16 - 255));
     expect(described).toMatchObject({
       seekable: false,
-      wholeReason: "the frame at 0 has blocks of different lengths",
+      wholeReason: "the frame at 0 has blocks of unknown length",
     });
+  });
+
+  test("that end a frame each are measured up to the same bound, and past it the file is decoded as a whole", () => {
+    const block = longBlock(2 ** 16);
+    // How many are in front of it.
+    for (const count of [0, 2]) {
+      const within = Math.floor(MAX_MEASURED_BYTES / 2 / block.length);
+      const known = longFrame(block, count, block, within);
+      expect(known.described).toMatchObject({ seekable: true, table: { numChunks: within * (count + 1) } });
+      const over = longFrame(block, count, block, 4 * within);
+      expect(over.described).toMatchObject({
+        seekable: false,
+        wholeReason: expect.stringMatching(/^the frame at [1-9]\d* has blocks of unknown length$/),
+      });
+      expect(over.read()).toBeLessThan(MAX_MEASURED_BYTES * 1.5);
+    }
+  });
+
+  test("that are stored as they are cost none of it", () => {
+    const block = longBlock(2 ** 16);
+    const [header, end] = [lz4Flushed([]).subarray(0, 7), new Uint8Array(4)];
+    const frame = join(header, new Uint8Array(Uint32Array.of(block.length).buffer), block, end);
+    // More than other blocks than the last may take.
+    const numFrames = Math.ceil((MAX_MEASURED_BYTES * 0.6) / block.length);
+    const stored = lz4Flushed([texture(5), texture(6), texture(7)]);
+    const { starts } = tableOf(join(...Array<Uint8Array>(numFrames).fill(frame), stored), name);
+    const before = numFrames * 2 ** 16;
+    expect([...starts.slice(numFrames)]).toEqual([before, before + 5, before + 11, before + 18]);
   });
 
   test("of the old form are read, up to the next frame or the end", () => {
@@ -171,18 +203,32 @@ describe.each(["zstd", "lz4"] as const)("%s files put together", (codec) => {
     ]);
     expect(lengths(join(container(codec, [6]), plain(40), container(codec, [5])))).toEqual([6, 40, 5]);
     expect(describeBytes(join(plain(40), container(codec, [5])), name)).toMatchObject({ hasTable: false });
-    expect(
-      lengths(
-        join(
-          plain(40),
-          encodeSeekTable(codec, {
-            fileLength: new Uint32Array(),
-            length: new Uint32Array(),
-            checksums: undefined,
-          }),
-        ),
-      ),
-    ).toEqual([40]);
+    expect(lengths(join(plain(40), emptyTable(codec)))).toEqual([40]);
+  });
+
+  test("with a table of nothing each are read while they are few, and more are BAD_CHUNK at once", () => {
+    const table = emptyTable(codec);
+    const frame = plain(40);
+    /** A file of `numTables` of them behind the frame, and how often it was read. */
+    const described = (numTables: number) => {
+      const file = join(frame, new Uint8Array(Buffer.alloc(numTables * table.length, table)));
+      let numReads = 0;
+      const read = (at: number, length: number) => {
+        numReads++;
+        return file.subarray(at, at + length);
+      };
+      const describe = () => describeContainer(read, file.length, name);
+      return { describe, numReads: () => numReads };
+    };
+    expect(described(MAX_TABLES).describe()).toMatchObject({ seekable: true, table: { numChunks: 1 } });
+    for (const more of [1, 9 * MAX_TABLES]) {
+      const { describe, numReads } = described(MAX_TABLES + more);
+      expect(failureOf(describe)).toMatchObject({
+        code: "BAD_CHUNK",
+        message: `${name}: it has more than 65536 tables of chunks; decompress it and compress it again in one piece`,
+      });
+      expect(numReads()).toBeLessThan(4 * MAX_TABLES);
+    }
   });
 
   test("of which one is cut off are BAD_CHUNK", () => {
