@@ -22,7 +22,12 @@ export async function runInProcess(spec: TrialSpec, python: string, signal?: Abo
 
 async function runOwn(spec: TrialSpec, signal: AbortSignal | undefined): Promise<Outcome> {
   const outcome = await talk([process.execPath, SCRIPT], spec, signal);
-  if ("failed" in outcome) return { trial: failed(spec, String(outcome.failed)) };
+  if ("failed" in outcome) {
+    const { computeMs } = spec;
+    // By it the trial is known again where a run that goes on makes it good.
+    const busy = computeMs === undefined ? {} : { busy: { computeMs, share: 0 } };
+    return { trial: { ...failed(spec, String(outcome.failed)), ...busy } };
+  }
   return outcome as unknown as Outcome;
 }
 

@@ -59,10 +59,7 @@ export interface Results {
 export function resultsOf(records: readonly BenchRecord[]): Results {
   const run = records.find((record) => record.kind === "run");
   if (run === undefined) throw new HeadraceError("BAD_RESULTS", "there is no record of the run itself");
-  const trials = Map.groupBy(
-    records.filter((record) => record.kind === "trial"),
-    (trial) => trial.cell,
-  );
+  const trials = Map.groupBy(standingTrials(records), ({ cell }) => cell);
   const ceilings = records.filter((record) => record.kind === "ceiling");
   const written = cellRecords(records);
   const unfinished = [...trials.keys()].filter((id) => !written.has(id));
@@ -76,6 +73,19 @@ export function resultsOf(records: readonly BenchRecord[]): Results {
     else skipped.push({ key: record.cell, reason });
   }
   return { run, ceilings, cells, skipped, unfinished };
+}
+
+/** The trials in `records` without failures that a run which was gone on with made good: those before a trial of the same
+ * cell and round, as busy as they, that did not fail. */
+function standingTrials(records: readonly BenchRecord[]): TrialRecord[] {
+  const done = new Set<string>();
+  const trials = records.filter((record) => record.kind === "trial");
+  const standing = trials.toReversed().filter(({ cell, round, busy, error }) => {
+    const job = JSON.stringify([cell, round, busy !== undefined]);
+    if (error === undefined) done.add(job);
+    return error === undefined || !done.has(job);
+  });
+  return standing.reverse();
 }
 
 function cellRecords(records: readonly BenchRecord[]): Map<string, CellRecord> {

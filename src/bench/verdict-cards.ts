@@ -32,7 +32,7 @@ function card(verdict: Verdict, nameOf: NameOf, commands: ReadonlyMap<string, re
     ...(settings === "" ? [] : [settings]),
     ...(ceiling === undefined ? [] : [`${percentText(ceiling.part)} of ${ceilingText(ceiling.name)}`]),
   ];
-  const lines = first.own ? (commands.get(caseOf({ ...group, device: first.key.device })) ?? []) : [];
+  const lines = commands.get(first.key.id) ?? [];
   return html`<article><h2>${groupText(group)}</h2>
 <p class="first"><b>${nameOf(first)}</b> <b>${rateText(median)}</b></p>
 <p class="muted">${about.join(" · ")}</p>
@@ -63,17 +63,14 @@ function timesText({ median, low, high }: Lead): string {
   return `${digits(median)} times (${digits(low)} to ${digits(high)}) as fast as`;
 }
 
-function caseOf(place: { data: string; temperature: string; order: string; device: string }): string {
-  return JSON.stringify([place.data, place.temperature, place.order, place.device]);
-}
-
-/** The commands that the figures of a case support, where they leave one way alone. */
+/** By the id of the cell that is recommended for a case: the commands that the figures of the case support, where they leave
+ * one way alone. A cell with too few trials is never one of these, however fast. */
 function commandsOf(records: readonly BenchRecord[]): Map<string, readonly string[]> {
   const commands = recommend(records).advice.map((advice): [string, readonly string[]] => {
-    const { path } = advice;
+    const { best, path } = advice;
     const pack = packFlags(advice);
     const load = path.values.length === 1 ? loadFlags(advice) : undefined;
-    return [caseOf(advice), [pack, load].filter((line) => line !== undefined)];
+    return [best.key.id, [pack, load].filter((line) => line !== undefined)];
   });
   return new Map(commands);
 }

@@ -33,9 +33,16 @@ function runs(pid: number): boolean {
   }
 }
 
-/** The machine and, on Linux, the set of process numbers that this process sees. */
+/** The machine and, on Linux, the set of process numbers that this process sees, whose name the first such set of every machine
+ * has. */
 function placeHere(): string {
-  return hash([hostname(), textOr(() => readlinkSync("/proc/self/ns/pid"))]);
+  return hash([textOr(hostname), machineId(), textOr(() => readlinkSync("/proc/self/ns/pid"))]);
+}
+
+/** What tells this machine from another of its name; empty where the system has nothing of the kind. */
+function machineId(): string {
+  if (process.platform === "darwin") return printed(["sysctl", "-n", "kern.uuid"]);
+  return textOr(() => readFileSync("/etc/machine-id", "utf8")).trim();
 }
 
 const UNKNOWN = "00000000";
@@ -47,8 +54,8 @@ function startOf(pid: number): string {
     const boot = textOr(() => readFileSync("/proc/sys/kernel/random/boot_id", "utf8"));
     return ticks === undefined ? UNKNOWN : hash([boot, ticks]);
   }
-  const found = textOr(() => Bun.spawnSync(["ps", "-o", "lstart=", "-p", String(pid)]).stdout.toString());
-  return found.trim() === "" ? UNKNOWN : hash([found.trim()]);
+  const found = printed(["ps", "-o", "lstart=", "-p", String(pid)]);
+  return found === "" ? UNKNOWN : hash([found]);
 }
 
 const STATE = 0;
@@ -59,6 +66,12 @@ const TICKS = 19;
 function statOf(pid: number): string[] {
   const stat = textOr(() => readFileSync(`/proc/${pid}/stat`, "utf8"));
   return stat === "" ? [] : stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+}
+
+/** What `command` prints, the same whatever time zone and language the user has; nothing where it cannot be run. */
+function printed(command: string[]): string {
+  const env = { ...process.env, LC_ALL: "C", TZ: "UTC" };
+  return textOr(() => Bun.spawnSync(command, { env, stderr: "ignore" }).stdout.toString()).trim();
 }
 
 function textOr(read: () => string): string {

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { parseHTML } from "linkedom";
 import { readRecords } from "../../../src/bench/read.ts";
 import { recommend } from "../../../src/bench/recommend.ts";
-import type { BenchRecord } from "../../../src/bench/record.ts";
+import type { BenchRecord, TrialRecord } from "../../../src/bench/record.ts";
 import { renderReport } from "../../../src/bench/report.ts";
 import { type CellResult, interruptionText, resultsOf } from "../../../src/bench/results.ts";
 
@@ -72,6 +72,44 @@ describe("a run that was interrupted", () => {
     expect(cells).toEqual([]);
     expect(interruptionText({ cells, unfinished })).toBe(
       "the run was interrupted: 1 cell had begun and have no figures",
+    );
+  });
+});
+
+describe("a trial that failed", () => {
+  const busy = { computeMs: 5, share: 0.5 };
+  const first = withoutCells.findIndex((record) => record.kind === "trial" && record.round === 1);
+  const good = withoutCells[first] as TrialRecord;
+  const failure: TrialRecord = { ...good, seconds: 0, bytes: 0, numBatches: 0, error: "ran out of luck" };
+  /** The records of a run in which `trials` stand in the place of one that was good. */
+  const withTrials = (records: readonly BenchRecord[], ...trials: TrialRecord[]) =>
+    records.flatMap((record) => (record === good ? trials : [record]));
+  const cellIn = (records: readonly BenchRecord[]) =>
+    resultsOf(records).cells.find(({ key }) => key.id === good.cell);
+
+  test("counts no more once it was done again well, in a run that ended and in one that did not", () => {
+    for (const records of [whole, withoutCells]) {
+      const again = withTrials(records, failure, failure, good);
+      expect(resultsOf(again)).toEqual(resultsOf(records));
+      expect(renderReport(again)).not.toContain("ran out of luck");
+    }
+    const begun = { ...failure, round: -1 };
+    const warmUp = { ...good, round: -1 };
+    expect(cellIn(withTrials(withoutCells, begun, warmUp, good))).toEqual(cellIn(withoutCells)!);
+  });
+
+  test.each([
+    ["before that alone", [good, failure]],
+    ["of another round", [failure, { ...good, round: 2 }]],
+    ["that kept the device busy", [failure, { ...good, busy }]],
+    ["that did not", [{ ...failure, busy }, good]],
+    ["of another cell", [failure, { ...good, cell: good.cell.replace("/warm/", "/cold/") }]],
+    ["that failed too", [failure, { ...failure, error: "and again" }]],
+  ])("counts beside one %s", (_, trials) => {
+    expect(cellIn(withTrials(withoutCells, ...trials))).toBeUndefined();
+    const { skipped } = resultsOf(withTrials(withoutCells, ...trials));
+    expect(skipped.find(({ key }) => key.id === good.cell)!.reason).toEndWith(
+      "so that none counts: ran out of luck",
     );
   });
 });

@@ -116,6 +116,17 @@ describe("a trial in its own process", () => {
     expect(trial.seconds).toBe(0);
   });
 
+  test("tells in its failure whether it was to keep the device busy", async () => {
+    const paths = [join(folder, "gone.safetensors")];
+    const spec = { ...specOf("safetensors", "read"), paths };
+    const plain = await trialOf(spec);
+    expect(plain.error).toContain("gone.safetensors");
+    expect(plain.busy).toBeUndefined();
+    const busy = await trialOf({ ...spec, computeMs: 5 });
+    expect(busy.error).toContain("gone.safetensors");
+    expect(busy.busy).toEqual({ computeMs: 5, share: 0 });
+  });
+
   test("is skipped with the reason where the device declines", async () => {
     const outcome = await runInProcess(specOf("safetensors", "mtlio-raw"), "python3");
     expect(outcome).toMatchObject({
