@@ -1,7 +1,7 @@
 /** Two runs side by side: two machines, or two versions on one. */
 
-import type { BenchRecord, CellKey, Quantiles, RunRecord, TrialRecord } from "./record.ts";
-import { type CellResult, type Results, resultsOf } from "./results.ts";
+import type { BenchRecord, CellKey, Quantiles, RunRecord } from "./record.ts";
+import { type CellResult, type Results, resultsOf, standingTrials } from "./results.ts";
 import { settingName, settingText } from "./settings-text.ts";
 import { ratioOf } from "./stats.ts";
 
@@ -83,8 +83,8 @@ export function compareRuns(a: readonly BenchRecord[], b: readonly BenchRecord[]
 }
 
 function failedIn(records: readonly BenchRecord[], run: FailedTrials["run"]): FailedTrials[] {
-  const failed = records.filter((record) => record.kind === "trial" && record.error !== undefined);
-  const cells = Map.groupBy(failed as TrialRecord[], ({ cell }) => cell);
+  const failed = standingTrials(records).filter(({ error }) => error !== undefined);
+  const cells = Map.groupBy(failed, ({ cell }) => cell);
   return [...cells].map(([cell, trials]) => ({ run, cell, count: trials.length, error: trials[0]!.error! }));
 }
 

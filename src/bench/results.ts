@@ -77,7 +77,7 @@ export function resultsOf(records: readonly BenchRecord[]): Results {
 
 /** The trials in `records` without failures that a run which was gone on with made good: those before a trial of the same
  * cell and round, as busy as they, that did not fail. */
-function standingTrials(records: readonly BenchRecord[]): TrialRecord[] {
+export function standingTrials(records: readonly BenchRecord[]): TrialRecord[] {
   const done = new Set<string>();
   const trials = records.filter((record) => record.kind === "trial");
   const standing = trials.toReversed().filter(({ cell, round, busy, error }) => {

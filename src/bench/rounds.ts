@@ -39,7 +39,10 @@ export async function runRounds(bench: Bench, cells: readonly Cell[]): Promise<v
   const { plan, ledger, hooks } = bench;
   const { rounds, seed, computeMs } = plan;
   const jobs: Job[] = cells.flatMap((cell) =>
-    computeMs === undefined ? [{ cell, busy: false }] : [false, true].map((busy) => ({ cell, busy })),
+    // A peer has no device to keep busy.
+    computeMs === undefined || cell.key.peer !== undefined
+      ? [{ cell, busy: false }]
+      : [false, true].map((busy) => ({ cell, busy })),
   );
   const total = jobs.length * (rounds + 1);
   const started = performance.now();

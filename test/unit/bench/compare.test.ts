@@ -112,6 +112,13 @@ test("trials that failed are told of in both runs, with the first reason", () =>
   expect(renderComparison(comparison)).toContain("ENOENT in round 0");
   expect(renderComparison(compareRuns(b, b))).not.toContain("ENOENT in round -1");
   expect(compare([{ rate: 1 }], [{ rate: 1 }]).failed).toEqual([]);
+  // A run that was gone on with made its failure good.
+  const again = b.flatMap((record) =>
+    record.kind === "trial" && record.error !== undefined
+      ? [record, { ...record, error: undefined }]
+      : [record],
+  );
+  expect(compareRuns(a, again).failed.map(({ run }) => run)).toEqual(["A"]);
 });
 
 test("runs without a cell in common are told what keeps them apart", () => {
