@@ -40,6 +40,9 @@ export interface Decoder {
 export interface DecoderOptions {
   /** Whether checksums are verified; default true. */
   readonly checksums?: boolean | undefined;
+  /** For a thread that does more than decode: views of memory are made for each chunk, which is slower, and not kept, so
+   * that the collector does not take them for garbage to come; default false. */
+  readonly exactViews?: boolean | undefined;
 }
 
 /** How one thread compresses. */

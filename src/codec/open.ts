@@ -31,22 +31,23 @@ const NONE: Lz4Checks = { blocks: false, content: false };
 /** Opens a decoder of all kinds of chunks, for the calling thread alone. A library that is missing is told in its facts,
  * and something slower stands in. Throws `OUT_OF_MEMORY`. */
 export function openDecoder(options: DecoderOptions = {}): Decoder {
-  return new ThreadDecoder(options.checksums ?? true);
+  return new ThreadDecoder(options.checksums ?? true, options.exactViews ?? false);
 }
 
 class ThreadDecoder implements Decoder {
   readonly facts: Readonly<Record<CodecName, string>>;
   readonly library: string;
   readonly #checksums: boolean;
-  readonly #windows = new Windows();
+  readonly #windows: Windows;
   readonly #zstd: ZstdDecoder;
   readonly #lz4: Lz4Blocks;
   readonly #lz4Tools: Lz4FrameTools;
   #planes: Planes | undefined;
   #closed = false;
 
-  constructor(checksums: boolean) {
+  constructor(checksums: boolean, exact: boolean) {
     this.#checksums = checksums;
+    this.#windows = new Windows({ exact });
     this.#zstd = openZstdDecoder(checksums, this.#windows);
     this.#lz4 = openLz4Blocks(this.#windows);
     this.#lz4Tools = { blocks: this.#lz4, windows: this.#windows };

@@ -18,12 +18,14 @@ interface Block extends ByteRange {
   used: boolean;
 }
 
-const BLOCK_BYTES = 64 * 1024;
+/** A page. Rows in random order want a few bytes here and there, and memory for more of it is soon more work for the
+ * collector than what it saves. */
+const BLOCK_BYTES = 4 * 1024;
 /** Bytes of all blocks, each of which counts with what it takes beside its own. */
-const MAX_BYTES = 8 * 2 ** 20;
+const MAX_BYTES = 32 * 2 ** 20;
 const OVERHEAD_BYTES = 512;
 
-/** Blocks that were not used for long go first; at most 8 MiB are kept. */
+/** Blocks that were not used for long go first; at most 32 MiB are kept. */
 export class BlockCache {
   /** Of each file, by where they start. */
   readonly #files = new Map<number, Map<number, Block>>();

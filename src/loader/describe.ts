@@ -149,7 +149,7 @@ class BodyDecoder implements Disposable {
   }
 
   readonly decode: DecodeChunk = (codec, fileOffset, fileLength, byteLength) => {
-    this.#decoder ??= openDecoder();
+    this.#decoder ??= openDecoder({ exactViews: true });
     const source = this.#read(fileOffset, fileLength);
     const target = new Uint8Array(new ArrayBuffer(byteLength));
     const error = this.#decoder.decode(codec, ptr(source), fileLength, ptr(target), byteLength);

@@ -64,7 +64,7 @@ export class DecodePool extends Closing implements ChunkDecoders {
   readonly #runs = new Set<Run>();
   readonly #plan = new DecodePlan<OpenChunks>();
   /** Of this thread, for what cannot wait. */
-  readonly #decoders = new ThreadDecoders();
+  readonly #decoders = new ThreadDecoders(true);
   readonly #stored: Scratch;
   readonly #decoded: Scratch;
   #facts: ChunkDecoders["facts"] | undefined;

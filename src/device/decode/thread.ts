@@ -44,16 +44,22 @@ export class Scratch {
 
 /** Decoders of one thread, opened when they are first needed. */
 export class ThreadDecoders {
+  readonly #exactViews: boolean;
   #verifying: Decoder | undefined;
   #trusting: Decoder | undefined;
+
+  /** `exactViews` as in `DecoderOptions`. */
+  constructor(exactViews = false) {
+    this.#exactViews = exactViews;
+  }
 
   /** One that verifies checksums, or that does not. */
   of(verify: boolean): Decoder {
     if (verify) {
-      this.#verifying ??= openDecoder({ checksums: true });
+      this.#verifying ??= openDecoder({ checksums: true, exactViews: this.#exactViews });
       return this.#verifying;
     }
-    this.#trusting ??= openDecoder({ checksums: false });
+    this.#trusting ??= openDecoder({ checksums: false, exactViews: this.#exactViews });
     return this.#trusting;
   }
 

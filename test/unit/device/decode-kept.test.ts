@@ -25,6 +25,20 @@ describe("what is kept", () => {
     expect(pool.cachedBytes).toBe(2 * KEPT);
   });
 
+  test("what is decoded on the caller's thread is not taken for memory of its own", () => {
+    const made = make(evenly(6, 60_000, "lz4Frame"));
+    using pool = openPool();
+    using file = pool.open(made.path, made.table);
+    // By what is held outside the heap the collector decides when it runs.
+    const before = process.memoryUsage().external;
+    for (let at = 0; at < 360_000; at += 30_000) {
+      expect(Buffer.from(file.readSync(at + 1, 1000)).equals(made.bytes.subarray(at + 1, at + 1001))).toBe(
+        true,
+      );
+    }
+    expect(process.memoryUsage().external - before).toBeLessThan(2 ** 26);
+  });
+
   test("a file may be closed after its pool", async () => {
     const made = make(evenly(3));
     const pool = openPool();
