@@ -27,8 +27,8 @@ export interface DecodeRequest {
 export interface DecodeEnd {
   /** Absent on success; else the first failure. What was to be written is undefined then. */
   readonly error?: HeadraceError | undefined;
-  /** Logical bytes that were decoded, those of whole chunks that only a part of was wanted included; 0 where it ended
-   * early. */
+  /** Logical bytes that were decoded, those of whole chunks that only a part of was wanted included, and those that
+   * {@link ChunkFile.readSync} has decoded since the decoding before; 0 where it ended early. */
   readonly decodedBytes: number;
 }
 
@@ -66,9 +66,9 @@ export interface ChunkDecoders {
    * nothing here decodes its codec. */
   open(path: string, table: ChunkTable, options?: OpenChunksOptions): ChunkFile;
   /** Whole chunks are decoded where they are wanted, in place; of others the part that is wanted is copied. No chunk is
-   * decoded twice for one call. Chunks that were wanted in part are kept for later calls: up to 256 MiB (of
-   * less than 4 GiB of memory a sixteenth), and more for chunks that are said to come again or do after they had to go, as long as a
-   * quarter of the memory stays available. What has not ended after `timeoutMs` fails with `TIMED_OUT`. Throws `OUT_OF_RANGE`, `CLOSED`,
-   * `BAD_OPTION`, and `UNSUPPORTED` for memory that the host does not see. */
+   * decoded twice for one call. Chunks that were wanted in part are kept for later calls: up to 256 MiB (of less
+   * than 4 GiB of memory a sixteenth), and more for chunks that are said to come again or do after they had to go, as long
+   * as a quarter of the memory stays available. What has not ended after `timeoutMs` fails with `TIMED_OUT`. Throws
+   * `OUT_OF_RANGE`, `CLOSED`, `BAD_OPTION`, and `UNSUPPORTED` for memory that the host does not see. */
   start(requests: readonly DecodeRequest[], options?: DecodeOptions): Decoding;
 }

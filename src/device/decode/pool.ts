@@ -67,6 +67,8 @@ export class DecodePool extends Closing implements ChunkDecoders {
   readonly #decoders = new ThreadDecoders(true);
   readonly #stored: Scratch;
   readonly #decoded: Scratch;
+  /** Decoded on this thread since the last decoding began. */
+  #bytesHere = 0;
   #facts: ChunkDecoders["facts"] | undefined;
 
   /** Throws `DEVICE_UNAVAILABLE` where the C library cannot be bound. */
@@ -139,7 +141,8 @@ export class DecodePool extends Closing implements ChunkDecoders {
       held.push(() => {
         for (const place of built.places) this.#cache.release(place);
       });
-      const run: Run = new Run(built, this.#failures, timeoutMs, releaseAll);
+      const run: Run = new Run(built, this.#failures, timeoutMs, releaseAll, this.#bytesHere);
+      this.#bytesHere = 0;
       held.push(() => this.#runs.delete(run));
       this.#runs.add(run);
       run.begin(this.#lanes);
@@ -282,6 +285,7 @@ export class DecodePool extends Closing implements ChunkDecoders {
     const error = decoder.decode(table.codec[chunk]!, source, fileLength, target, length, extras);
     this.#stored.trim();
     if (error !== undefined) throw chunkError(file, chunk, error.code, error.message);
+    this.#bytesHere += length;
   }
 
   #scratch(scratch: Scratch, file: OpenChunks, chunk: number, byteLength: number): number {

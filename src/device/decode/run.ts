@@ -13,6 +13,7 @@ import { CHUNK_FAILED, type FailureText, type FailureTexts } from "./records.ts"
 
 export class Run implements Decoding {
   readonly #job: DecodeJob;
+  readonly #bytesBefore: number;
   readonly #failures: FailureTexts;
   readonly #onQuiet: () => void;
   readonly #ended = Promise.withResolvers<DecodeEnd>();
@@ -22,9 +23,17 @@ export class Run implements Decoding {
   #run: LaneRun | undefined;
   #isOver = false;
 
-  /** `onQuiet` is called when no lane touches the job's memory any more, before {@link Run.quiet} resolves. */
-  constructor(job: DecodeJob, failures: FailureTexts, timeoutMs: number | undefined, onQuiet: () => void) {
+  /** `onQuiet` is called when no lane touches the job's memory any more, before {@link Run.quiet} resolves. `bytesBefore`
+   * were decoded for it already. */
+  constructor(
+    job: DecodeJob,
+    failures: FailureTexts,
+    timeoutMs: number | undefined,
+    onQuiet: () => void,
+    bytesBefore: number,
+  ) {
     this.#job = job;
+    this.#bytesBefore = bytesBefore;
     this.#failures = failures;
     this.#onQuiet = onQuiet;
     this.#timer = startDeadline(timeoutMs, () => {
@@ -79,7 +88,8 @@ export class Run implements Decoding {
     if (this.#run !== undefined) this.#lanes?.stop(this.#run);
   }
 
-  #becameQuiet(decodedBytes: number, error: HeadraceError | undefined): void {
+  #becameQuiet(bytesDone: number, error: HeadraceError | undefined): void {
+    const decodedBytes = this.#bytesBefore + bytesDone;
     this.#onQuiet();
     this.#quiet.resolve();
     this.#endWith(error === undefined ? { decodedBytes } : { decodedBytes, error });

@@ -30,7 +30,7 @@ describe("what lanes note of a failure", () => {
   function begin(failures: FailureTexts) {
     const made = makeOne();
     const task = { file: { path: made.path, table: made.table }, chunk: 0 };
-    const run = new Run({ tasks: [task], lanesWanted: 1 } as never, failures, undefined, () => {});
+    const run = new Run({ tasks: [task], lanesWanted: 1 } as never, failures, undefined, () => {}, 0);
     let end: Job["ended"] | undefined;
     run.begin({
       start: (job) => {
