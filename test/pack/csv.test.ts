@@ -82,6 +82,22 @@ describe("CSV", () => {
     expect(failure.message).toContain(message);
   });
 
+  test("integers keep their digits beside fractions: such a column is text, or refused later on", async () => {
+    const text = "a,b,c\n9007199254740993,-1,9007199254740993\n1.5,18446744073709551615,1\n";
+    expect(await packed(temp("digits"), "a.csv", text, { schema: { c: "f64" } })).toEqual([
+      { a: "9007199254740993", b: "-1", c: 9007199254740992 },
+      { a: "1.5", b: "18446744073709551615", c: 1 },
+    ]);
+    const late = `a,b\n${`0.5,${"z".repeat(100_000)}\n`.repeat(80)}9007199254740993,x\n`;
+    const failure = await rejection(() => packed(temp("digits"), "b.csv", late));
+    expect(failure.message).toMatch(
+      /b\.csv: line 82 has 9007199254740993 in column "a", which F64 cannot hold; --schema 'a=f64' rounds it/,
+    );
+    // As JavaScript writes doubles.
+    const script = "a\n1234567890123456800\n0.5\n";
+    expect(await packed(temp("digits"), "c.csv", script)).toEqual([{ a: 1234567890123456800 }, { a: 0.5 }]);
+  });
+
   test("files with another header are refused by name", async () => {
     const folder = temp("headers");
     const paths = [textFile(folder, "a.csv", "a,b\n1,2\n"), textFile(folder, "b.csv", "a,c\n1,2\n")];

@@ -4,7 +4,15 @@ import { chooseNames } from "../../loader/schema.ts";
 import type { TextOptions } from "../options.ts";
 import type { PackField, RowSource } from "../rows.ts";
 import { threadsOf } from "../threads.ts";
-import { CsvRecord, fieldText, isBlank, recordCutter, specialOf, truthOf } from "./csv-lines.ts";
+import {
+  type CsvOptions,
+  CsvRecord,
+  fieldText,
+  isBlank,
+  recordCutter,
+  specialOf,
+  truthOf,
+} from "./csv-lines.ts";
 import { LINE_END, type LineProblem } from "./json-scanner.ts";
 import { NumberReader } from "./numbers.ts";
 import { badInput } from "./source.ts";
@@ -31,6 +39,8 @@ interface Seen {
   /** An integer past 2^63, and a negative one. */
   big: boolean;
   negative: boolean;
+  /** An integer that a double would round. */
+  rounded: boolean;
 }
 
 /**
@@ -56,11 +66,11 @@ export async function openCsv(paths: readonly string[], options: TextOptions = {
       sample.push(piece);
       bytes += piece.end - piece.start;
     }
-    const { fields, columnOf } = fieldsOf(first!.path, opened.names, sample, delimiter, options);
+    const { fields, columnOf, given } = fieldsOf(first!.path, opened.names, sample, delimiter, options);
     return new TextRows({
       readers,
       sample,
-      setup: { format: "csv", fields, options: { delimiter, columnOf, skipBad } },
+      setup: { format: "csv", fields, options: { delimiter, columnOf, given, skipBad } },
       threads: threadsOf(options),
       skipBad,
       openNext: async (reader) => {
@@ -126,11 +136,19 @@ function fieldsOf(
   sample: readonly Piece[],
   delimiter: number,
   { columns, schema = {} }: TextOptions,
-): { fields: readonly PackField[]; columnOf: readonly number[] } {
+): Pick<CsvOptions, "columnOf" | "given"> & { fields: readonly PackField[] } {
   for (const name of Object.keys(schema)) chooseNames(names, [name]);
   const wanted = new Set(columns === undefined ? names : chooseNames(names, columns));
   const seen = names.map(
-    (): Seen => ({ some: false, integers: true, floats: true, booleans: true, big: false, negative: false }),
+    (): Seen => ({
+      some: false,
+      integers: true,
+      floats: true,
+      booleans: true,
+      big: false,
+      negative: false,
+      rounded: false,
+    }),
   );
   let rows = 0;
   for (const piece of sample) rows += look(piece, delimiter, seen);
@@ -148,15 +166,15 @@ function fieldsOf(
       );
     return fields.push(field) - 1;
   });
-  return { fields, columnOf };
+  return { fields, columnOf, given: fields.map(({ name }) => Object.hasOwn(schema, name)) };
 }
 
-/** A column without any value is text. */
-function typeOf({ some, integers, floats, booleans, big, negative }: Seen): string {
+/** A column without any value is text, and so is one that loses digits as numbers. */
+function typeOf({ some, integers, floats, booleans, big, negative, rounded }: Seen): string {
   if (!some) return "utf8";
   if (booleans) return "bool";
   if (integers && !(big && negative)) return big ? "u64" : "i64";
-  return floats ? "f64" : "utf8";
+  return floats && !rounded ? "f64" : "utf8";
 }
 
 /** Returns the number of records; those that are malformed are met again when they are parsed. */
@@ -199,6 +217,7 @@ function lookAt(bytes: Buffer, start: number, end: number, seen: Seen, numbers: 
   else {
     seen.negative ||= numbers.value < 0;
     if (!numbers.isBig) return;
+    seen.rounded ||= numbers.isRounded(bytes, start, end);
     const big = end - start > 21 ? 2n ** 65n : BigInt(bytes.toString("latin1", start, end));
     seen.big ||= big >= 2n ** 63n;
     // Digits would be lost: such a number is a name.
