@@ -129,8 +129,12 @@ export function checkPackOptions(options: PackOptions): void {
   if (to !== undefined && to !== "arrow" && to !== "safetensors") throw bad("to", to, "arrow or safetensors");
   if (codec !== undefined && !PACK_CODECS.includes(codec))
     throw bad("codec", codec, `one of ${PACK_CODECS.join(", ")}`);
-  if (name !== undefined && !/^[^/\\\0]+$/.test(name))
-    throw bad("name", name, "the beginning of a file name");
+  if (name !== undefined && !/^[^./\\\0][^/\\\0]*$/.test(name))
+    throw bad(
+      "name",
+      name,
+      "the beginning of a file name, without a dot in front, which would hide the shards",
+    );
   if (badRows !== undefined && badRows !== "fail" && badRows !== "skip")
     throw bad("badRows", badRows, "fail or skip");
   if (delimiter !== undefined && !/^[\t !#$%&'*,/:;<=>?@\\^`|~]$/.test(delimiter))
