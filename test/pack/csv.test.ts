@@ -42,6 +42,19 @@ describe("CSV", () => {
     ]);
   });
 
+  test("an empty line is a row where there is one column", async () => {
+    const folder = temp("lone");
+    expect(await packed(folder, "a.csv", "\na\n1\n\n2\r\n\r\n")).toEqual([
+      { a: 1 },
+      { a: null },
+      { a: 2 },
+      { a: null },
+    ]);
+    expect(await packed(folder, "b.csv", 'b\nx\n\n""\n')).toEqual([{ b: "x" }, { b: null }, { b: "" }]);
+    const left = await packed(folder, "c.csv", "a,b\n1,2\n\n3,4\n", { columns: ["a"] });
+    expect(left).toEqual([{ a: 1 }, { a: 3 }]);
+  });
+
   test("tabs by the file's name, others by option; columns and schema", async () => {
     expect(await packed(temp("tsv"), "a.tsv", "a\tb\n1\tx,y\n")).toEqual([{ a: 1, b: "x,y" }]);
     const options = { delimiter: ";", columns: ["b"], schema: { b: "f32" } };

@@ -141,7 +141,7 @@ export function fieldText(bytes: Buffer, record: CsvRecord, field: number): stri
   return record.doubled[field] ? text.replaceAll('""', '"') : text;
 }
 
-/** Whether there is nothing in the record's line. */
+/** Whether there is nothing in the record's line: no row, but where there is one column, whose field is empty then. */
 export function isBlank({ count, starts, ends, quoted }: CsvRecord): boolean {
   return count === 1 && starts[0] === ends[0] && !quoted[0];
 }
@@ -199,7 +199,7 @@ export class CsvLines {
         at = this.#record.read(bytes, start, delimiter);
         if (suspect && !isUtf8(bytes.subarray(start, at)))
           throw problem(start, "holds bytes that are no UTF-8; convert the file");
-        if (!isBlank(this.#record)) {
+        if (this.#options.columnOf.length === 1 || !isBlank(this.#record)) {
           this.#addRow(bytes, start);
           numRows++;
         }

@@ -46,7 +46,7 @@ interface Seen {
 /**
  * Opens files of CSV with a header (also `.gz` and `.zst`) as rows, in order; all must have the same header. Columns are
  * I64, U64, F64, BOOL or `utf8`, found out from the first 4 MiB of the first file; an empty field is null, but for an
- * empty text in quotes. Throws `BAD_INPUT` naming file and line, `SOURCE_EMPTY`, `SOURCE_NOT_FOUND`, `UNKNOWN_COLUMN`,
+ * empty text in quotes; a line with nothing in it is no row, but in files of one column, where it is an empty field. Throws `BAD_INPUT` naming file and line, `SOURCE_EMPTY`, `SOURCE_NOT_FOUND`, `UNKNOWN_COLUMN`,
  * `BAD_OPTION`.
  */
 export async function openCsv(paths: readonly string[], options: TextOptions = {}): Promise<RowSource> {
@@ -192,7 +192,7 @@ function look(piece: Piece, delimiter: number, seen: readonly Seen[]): number {
       rows++;
       continue;
     }
-    if (isBlank(record)) continue;
+    if (seen.length > 1 && isBlank(record)) continue;
     rows++;
     const count = Math.min(record.count, seen.length);
     for (let field = 0; field < count; field++) {
