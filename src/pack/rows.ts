@@ -30,6 +30,8 @@ export interface PackBatch {
   readonly columns: readonly PackColumn[];
   /** Bytes of the source that this batch and all before it came from, for progress. */
   readonly sourceBytes: number;
+  /** The file that the rows are of, for messages; absent where it is not known. */
+  readonly path?: string | undefined;
 }
 
 /** Rows of a source that is open. */

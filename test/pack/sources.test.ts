@@ -37,6 +37,7 @@ async function outcome(open: Open, path: string): Promise<Values | string> {
     if (!(error instanceof HeadraceError)) throw error;
     expect(error.message).not.toContain("\n");
     expect(error.message).toContain(path);
+    expect(error.message).not.toMatch(/\b(undefined|NaN)\b/);
     return error.code;
   }
 }
@@ -100,6 +101,18 @@ function write(path: string, bytes: Uint8Array): string {
   writeFileSync(path, bytes);
   return path;
 }
+
+test.each([
+  ["empty.npy", "", "BAD_INPUT: is empty"],
+  ["empty.npz", "", "is empty; an .npz is a ZIP archive of arrays"],
+  ["text.npy", "hello there", "is no NumPy array: it does not begin with"],
+  ["text.npz", "hello there", "is no ZIP archive, or was cut off"],
+])("%s with %j", async (name, text, message) => {
+  const path = temp("odd") + name;
+  writeFileSync(path, text);
+  const failure = await messageOf(openNumpy, path);
+  expect(failure.replace(" ", ": ").replace(`${path}: `, "")).toContain(message);
+});
 
 describe("NumPy files that lie", () => {
   const header = (text: string, values: Uint8Array) => {

@@ -65,6 +65,7 @@ export async function readParquetColumn(column: ParquetColumn, place: ColumnPlac
 /** What the decoder says, on one line. What it only stumbles over says nothing to people. */
 export function damageOf(cause: unknown): string {
   if (!(cause instanceof Error) || cause instanceof TypeError) return "it is damaged";
+  if (/\b(undefined|NaN)\b/.test(cause.message)) return "it is damaged";
   return cause.message.split("\n", 1)[0]!.slice(0, MAX_CAUSE_LENGTH);
 }
 

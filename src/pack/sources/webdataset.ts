@@ -73,6 +73,7 @@ async function* batchesOf(
         numRows: held.length,
         columns: columns.map((one) => columnOf(one, held, firstRow)),
         sourceBytes,
+        path,
       };
       firstRow += held.length;
       held = [];
