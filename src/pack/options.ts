@@ -103,7 +103,7 @@ export interface PackReport {
   /** Of the forms that MTLIO reads, which are beside the shards; with its codecs alone. */
   readonly streamBytes?: number | undefined;
   readonly seconds: number;
-  /** What was not as the options let expect, a sentence each: types given for columns that no row has, old files that could not be
+  /** What was not as the options let expect, a sentence each: types given for columns that no row has, links in archives, old files that could not be
    * removed. */
   readonly warnings: readonly string[];
 }

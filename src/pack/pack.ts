@@ -125,7 +125,11 @@ async function packRows(
     );
     await folder.place(shards.map(({ path }) => path));
     const streamBytes = await prepareStreams(shards, options);
-    const warnings = [...use.warnings(), ...leftText(options.out, await folder.publish())];
+    const warnings = [
+      ...use.warnings(),
+      ...(source.warnings?.() ?? []),
+      ...leftText(options.out, await folder.publish()),
+    ];
     const read = { sourceBytes, skippedRows: source.skippedRows ?? 0 };
     return reportOf(read, "rows", format, shards, streamBytes, warnings, options);
   } catch (error) {
