@@ -51,6 +51,7 @@ describe("CSV", () => {
       { a: null },
     ]);
     expect(await packed(folder, "b.csv", 'b\nx\n\n""\n')).toEqual([{ b: "x" }, { b: null }, { b: "" }]);
+    expect(await packed(folder, "d.csv", "d\n\n")).toEqual([{ d: null }]);
     const left = await packed(folder, "c.csv", "a,b\n1,2\n\n3,4\n", { columns: ["a"] });
     expect(left).toEqual([{ a: 1 }, { a: 3 }]);
   });
