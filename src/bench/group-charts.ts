@@ -265,7 +265,7 @@ export function ratioChart(
   return cellChart(
     {
       title: `Against others: ${groupText(group)} (ratio of the rates, more is better)`,
-      note: `Above 1 the one named first was faster. Clear are ${clear} of ${rows.length}: the intervals of the others hold 1.`,
+      note: `Above 1 the one named first was faster. ${clearText(clear, rows.length)}`,
       summary: firstText(rows),
       options: {
         axis: "rate divided by the other's (logarithmic)",
@@ -277,6 +277,19 @@ export function ratioChart(
     rows,
     context,
   );
+}
+
+/** How many ratios tell which is faster: their intervals lie on one side of 1. */
+export function clearText(clear: number, all: number): string {
+  if (clear === all)
+    return all === 1
+      ? "It is clear: its interval does not hold 1."
+      : `All ${all} are clear: no interval holds 1.`;
+  if (clear === 0)
+    return all === 1
+      ? "It is not clear: its interval holds 1."
+      : `None of ${all} is clear: their intervals hold 1.`;
+  return `Clear are ${clear} of ${all}: the intervals of the others hold 1.`;
 }
 
 /** What a ratio is against, as ways are named elsewhere: of `pyarrow of arrow` it is `arrow by pyarrow`. */

@@ -143,7 +143,8 @@ function addRows(command: Command): void {
     );
 }
 
-/** Parses `a=b,c=d`, with `emptyKeys` also `=b`; commas within brackets are part of a value. */
+/** Parses `a=b,c=d`, with `emptyKeys` also `=b`; commas within brackets are part of a value. No key may come twice, be it
+ * in one option or where the option is repeated. */
 function pairs(
   form: string,
   emptyKeys = false,
@@ -156,6 +157,8 @@ function pairs(
       const value = pair.slice(at + 1).trim();
       if (at < 0 || (key === "" && !emptyKeys) || value === "")
         throw new InvalidArgumentError(`It must be ${form}, with commas between.`);
+      if (Object.hasOwn(all, key))
+        throw new InvalidArgumentError(`It names ${JSON.stringify(key)} twice: ${all[key]} and ${value}.`);
       all[key] = value;
     }
     return all;

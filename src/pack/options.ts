@@ -103,7 +103,7 @@ export interface PackReport {
   /** Of the forms that MTLIO reads, which are beside the shards; with its codecs alone. */
   readonly streamBytes?: number | undefined;
   readonly seconds: number;
-  /** What was not as the options let expect, a sentence each: types given for columns that no row has, old files that could not be
+  /** What was not as the options let expect, a sentence each: types given for columns that no row has, links in archives, old files that could not be
    * removed. */
   readonly warnings: readonly string[];
 }
@@ -129,8 +129,12 @@ export function checkPackOptions(options: PackOptions): void {
   if (to !== undefined && to !== "arrow" && to !== "safetensors") throw bad("to", to, "arrow or safetensors");
   if (codec !== undefined && !PACK_CODECS.includes(codec))
     throw bad("codec", codec, `one of ${PACK_CODECS.join(", ")}`);
-  if (name !== undefined && !/^[^/\\\0]+$/.test(name))
-    throw bad("name", name, "the beginning of a file name");
+  if (name !== undefined && !/^[^./\\\0][^/\\\0]*$/.test(name))
+    throw bad(
+      "name",
+      name,
+      "the beginning of a file name, without a dot in front, which would hide the shards",
+    );
   if (badRows !== undefined && badRows !== "fail" && badRows !== "skip")
     throw bad("badRows", badRows, "fail or skip");
   if (delimiter !== undefined && !/^[\t !#$%&'*,/:;<=>?@\\^`|~]$/.test(delimiter))

@@ -62,10 +62,11 @@ export async function packWith(
     if (codec !== undefined && isMtlioCodec(codec)) await checkMtlio(codec, { chunkBytes });
     checkApart(typeof source === "string" ? [source] : source, options.out);
     const opened = await openSource(source, options);
+    const place = placeOf(source);
     const report =
       "tensors" in opened.source
-        ? await writeTensors(ops, opened.source, options)
-        : await packRows(ops, opened.source, opened.name, options);
+        ? await writeTensors(ops, opened.source, place, options)
+        : await packRows(ops, opened.source, { name: opened.name, place }, options);
     return { ...report, seconds: (performance.now() - started) / 1000 };
   } catch (error) {
     if (signal?.aborted !== true) throw error;
@@ -74,10 +75,23 @@ export async function packWith(
   }
 }
 
+/** What a source is called. */
+interface SourceNames {
+  /** In names of shards. */
+  readonly name: string;
+  /** In messages. */
+  readonly place: string;
+}
+
+function placeOf(source: string | readonly string[]): string {
+  if (typeof source === "string") return source;
+  return source.length === 1 ? source[0]! : `${source[0]} and ${source.length - 1} more`;
+}
+
 async function packRows(
   ops: FileOps,
   source: RowSource,
-  sourceName: string,
+  named: SourceNames,
   options: PackOptions,
 ): Promise<Omit<PackReport, "seconds">> {
   const format: PackFormat = options.to ?? "arrow";
@@ -86,13 +100,13 @@ async function packRows(
   let folder: OutFolder | undefined;
   let writer: RowsWriter | undefined;
   try {
-    checkSourceNames(source.fields, options);
-    const fields = applyAll(source.fields, transformsOf(options), steps);
+    checkSourceNames(source.fields, options, named.place);
+    const fields = applyAll(source.fields, transformsOf(options, named.place), steps);
     checkFields(fields, format);
     const { shardBytes = DEFAULT_SHARD_BYTES, overwrite = false } = options;
     const sizes = sizesOf(fields, format, shardBytes);
     storage = openStorage(format, options);
-    const name = options.name ?? sourceName;
+    const name = options.name ?? named.name;
     folder = await OutFolder.open(ops, { folder: options.out, name }, overwrite);
     const target: ShardTarget = { folder: folder.work, name, format, shardBytes, sizes, ops, storage };
     writer = new RowsWriter(fields, target);
@@ -111,7 +125,11 @@ async function packRows(
     );
     await folder.place(shards.map(({ path }) => path));
     const streamBytes = await prepareStreams(shards, options);
-    const warnings = [...use.warnings(), ...leftText(options.out, await folder.publish())];
+    const warnings = [
+      ...use.warnings(),
+      ...(source.warnings?.() ?? []),
+      ...leftText(options.out, await folder.publish()),
+    ];
     const read = { sourceBytes, skippedRows: source.skippedRows ?? 0 };
     return reportOf(read, "rows", format, shards, streamBytes, warnings, options);
   } catch (error) {
@@ -126,11 +144,11 @@ async function packRows(
 }
 
 /** What happens to rows on their way, in order. */
-function transformsOf(options: PackOptions): Transform[] {
+function transformsOf(options: PackOptions, place: string): Transform[] {
   const { columns, casts = {}, saturate, rename = {}, tokenizer, textColumn, tokensColumn } = options;
   const transforms: Transform[] = [];
   if (columns !== undefined) transforms.push(selectColumns(columns));
-  if (Object.keys(casts).length > 0) transforms.push(castColumns(casts, saturate));
+  if (Object.keys(casts).length > 0) transforms.push(castColumns(casts, saturate, place));
   if (tokenizer !== undefined) {
     const { keepText, maxTokens, addSpecial, threads } = options;
     const column = textColumn ?? "text";
@@ -209,7 +227,7 @@ function batchRows(rowBytes: number, shardBytes: number): number {
   return Math.min(Math.max(2 ** Math.round(Math.log2(rows)), 1), MAX_BATCH_ROWS);
 }
 
-function firstRows({ columns, sourceBytes }: PackBatch, numRows: number): PackBatch {
+function firstRows({ columns, ...batch }: PackBatch, numRows: number): PackBatch {
   const cut = columns.map((column) => {
     if (column.validity === undefined) return column;
     const validity = column.validity.subarray(0, numRows);
@@ -219,5 +237,5 @@ function firstRows({ columns, sourceBytes }: PackBatch, numRows: number): PackBa
       nullCount: validity.reduce((nulls, present) => nulls + (present === 0 ? 1 : 0), 0),
     };
   });
-  return { numRows, columns: cut, sourceBytes };
+  return { ...batch, numRows, columns: cut };
 }

@@ -30,6 +30,8 @@ export interface PackBatch {
   readonly columns: readonly PackColumn[];
   /** Bytes of the source that this batch and all before it came from, for progress. */
   readonly sourceBytes: number;
+  /** The file that the rows are of, for messages; absent where it is not known. */
+  readonly path?: string | undefined;
 }
 
 /** Rows of a source that is open. */
@@ -41,6 +43,8 @@ export interface RowSource {
   readonly byteLength: number;
   /** Rows so far that could not be read and were left out, as was asked for. */
   readonly skippedRows?: number | undefined;
+  /** What its files hold that no row has, a sentence each; complete when all rows were read. */
+  warnings?(): readonly string[];
   /** All rows in the source's order, in batches of some size of the source's own; called once. Throws `BAD_INPUT`
    * naming file and line or row. */
   batches(signal?: AbortSignal): AsyncIterable<PackBatch>;

@@ -123,23 +123,24 @@ async function writeShards(
 
 /**
  * Tensors of some dtypes as others: `casts` has the new dtype by the old. Tensors are read when the result's are. What an
- * integer type cannot hold throws `BAD_INPUT` with tensor, element and value, or becomes the nearest that fits with
+ * integer type cannot hold throws `BAD_INPUT` with `place`, tensor, element and value, or becomes the nearest that fits with
  * `saturate`. Throws `BAD_OPTION` for dtypes that are not cast. Closing the result closes `source`.
  */
 export function castTensors(
   source: TensorSource,
   casts: Readonly<Partial<Record<DType, DType>>>,
   saturate = false,
+  place = "the source",
 ): TensorSource {
   for (const [from, to] of Object.entries(casts)) checkCast(from, to);
   return {
     ...source,
-    tensors: source.tensors.map((tensor) => castTensor(tensor, casts[tensor.dtype], saturate)),
+    tensors: source.tensors.map((tensor) => castTensor(tensor, casts[tensor.dtype], saturate, place)),
     close: () => source.close(),
   };
 }
 
-function castTensor(tensor: Tensor, to: DType | undefined, saturate: boolean): Tensor {
+function castTensor(tensor: Tensor, to: DType | undefined, saturate: boolean, place: string): Tensor {
   const { dtype: from } = tensor;
   if (to === undefined || to === from || !isCastType(from) || !isCastType(to)) return tensor;
   return {
@@ -160,7 +161,7 @@ function castTensor(tensor: Tensor, to: DType | undefined, saturate: boolean): T
         const misfit = caster.cast(bytes, values);
         if (misfit !== undefined) {
           const problem = `element ${done + misfit.index} is ${misfit.value}, which ${to} cannot hold; cast to a wider type, or take the nearest by --saturate`;
-          throw badInput(`tensor ${quoted(tensor.name)}`, problem);
+          throw badInput(`${place}: tensor ${quoted(tensor.name)}`, problem);
         }
         rest = bytes.slice(count * item);
         done += count;

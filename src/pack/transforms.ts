@@ -53,11 +53,15 @@ export function renameColumns(names: Readonly<Record<string, string>>): Transfor
 /**
  * Numbers as numbers of another type: `casts` has the type by column name or pattern; of several that match, the first.
  * Floats are rounded to the nearest, ties to even, and become infinite where they are too large.
- * What an integer type cannot hold throws `BAD_INPUT` with row and value, or becomes the nearest that it can with
- * `saturate`. Lists are cast element by element. Throws `UNKNOWN_COLUMN`, and `BAD_OPTION` for columns of text
+ * What an integer type cannot hold throws `BAD_INPUT` with file, row and value, or becomes the nearest that it can with
+ * `saturate`. `source` is what messages name where batches name no file. Lists are cast element by element. Throws `UNKNOWN_COLUMN`, and `BAD_OPTION` for columns of text
  * or bytes and for types that are not cast.
  */
-export function castColumns(casts: Readonly<Record<string, DType>>, saturate = false): Transform {
+export function castColumns(
+  casts: Readonly<Record<string, DType>>,
+  saturate = false,
+  source = "the source",
+): Transform {
   return (fields) => {
     const targets = targetsOf(fields, casts);
     const columns = fields.map((field, i) => {
@@ -65,14 +69,18 @@ export function castColumns(casts: Readonly<Record<string, DType>>, saturate = f
       return to === undefined || to === field.dtype ? undefined : castColumn(field, to, saturate);
     });
     let row = 0;
+    let path: string | undefined;
     return {
       fields: fields.map((field, i) => (targets[i] === undefined ? field : { ...field, dtype: targets[i] })),
       apply: (batch) => {
+        if (batch.path !== path) row = 0;
+        path = batch.path;
         const first = row;
+        const place = (inBatch: number) => `${batch.path ?? source}: row ${first + inBatch}`;
         row += batch.numRows;
         return {
           ...batch,
-          columns: batch.columns.map((one, i) => columns[i]?.(one, first, batch.numRows) ?? one),
+          columns: batch.columns.map((one, i) => columns[i]?.(one, batch.numRows, place) ?? one),
         };
       },
     };
@@ -92,11 +100,12 @@ export function fieldIndex(fields: readonly PackField[], name: string): number {
 
 /**
  * Throws `BAD_INPUT` where two columns of a source that `columns` chooses have one name, or one has none and `rename` gives it
- * none: no reader could tell them apart.
+ * none: no reader could tell them apart. `place` names the source.
  */
 export function checkSourceNames(
   fields: readonly PackField[],
   { columns, rename = {} }: Pick<PackOptions, "columns" | "rename">,
+  place: string,
 ): void {
   const names = fields.map(({ name }) => name);
   const chosen = new Set(columns === undefined ? names : chooseNames(names, columns));
@@ -106,11 +115,11 @@ export function checkSourceNames(
     const column = `column ${JSON.stringify(name)}`;
     if (count > 1)
       throw badInput(
-        "the source",
+        place,
         `${column} comes ${count} times; ${others}, or rename one in the source (--rename means both)`,
       );
     if (name === "" && !Object.hasOwn(rename, name))
-      throw badInput("the source", `${column} has no name; give it one by --rename =NAME, or ${others}`);
+      throw badInput(place, `${column} has no name; give it one by --rename =NAME, or ${others}`);
   }
 }
 
@@ -156,17 +165,17 @@ function checkCast({ name, kind, dtype }: PackField, to: DType): asserts to is C
   );
 }
 
-/** Casts one column's batches; `firstRow` counts in the source, for messages. */
+/** Casts one column's batches; `placeOf` is where a batch's row stands, for messages. */
 function castColumn(
   field: PackField,
   to: CastType,
   saturate: boolean,
-): (column: PackColumn, firstRow: number, numRows: number) => PackColumn {
+): (column: PackColumn, numRows: number, placeOf: (row: number) => string) => PackColumn {
   const from = field.dtype as CastType;
   const caster = new Caster(from, to, saturate);
   const width = field.shape.reduce((a, b) => a * b, 1);
   let memory = new Uint8Array(0);
-  return (column, firstRow, numRows) => {
+  return (column, numRows, placeOf) => {
     // A batch that was cut short may have values behind its rows.
     const count = column.offsets === undefined ? numRows * width : column.offsets[numRows]!;
     const length = count * castBytes(to);
@@ -177,7 +186,7 @@ function castColumn(
     const row =
       column.offsets === undefined ? Math.floor(misfit.index / width) : rowOf(column.offsets, misfit.index);
     throw badInput(
-      `row ${firstRow + row}`,
+      placeOf(row),
       `column ${JSON.stringify(field.name)} has ${misfit.value}, which ${to} cannot hold; ` +
         "cast to a wider type, or take the nearest by --saturate",
     );

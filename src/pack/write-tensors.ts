@@ -26,10 +26,11 @@ const OF_ROWS = [
   "rowsPerBatch",
 ] as const;
 
-/** Packs `source`, and closes it. Throws `BAD_OPTION` for options that are about rows, and what writing throws. */
+/** Packs `source`, which messages call `place`, and closes it. Throws `BAD_OPTION` for options that are about rows, and what writing throws. */
 export async function writeTensors(
   ops: FileOps,
   source: TensorSource,
+  place: string,
   options: PackOptions,
 ): Promise<Omit<PackReport, "seconds">> {
   let storage: Storage | undefined;
@@ -39,7 +40,9 @@ export async function writeTensors(
   try {
     checkTensorOptions(options);
     const cast =
-      options.casts === undefined ? source : castTensors(source, dtypeCasts(options.casts), options.saturate);
+      options.casts === undefined
+        ? source
+        : castTensors(source, dtypeCasts(options.casts), options.saturate, place);
     const opened = openStorage("safetensors", options);
     storage = opened;
     folder = await OutFolder.open(ops, { folder: out, name }, options.overwrite ?? false);

@@ -74,6 +74,16 @@ describe("pack", () => {
     [["pack", SOURCE], 2, "required option '--out <folder>' not specified"],
     [["pack", SOURCE, "--out", "x", "--codec", "zip"], 2, "argument 'zip' is invalid"],
     [["pack", SOURCE, "--out", "x", "--rename", "id"], 2, "It must be old=new, with commas between"],
+    [["pack", SOURCE, "--out", "x", "--rename", "id=b,id=c"], 2, 'It names "id" twice: b and c'],
+    [["pack", SOURCE, "--out", "x", "--schema", "id=i32, id=i64"], 2, 'It names "id" twice: i32 and i64'],
+    [["pack", SOURCE, "--out", "x", "--cast", "id=f16", "--cast", "id=f32"], 2, 'It names "id" twice'],
+    [["pack", SOURCE, "--out", join(folder, "u"), "--name", ".x"], 2, "--name is .x; it must be"],
+    [
+      ["pack", "-", "--out", join(folder, "u")],
+      1,
+      "-: packing takes files; write what comes on standard input",
+    ],
+    [["pack", "/dev/null", "--out", join(folder, "u")], 1, "/dev/null: is a pipe or a device"],
     [["pack", SOURCE, "--out", join(folder, "u"), "--columns", "idd"], 2, "there is no column idd"],
     [["pack", SOURCE, "--out", join(folder, "u"), "--shard-bytes", "5"], 2, "--shard-bytes is 5"],
     [

@@ -42,6 +42,20 @@ describe("CSV", () => {
     ]);
   });
 
+  test("an empty line is a row where there is one column", async () => {
+    const folder = temp("lone");
+    expect(await packed(folder, "a.csv", "\na\n1\n\n2\r\n\r\n")).toEqual([
+      { a: 1 },
+      { a: null },
+      { a: 2 },
+      { a: null },
+    ]);
+    expect(await packed(folder, "b.csv", 'b\nx\n\n""\n')).toEqual([{ b: "x" }, { b: null }, { b: "" }]);
+    expect(await packed(folder, "d.csv", "d\n\n")).toEqual([{ d: null }]);
+    const left = await packed(folder, "c.csv", "a,b\n1,2\n\n3,4\n", { columns: ["a"] });
+    expect(left).toEqual([{ a: 1 }, { a: 3 }]);
+  });
+
   test("tabs by the file's name, others by option; columns and schema", async () => {
     expect(await packed(temp("tsv"), "a.tsv", "a\tb\n1\tx,y\n")).toEqual([{ a: 1, b: "x,y" }]);
     const options = { delimiter: ";", columns: ["b"], schema: { b: "f32" } };
@@ -80,6 +94,22 @@ describe("CSV", () => {
     const failure = await rejection(() => packed(temp("odd"), "a.csv", text));
     expect(failure.code as string).toBe(code);
     expect(failure.message).toContain(message);
+  });
+
+  test("integers keep their digits beside fractions: such a column is text, or refused later on", async () => {
+    const text = "a,b,c\n9007199254740993,-1,9007199254740993\n1.5,18446744073709551615,1\n";
+    expect(await packed(temp("digits"), "a.csv", text, { schema: { c: "f64" } })).toEqual([
+      { a: "9007199254740993", b: "-1", c: 9007199254740992 },
+      { a: "1.5", b: "18446744073709551615", c: 1 },
+    ]);
+    const late = `a,b\n${`0.5,${"z".repeat(100_000)}\n`.repeat(80)}9007199254740993,x\n`;
+    const failure = await rejection(() => packed(temp("digits"), "b.csv", late));
+    expect(failure.message).toMatch(
+      /b\.csv: line 82 has 9007199254740993 in column "a", which F64 cannot hold; --schema 'a=f64' rounds it/,
+    );
+    // As JavaScript writes doubles.
+    const script = "a\n1234567890123456800\n0.5\n";
+    expect(await packed(temp("digits"), "c.csv", script)).toEqual([{ a: 1234567890123456800 }, { a: 0.5 }]);
   });
 
   test("files with another header are refused by name", async () => {

@@ -115,6 +115,28 @@ describe("types", () => {
     expect(unsigned.map(({ i }) => i)).toEqual([18446744073709551615n, 3]);
   });
 
+  test("--schema rounds integers where it says f64", async () => {
+    const text = '{"a":9007199254740993,"b":[9007199254740993]}\n{"a":1.5,"b":[0.5]}\n';
+    expect(await packed(temp("round"), "a.jsonl", text, { schema: { a: "f64", b: "f64[]" } })).toEqual([
+      { a: 9007199254740992, b: [9007199254740992] },
+      { a: 1.5, b: [0.5] },
+    ]);
+  });
+
+  test("--schema utf8 takes numbers and booleans as they are written, and no lists", async () => {
+    const values = ['"x"', "1", "-1.50e+2", "9007199254740993", "true", "false", "null", "NaN", '"\\u0041"'];
+    const text = values.map((value) => `{"a":${value} }\n`).join("");
+    const rows = await packed(temp("texts"), "a.jsonl", text, { schema: { a: "utf8" } });
+    const wanted = ["x", "1", "-1.50e+2", "9007199254740993", "true", "false", null, "NaN", "A"];
+    expect(rows.map(({ a }) => a)).toEqual(wanted);
+    for (const odd of ["[1]", '{"b":1}', "truth", "01"]) {
+      const work = () => packed(temp("texts"), "b.jsonl", `{"a":${odd}}\n`, { schema: { a: "utf8" } });
+      const failure = await rejection(work);
+      expect(failure.code).toBe("BAD_INPUT");
+      expect(failure.message).not.toContain("type by --schema");
+    }
+  });
+
   test("--schema decides, and gives columns that come late", async () => {
     const schema = { id: "i32", late: "utf8", tokens: "u16[]", vector: "f32[2]" };
     const rows = lines(
@@ -167,7 +189,10 @@ describe("text", () => {
 });
 
 describe("what cannot be read", () => {
-  const good = lines({ a: 1, t: "x", l: [1, 2], v: [1, 2] }, { a: 2, t: "y", l: [1], v: [3, 4] }).repeat(3);
+  const good = lines(
+    { a: 1, t: "x", l: [1, 2], v: [1, 2], f: 0.5 },
+    { a: 2, t: "y", l: [1], v: [3, 4] },
+  ).repeat(3);
   test.each([
     [
       '{"a":"text"}',
@@ -176,9 +201,16 @@ describe("what cannot be read", () => {
     ['{"a":1.5}', /line 7 has the number 1.5 in column "a"/],
     [
       '{"a":99999999999999999999}',
-      /line 7 has 99999999999999999999 in column "a", which I64 cannot hold; --schema a=f64 rounds it/,
+      /line 7 has 99999999999999999999 in column "a", which I64 cannot hold; --schema 'a=f64' rounds it/,
     ],
-    ['{"t":3}', /line 7 has the integer 3 in column "t", which holds text/],
+    [
+      '{"f":9007199254740993}',
+      /line 7 has 9007199254740993 in column "f", which F64 cannot hold; --schema 'f=f64'/,
+    ],
+    [
+      '{"t":3}',
+      /line 7 has the integer 3 in column "t", which holds text \(utf8\); give its type by --schema/,
+    ],
     ['{"v":[1]}', /line 7 has a list of another size, and column "v" holds \[2\]/],
     ['{"l":[1,null]}', /line 7 has null in column "l"/],
     ['{"l":[1,"x"]}', /line 7 has text in column "l"/],
@@ -230,7 +262,16 @@ describe("what cannot be read", () => {
   });
 
   test.each([
-    [lines({ a: 1 }, { a: "x" }), "BAD_INPUT", 'line 2 has text in column "a", and line 1 has numbers'],
+    [
+      lines({ a: 1 }, { a: "x" }),
+      "BAD_INPUT",
+      `line 2 has text in column "a", and line 1 has numbers; take them as text, as they are written, by --schema 'a=utf8'`,
+    ],
+    [
+      lines({ a: [1] }, { a: "x" }),
+      "BAD_INPUT",
+      "and line 1 has lists of numbers; make them alike, or leave it out by --columns",
+    ],
     [
       lines({ a: [1] }, { a: 2 }),
       "BAD_INPUT",
@@ -242,6 +283,14 @@ describe("what cannot be read", () => {
     [lines({ a: null, b: 1 }), "BAD_INPUT", 'column "a" has no value in the first 1 lines'],
     [lines({ a: [] }), "BAD_INPUT", "nothing but empty lists"],
     ['{"a":-1}\n{"a":18446744073709551615}\n', "BAD_INPUT", "integers that 64 bits cannot hold"],
+    [
+      '{"a":9007199254740993}\n{"a":1.5}\n',
+      "BAD_INPUT",
+      "has fractions, and integers past 2^53 that F64 cannot hold; --schema 'a=f64' rounds them",
+    ],
+    ['{"a":[9007199254740993]}\n{"a":[]}\n{"a":[0.5]}\n', "BAD_INPUT", "--schema 'a=f64[]' rounds them"],
+    ['{"a":[[9007199254740993],[0.5]]}\n', "BAD_INPUT", "--schema 'a=f64[2,1]' rounds them"],
+    [`{"a":0.5}\n{"a":${"9".repeat(400)}}\n`, "BAD_INPUT", "--schema 'a=f64' rounds them"],
     [lines({ a: [1, null, 2] }), "BAD_INPUT", 'line 1 has a list with null in it in column "a"'],
     [lines({ a: [[1], [null]] }), "BAD_INPUT", 'line 1 has a list with null in it in column "a"'],
     [lines({}, {}), "BAD_INPUT", "its first 2 rows have no key"],

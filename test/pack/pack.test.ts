@@ -312,8 +312,24 @@ test.each([
   const path = textFile(folder, "a.jsonl", `${row}\n`);
   const failure = await rejection(() => pack(path, { out: join(folder, "out"), ...options }));
   expect(failure.code).toBe("BAD_INPUT");
-  expect(failure.message).toContain(message);
+  expect(failure.message).toContain(`${path}: ${message}`);
   expect(readdirSync(folder)).toEqual(["a.jsonl"]);
+});
+
+test("a cast that fails names file and row", async () => {
+  const folder = temp("casts");
+  const paths = ["a", "b"].map((name) =>
+    textFile(folder, `${name}.csv`, `n,m\n1,2\n${name === "b" ? 300 : 3},4\n`),
+  );
+  const options = { out: join(folder, "out"), casts: { n: "U8" } } as const;
+  const failure = await rejection(() => pack(paths, options));
+  expect(failure.message).toStartWith(`${paths[1]}: row 1: column "n" has 300, which U8 cannot hold`);
+  await pack(paths, { out: join(folder, "wide") });
+  const wide = join(folder, "wide");
+  const ofShards = await rejection(() => pack(wide, options));
+  expect(ofShards.message).toStartWith(`${wide}: row 3: column "n" has 300`);
+  const limited = await rejection(() => pack(paths, { ...options, columns: ["n"], limit: 4 }));
+  expect(limited.message).toStartWith(`${paths[1]}: row 1: `);
 });
 
 test("a column without a name is packed under a new one, or left out", async () => {

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { gunzipSync, zstdCompressSync } from "node:zlib";
 import { tableFromIPC, type Vector } from "apache-arrow";
 import fc from "fast-check";
-import { HeadraceError } from "../../src/index.ts";
+import { HeadraceError, pack } from "../../src/index.ts";
 import type { RowSource, TensorSource } from "../../src/pack/rows.ts";
 import { openNumpy } from "../../src/pack/sources/numpy.ts";
 import { openParquet } from "../../src/pack/sources/parquet.ts";
@@ -37,6 +37,7 @@ async function outcome(open: Open, path: string): Promise<Values | string> {
     if (!(error instanceof HeadraceError)) throw error;
     expect(error.message).not.toContain("\n");
     expect(error.message).toContain(path);
+    expect(error.message).not.toMatch(/\b(undefined|NaN)\b/);
     return error.code;
   }
 }
@@ -101,6 +102,18 @@ function write(path: string, bytes: Uint8Array): string {
   return path;
 }
 
+test.each([
+  ["empty.npy", "", "BAD_INPUT: is empty"],
+  ["empty.npz", "", "is empty; an .npz is a ZIP archive of arrays"],
+  ["text.npy", "hello there", "is no NumPy array: it does not begin with"],
+  ["text.npz", "hello there", "is no ZIP archive, or was cut off"],
+])("%s with %j", async (name, text, message) => {
+  const path = temp("odd") + name;
+  writeFileSync(path, text);
+  const failure = await messageOf(openNumpy, path);
+  expect(failure.replace(" ", ": ").replace(`${path}: `, "")).toContain(message);
+});
+
 describe("NumPy files that lie", () => {
   const header = (text: string, values: Uint8Array) => {
     const head = Buffer.alloc(10 + text.length);
@@ -148,14 +161,17 @@ describe("NumPy files that lie", () => {
 
 describe("WebDataset archives", () => {
   /** A tar of files by name, as USTAR has them. */
-  function tar(files: readonly (readonly [name: string, text: string | Uint8Array])[]): Buffer {
-    const blocks = files.flatMap(([name, text]) => {
+  function tar(
+    files: readonly (readonly [name: string, text: string | Uint8Array, flag?: string])[],
+  ): Buffer {
+    const blocks = files.flatMap(([name, text, flag = "0"]) => {
       const bytes = Buffer.from(text as string);
       const head = Buffer.alloc(512);
       head.write(name);
       head.write("0000644\0", 100);
       head.write(`${bytes.length.toString(8).padStart(11, "0")}\0`, 124);
-      head.write("        0ustar\x0000", 148, "latin1");
+      head.write(`        ${flag}`, 148, "latin1");
+      head.write("ustar\x0000", 257, "latin1");
       head.write(
         `${head
           .reduce((a, b) => a + b)
@@ -173,6 +189,52 @@ describe("WebDataset archives", () => {
       temp("x.tar"),
       tar([...Array.from({ length: count }, (_, i) => [`${i}.cls`, String(i)] as const), ...last]),
     );
+
+  test("keys that come again are refused, in one archive", async () => {
+    const message = /BAD_INPUT .*x.tar: sample "a": comes again behind other samples/;
+    const mixed = tar([
+      ["a.txt", "A"],
+      ["b.txt", "B"],
+      ["a.cls", "1"],
+    ]);
+    expect(await messageOf(openWebDataset, write(temp("x.tar"), mixed))).toMatch(message);
+    const far = (between: number) =>
+      tar([
+        ["a.cls", "1"],
+        ...Array.from({ length: between }, (_, i) => [`${i}.cls`, "1"] as const),
+        ["a.cls", "1"],
+      ]);
+    expect(await messageOf(openWebDataset, write(temp("x.tar"), far(1000)))).toMatch(message);
+    const paths = [1, 2].map((i) => write(temp(`${i}.tar`), tar([["a.cls", String(i)]])));
+    const source = await openWebDataset(paths);
+    expect(await valuesOf(source)).toEqual({ __key__: ["a", "a"], cls: ["1", "2"] });
+    expect(source.warnings?.()).toEqual([]);
+  });
+
+  test("links are left out with a warning, folders without one", async () => {
+    const path = write(
+      temp("links.tar"),
+      tar([
+        ["dir/", "", "5"],
+        ["a.cls", "1"],
+        ["b.cls", "", "2"],
+        ["c.cls", "", "1"],
+        ["d.cls", "4"],
+      ]),
+    );
+    const out = temp("links-out");
+    const { samples, warnings } = await pack(path, { out });
+    expect({ samples, warnings }).toEqual({
+      samples: 2,
+      warnings: [
+        `2 links, the first of them in ${path}, were left out; archive files in their place (tar --dereference --hard-dereference)`,
+      ],
+    });
+    const alone = write(temp("alone.tar"), tar([["b.cls", "", "2"]]));
+    expect(await messageOf(openWebDataset, alone)).toContain(
+      `holds no sample (files named KEY.ENDING); 1 link in ${alone} was left out`,
+    );
+  });
 
   test("are read compressed by zstd, and samples may lack files", async () => {
     const path = write(

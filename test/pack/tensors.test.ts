@@ -188,7 +188,7 @@ describe("casts by dtype", () => {
     expect((await elementsOf(castTensors(source, { F32: "F64" }))).odd).toEqual([...values]);
     expect(elementsOf(castTensors(source, { F32: "U8" }))).rejects.toMatchObject({
       code: "BAD_INPUT",
-      message: expect.stringMatching(/^tensor "odd": element 511 is 255.5, which U8/),
+      message: expect.stringMatching(/^the source: tensor "odd": element 511 is 255.5, which U8/),
     });
   });
 });

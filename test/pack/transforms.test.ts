@@ -110,17 +110,19 @@ describe("casts", () => {
     const id = run(castColumns({ id: "U8" }), batch(1));
     expect(id).rejects.toMatchObject({
       code: "BAD_INPUT",
-      message: expect.stringMatching(/^row 2: column "id" has 300, which U8/),
+      message: expect.stringMatching(/^the source: row 2: column "id" has 300, which U8/),
     });
     const list = run(castColumns({ tags: "I8" }), batch(1));
-    expect(list).rejects.toMatchObject({ message: expect.stringMatching(/^row 2: column "tags" has 1000/) });
+    expect(list).rejects.toMatchObject({
+      message: expect.stringMatching(/^the source: row 2: column "tags" has 1000/),
+    });
     const { apply } = castColumns({ pair: "I16" })(FIELDS);
     const fits = {
       ...batch(1),
       columns: batch(1).columns.with(1, { values: new Uint8Array(24), nullCount: 0 }),
     };
     await apply(fits);
-    expect(() => apply(batch(1))).toThrow(/^row 5: column "pair" has 1000000, which I16/);
+    expect(() => apply(batch(1))).toThrow(/^the source: row 5: column "pair" has 1000000, which I16/);
     const { values } = await run(castColumns({ id: "U8", tags: "I8" }, true), batch(-1));
     expect([values.id, values.tags]).toEqual([
       [0, 5, 255],

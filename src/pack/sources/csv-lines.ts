@@ -14,6 +14,8 @@ export interface CsvOptions {
   readonly delimiter: number;
   /** By a record's field: which column it is, or -1 where it is left out. */
   readonly columnOf: readonly number[];
+  /** By column: whether its type was given, not found out. Then floats round integers that they cannot hold. */
+  readonly given: readonly boolean[];
   readonly skipBad: boolean;
 }
 
@@ -139,7 +141,7 @@ export function fieldText(bytes: Buffer, record: CsvRecord, field: number): stri
   return record.doubled[field] ? text.replaceAll('""', '"') : text;
 }
 
-/** Whether there is nothing in the record's line. */
+/** Whether there is nothing in the record's line: no row, but where there is one column, whose field is empty then. */
 export function isBlank({ count, starts, ends, quoted }: CsvRecord): boolean {
   return count === 1 && starts[0] === ends[0] && !quoted[0];
 }
@@ -164,6 +166,8 @@ export function specialOf(bytes: Buffer, start: number, end: number): number | u
 export class CsvLines {
   readonly #columns: readonly ColumnBuilder[];
   readonly #options: CsvOptions;
+  /** Columns whose types were given. */
+  readonly #given: ReadonlySet<ColumnBuilder>;
   readonly #record = new CsvRecord();
   readonly #numbers = new NumberReader();
   #plain = Buffer.alloc(2 ** 10);
@@ -171,6 +175,7 @@ export class CsvLines {
   constructor(fields: readonly PackField[], options: CsvOptions) {
     this.#columns = fields.map((field) => new ColumnBuilder(field));
     this.#options = options;
+    this.#given = new Set(this.#columns.filter((_, i) => options.given[i]));
   }
 
   /** Takes the memory of earlier rows, column by column, to use it again. */
@@ -194,7 +199,7 @@ export class CsvLines {
         at = this.#record.read(bytes, start, delimiter);
         if (suspect && !isUtf8(bytes.subarray(start, at)))
           throw problem(start, "holds bytes that are no UTF-8; convert the file");
-        if (!isBlank(this.#record)) {
+        if (this.#options.columnOf.length === 1 || !isBlank(this.#record)) {
           this.#addRow(bytes, start);
           numRows++;
         }
@@ -250,8 +255,11 @@ export class CsvLines {
       return;
     }
     const { value, isInteger, isBig } = this.#numbers;
-    if (column.isFloat) column.add(value);
-    else if (!isInteger) throw this.#wrongType(bytes, start, end, column);
+    if (column.isFloat) {
+      if (isInteger && isBig && !this.#given.has(column) && this.#numbers.isRounded(bytes, start, end))
+        throw this.#wouldRound(bytes, start, end, column);
+      column.add(value);
+    } else if (!isInteger) throw this.#wrongType(bytes, start, end, column);
     else if (!column.isWide) {
       if (value < column.least || value > column.most) throw this.#wrongType(bytes, start, end, column);
       column.add(value);
@@ -275,6 +283,15 @@ export class CsvLines {
       if (bytes[at] === QUOTE) at++;
     }
     column.addBytes(this.#plain, 0, length);
+  }
+
+  #wouldRound(bytes: Buffer, start: number, end: number, { field }: ColumnBuilder): LineProblem {
+    const found = bytes.toString("latin1", start, Math.min(end, start + 40));
+    return problem(
+      start,
+      `has ${found} in column ${JSON.stringify(field.name)}, which ${field.dtype} cannot hold; ` +
+        `--schema '${field.name}=f64' rounds it, and '${field.name}=utf8' takes anything`,
+    );
   }
 
   #wrongType(bytes: Buffer, start: number, end: number, { field }: ColumnBuilder): LineProblem {

@@ -4,7 +4,15 @@ import { chooseNames } from "../../loader/schema.ts";
 import type { TextOptions } from "../options.ts";
 import type { PackField, RowSource } from "../rows.ts";
 import { threadsOf } from "../threads.ts";
-import { CsvRecord, fieldText, isBlank, recordCutter, specialOf, truthOf } from "./csv-lines.ts";
+import {
+  type CsvOptions,
+  CsvRecord,
+  fieldText,
+  isBlank,
+  recordCutter,
+  specialOf,
+  truthOf,
+} from "./csv-lines.ts";
 import { LINE_END, type LineProblem } from "./json-scanner.ts";
 import { NumberReader } from "./numbers.ts";
 import { badInput } from "./source.ts";
@@ -31,12 +39,14 @@ interface Seen {
   /** An integer past 2^63, and a negative one. */
   big: boolean;
   negative: boolean;
+  /** An integer that a double would round. */
+  rounded: boolean;
 }
 
 /**
  * Opens files of CSV with a header (also `.gz` and `.zst`) as rows, in order; all must have the same header. Columns are
  * I64, U64, F64, BOOL or `utf8`, found out from the first 4 MiB of the first file; an empty field is null, but for an
- * empty text in quotes. Throws `BAD_INPUT` naming file and line, `SOURCE_EMPTY`, `SOURCE_NOT_FOUND`, `UNKNOWN_COLUMN`,
+ * empty text in quotes; a line with nothing in it is no row, but in files of one column, where it is an empty field. Throws `BAD_INPUT` naming file and line, `SOURCE_EMPTY`, `SOURCE_NOT_FOUND`, `UNKNOWN_COLUMN`,
  * `BAD_OPTION`.
  */
 export async function openCsv(paths: readonly string[], options: TextOptions = {}): Promise<RowSource> {
@@ -56,11 +66,11 @@ export async function openCsv(paths: readonly string[], options: TextOptions = {
       sample.push(piece);
       bytes += piece.end - piece.start;
     }
-    const { fields, columnOf } = fieldsOf(first!.path, opened.names, sample, delimiter, options);
+    const { fields, columnOf, given } = fieldsOf(first!.path, opened.names, sample, delimiter, options);
     return new TextRows({
       readers,
       sample,
-      setup: { format: "csv", fields, options: { delimiter, columnOf, skipBad } },
+      setup: { format: "csv", fields, options: { delimiter, columnOf, given, skipBad } },
       threads: threadsOf(options),
       skipBad,
       openNext: async (reader) => {
@@ -126,11 +136,19 @@ function fieldsOf(
   sample: readonly Piece[],
   delimiter: number,
   { columns, schema = {} }: TextOptions,
-): { fields: readonly PackField[]; columnOf: readonly number[] } {
+): Pick<CsvOptions, "columnOf" | "given"> & { fields: readonly PackField[] } {
   for (const name of Object.keys(schema)) chooseNames(names, [name]);
   const wanted = new Set(columns === undefined ? names : chooseNames(names, columns));
   const seen = names.map(
-    (): Seen => ({ some: false, integers: true, floats: true, booleans: true, big: false, negative: false }),
+    (): Seen => ({
+      some: false,
+      integers: true,
+      floats: true,
+      booleans: true,
+      big: false,
+      negative: false,
+      rounded: false,
+    }),
   );
   let rows = 0;
   for (const piece of sample) rows += look(piece, delimiter, seen);
@@ -148,15 +166,15 @@ function fieldsOf(
       );
     return fields.push(field) - 1;
   });
-  return { fields, columnOf };
+  return { fields, columnOf, given: fields.map(({ name }) => Object.hasOwn(schema, name)) };
 }
 
-/** A column without any value is text. */
-function typeOf({ some, integers, floats, booleans, big, negative }: Seen): string {
+/** A column without any value is text, and so is one that loses digits as numbers. */
+function typeOf({ some, integers, floats, booleans, big, negative, rounded }: Seen): string {
   if (!some) return "utf8";
   if (booleans) return "bool";
   if (integers && !(big && negative)) return big ? "u64" : "i64";
-  return floats ? "f64" : "utf8";
+  return floats && !rounded ? "f64" : "utf8";
 }
 
 /** Returns the number of records; those that are malformed are met again when they are parsed. */
@@ -174,7 +192,7 @@ function look(piece: Piece, delimiter: number, seen: readonly Seen[]): number {
       rows++;
       continue;
     }
-    if (isBlank(record)) continue;
+    if (seen.length > 1 && isBlank(record)) continue;
     rows++;
     const count = Math.min(record.count, seen.length);
     for (let field = 0; field < count; field++) {
@@ -199,6 +217,7 @@ function lookAt(bytes: Buffer, start: number, end: number, seen: Seen, numbers: 
   else {
     seen.negative ||= numbers.value < 0;
     if (!numbers.isBig) return;
+    seen.rounded ||= numbers.isRounded(bytes, start, end);
     const big = end - start > 21 ? 2n ** 65n : BigInt(bytes.toString("latin1", start, end));
     seen.big ||= big >= 2n ** 63n;
     // Digits would be lost: such a number is a name.

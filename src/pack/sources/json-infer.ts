@@ -35,6 +35,8 @@ const KINDS = [
 const OTHERS = "lists of text, of objects, or of mixed values";
 /** Shards know nulls of whole rows alone. */
 const WITH_NULL = "a list with null in it";
+/** What a column of text takes as it is written, where that is asked for. */
+const SCALARS: readonly Kind[] = ["text", "numbers", "booleans"];
 type Kind = (typeof KINDS)[number] | typeof OTHERS | typeof WITH_NULL;
 
 /** Numbers, the ones in lists included. */
@@ -45,6 +47,8 @@ interface NumbersSeen {
   big: boolean;
   /** An integer that 64 bits cannot hold. */
   huge: boolean;
+  /** An integer that a double would round. */
+  rounded: boolean;
 }
 
 interface Seen {
@@ -69,6 +73,8 @@ export interface InferOptions {
 export interface Inferred {
   readonly fields: readonly PackField[];
   readonly paths: readonly KeyPath[];
+  /** By field: whether its type was given, not found out. */
+  readonly given: readonly boolean[];
 }
 
 /** Looks at lines, in order, and then says what they hold. */
@@ -118,18 +124,21 @@ export class JsonInference {
     const wanted = new Set(columns === undefined ? names : chooseNames(names, columns));
     const fields: PackField[] = [];
     const paths: KeyPath[] = [];
+    const given: boolean[] = [];
     for (const seen of all) {
       if (!wanted.has(seen.name)) continue;
       const type = Object.hasOwn(schema, seen.name) ? schema[seen.name] : undefined;
       fields.push(type === undefined ? this.#fieldOf(seen) : parseFieldType(seen.name, type));
       paths.push(seen.path);
+      given.push(type !== undefined);
     }
     for (const name of added) {
       if (!wanted.has(name)) continue;
       fields.push(parseFieldType(name, schema[name]!));
       paths.push([name]);
+      given.push(true);
     }
-    return { fields, paths };
+    return { fields, paths, given };
   }
 
   #addLine(bytes: Buffer, at: number): void {
@@ -200,6 +209,7 @@ export class JsonInference {
         const big = end - at > 21 ? 2n ** 65n : BigInt(bytes.toString("latin1", at, end));
         seen.big ||= big >= 2n ** 63n;
         seen.huge ||= big >= 2n ** 64n || big < -(2n ** 63n);
+        seen.rounded ||= numbers.isRounded(bytes, at, end);
       }
     }
     return end;
@@ -270,7 +280,7 @@ export class JsonInference {
     const key = JSON.stringify(path);
     let seen = this.#seen.get(key);
     if (seen === undefined) {
-      const numbers = { floats: false, negative: false, big: false, huge: false };
+      const numbers = { floats: false, negative: false, big: false, huge: false, rounded: false };
       seen = { path, name: path.join("."), kinds: new Map(), numbers, shape: undefined, rank: 0, lists: 0 };
       this.#seen.set(key, seen);
     }
@@ -285,7 +295,7 @@ export class JsonInference {
   }
 
   #fieldOf(seen: Seen): PackField {
-    const { name, kinds, numbers } = seen;
+    const { name, kinds } = seen;
     const remedy = `give its type by --schema '${name}=TYPE', or leave it out by --columns`;
     const column = `column ${JSON.stringify(name)}`;
     if (kinds.size > 1) kinds.delete("empty lists");
@@ -294,8 +304,15 @@ export class JsonInference {
       throw badInput(this.#path, `${column} has no value in the first ${this.#line} lines; ${remedy}`);
     const [kind, line] = first;
     if (second !== undefined) {
-      const text = `line ${second[1]} has ${second[0]} in ${column}, and line ${line} has ${kind}; make them alike, ${remedy}`;
-      throw badInput(this.#path, text);
+      const text = `line ${second[1]} has ${second[0]} in ${column}, and line ${line} has ${kind}; `;
+      const asText = [...kinds.keys()].every((one) => SCALARS.includes(one));
+      throw badInput(
+        this.#path,
+        text +
+          (asText
+            ? `take them as text, as they are written, by --schema '${name}=utf8', or leave it out by --columns`
+            : "make them alike, or leave it out by --columns"),
+      );
     }
     if (kind === OTHERS || kind === WITH_NULL)
       throw badInput(
@@ -309,7 +326,7 @@ export class JsonInference {
       );
     if (kind === "text") return { name, kind: "utf8", dtype: "U8", shape: [], nullable: true };
     const dtype: DType =
-      kind === "booleans" || kind === "lists of booleans" ? "BOOL" : this.#numberType(numbers, column, name);
+      kind === "booleans" || kind === "lists of booleans" ? "BOOL" : this.#numberType(seen, column);
     if (!kind.startsWith("lists")) return { name, kind: "fixed", dtype, shape: [], nullable: true };
     const { shape, rank, lists } = seen;
     if (shape?.every((size) => size > 0) && (lists > 1 || rank > 1))
@@ -321,14 +338,16 @@ export class JsonInference {
     );
   }
 
-  #numberType({ floats, negative, big, huge }: NumbersSeen, column: string, name: string): DType {
-    if (floats) return "F64";
-    if (!big && !huge) return "I64";
-    if (!huge && !negative) return "U64";
-    throw badInput(
-      this.#path,
-      `${column} has integers that 64 bits cannot hold; --schema '${name}=f64' rounds them`,
-    );
+  #numberType({ numbers, name, lists, rank, shape }: Seen, column: string): DType {
+    const { floats, negative, big, huge, rounded } = numbers;
+    if (floats && !rounded) return "F64";
+    if (!floats && !big && !huge) return "I64";
+    if (!floats && !huge && !negative) return "U64";
+    const what = floats
+      ? "has fractions, and integers past 2^53 that F64 cannot hold"
+      : "has integers that 64 bits cannot hold";
+    const type = lists === 0 ? "f64" : `f64[${rank > 1 ? (shape ?? []).join(",") : ""}]`;
+    throw badInput(this.#path, `${column} ${what}; --schema '${name}=${type}' rounds them`);
   }
 }
 

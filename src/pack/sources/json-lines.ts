@@ -34,6 +34,9 @@ export interface ParsedLines {
 }
 
 export interface LinesOptions {
+  /** By column: whether its type was given, not found out. Then floats round integers that they cannot hold, and texts
+   * take numbers and booleans as they are written; else both are refused. */
+  readonly given: readonly boolean[];
   /** Leaves lines out that cannot be read. */
   readonly skipBad: boolean;
   /** Leaves keys out that are no column; else they are refused. */
@@ -45,6 +48,8 @@ export class JsonLines {
   readonly #plan: Plan;
   readonly #options: LinesOptions;
   readonly #scanner = new JsonScanner();
+  /** Columns whose types were given. */
+  readonly #given: ReadonlySet<ColumnBuilder>;
   /** By node: the row that it was last seen in. */
   readonly #seen: Float64Array;
   #row = 0;
@@ -53,6 +58,7 @@ export class JsonLines {
   constructor(fields: readonly PackField[], paths: readonly KeyPath[], options: LinesOptions) {
     this.#plan = planOf(fields, paths);
     this.#options = options;
+    this.#given = new Set(this.#plan.columns.filter((_, i) => options.given[i]));
     this.#seen = new Float64Array(this.#plan.numNodes).fill(-1);
   }
 
@@ -172,8 +178,11 @@ export class JsonLines {
   #parseInto(bytes: Buffer, at: number, column: ColumnBuilder): number {
     const { kind, shape } = column.field;
     if (kind === "utf8") {
-      if (bytes[at] !== QUOTE) throw this.#wrongType(bytes, at, column);
-      return this.#scanner.addText(bytes, at, column);
+      if (bytes[at] === QUOTE) return this.#scanner.addText(bytes, at, column);
+      const end = this.#given.has(column) ? this.#scanner.scalarEnd(bytes, at) : -1;
+      if (end < 0) throw this.#wrongType(bytes, at, column);
+      column.addBytes(bytes, at, end);
+      return end;
     }
     if (kind === "list") {
       if (bytes[at] !== OPEN_BRACKET) throw this.#wrongType(bytes, at, column);
@@ -257,6 +266,8 @@ export class JsonLines {
     const end = numbers.read(bytes, at);
     if (column.isFloat) {
       if (end >= 0) {
+        if (numbers.isInteger && !this.#given.has(column) && numbers.isRounded(bytes, at, end))
+          throw this.#outside(bytes, at, end, column);
         column.add(numbers.value);
         return end;
       }
@@ -292,23 +303,34 @@ export class JsonLines {
 
   #outside(bytes: Buffer, at: number, end: number, { field }: ColumnBuilder): LineProblem {
     const number = bytes.toString("latin1", at, Math.min(end, at + 40));
-    const remedy = `--schema ${field.name}=f64 rounds it`;
+    const remedy = `--schema '${field.name}=${fieldTypeText({ ...field, dtype: "F64" })}' rounds it`;
     return problem(
       at,
       `has ${number} in column ${JSON.stringify(field.name)}, which ${field.dtype} cannot hold; ${remedy}`,
     );
   }
 
-  #wrongType(bytes: Buffer, at: number, { field }: ColumnBuilder): LineProblem {
-    return this.#mismatch(bytes, at, field.name, `${fieldTypeWords(field)} (${fieldTypeText(field)})`);
+  #wrongType(bytes: Buffer, at: number, column: ColumnBuilder): LineProblem {
+    const { field } = column;
+    const isGiven = this.#given.has(column);
+    const type = `give its ${isGiven ? "right " : ""}type by --schema, or `;
+    // There is no type that takes more.
+    const remedy = isGiven && field.kind === "utf8" ? "" : type;
+    return this.#mismatch(
+      bytes,
+      at,
+      field.name,
+      `${fieldTypeWords(field)} (${fieldTypeText(field)})`,
+      remedy,
+    );
   }
 
-  #mismatch(bytes: Buffer, at: number, name: string, expected: string): LineProblem {
+  #mismatch(bytes: Buffer, at: number, name: string, expected: string, remedy = ""): LineProblem {
     const found = this.#scanner.describe(bytes, at);
     const column = JSON.stringify(name);
     return problem(
       at,
-      `has ${found} in column ${column}, which holds ${expected}; give its type by --schema, or leave it out by --columns`,
+      `has ${found} in column ${column}, which holds ${expected}; ${remedy}leave it out by --columns`,
     );
   }
 

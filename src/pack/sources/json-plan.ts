@@ -49,7 +49,7 @@ export function planOf(fields: readonly PackField[], paths: readonly KeyPath[]):
       } else if (leaf || node.object === undefined) {
         throw new HeadraceError(
           "BAD_INPUT",
-          `key ${JSON.stringify(path.slice(0, depth + 1).join("."))} is an object and a value`,
+          `key ${JSON.stringify(path.slice(0, depth + 1).join("."))} is an object and a value; leave one of them out by --columns`,
         );
       }
       if (node.object !== undefined) object = node.object;

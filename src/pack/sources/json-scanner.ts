@@ -64,6 +64,14 @@ export class JsonScanner {
     return start + 3;
   }
 
+  /** Where the number or boolean at `at` ends, or -1 where neither stands there. */
+  scalarEnd(bytes: Buffer, at: number): number {
+    const truth = this.truth(bytes, at);
+    if (truth >= 0) return at + (truth === 1 ? 4 : 5);
+    const end = this.numbers.read(bytes, at);
+    return end >= 0 ? end : this.special(bytes, at);
+  }
+
   /** The text that starts with the quote at `start`. */
   text(bytes: Buffer, start: number): string {
     const end = plainEnd(bytes, start + 1);

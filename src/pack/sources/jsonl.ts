@@ -1,8 +1,10 @@
 /** Lines of JSON objects as rows. */
+import { withContext } from "../../errors.ts";
 import type { TextOptions } from "../options.ts";
 import type { RowSource } from "../rows.ts";
 import { threadsOf } from "../threads.ts";
 import { JsonInference } from "./json-infer.ts";
+import { planOf } from "./json-plan.ts";
 import { badInput } from "./source.ts";
 import { cutLines, type Piece, PieceReader } from "./text-pieces.ts";
 import { noRows, TextRows } from "./text-rows.ts";
@@ -31,18 +33,20 @@ export async function openJsonl(paths: readonly string[], options: TextOptions =
       inference.add(Buffer.from(piece.buffer), piece.start, piece.end);
       bytes += piece.end - piece.start;
     }
-    const { fields, paths: keys } = inference.result({ ...options, skipBad });
+    const { fields, paths: keys, given } = inference.result({ ...options, skipBad });
     if (fields.length === 0 && inference.numRows > 0)
       throw badInput(
         first!.path,
         `its first ${inference.numRows} rows have no key, so there is no column to pack`,
       );
     if (fields.length === 0) throw noRows(first!.path);
+    // Here, where the file is known; the threads make theirs of the same.
+    withContext(first!.path, () => planOf(fields, keys));
     const setup = {
       format: "jsonl",
       fields,
       paths: keys,
-      options: { skipBad, skipUnknown: options.columns !== undefined },
+      options: { given, skipBad, skipUnknown: options.columns !== undefined },
     } as const;
     return new TextRows({ readers, sample, setup, threads: threadsOf(options), skipBad });
   } catch (error) {

@@ -48,6 +48,18 @@ export class NumberReader {
     return this.#readFloat(bytes, start, first, at, value);
   }
 
+  /**
+   * Whether the number that was just read from `[start, end)` is an integer that loses digits as a double: `value` is
+   * another, and not one that JavaScript writes so (123456789012345680000 for the double 123456789012345683968).
+   */
+  isRounded(bytes: Buffer, start: number, end: number): boolean {
+    if (!this.isInteger || !this.isBig) return false;
+    const text = bytes.toString("latin1", start, end);
+    return (
+      !Number.isFinite(this.value) || (text !== String(this.value) && BigInt(text) !== BigInt(this.value))
+    );
+  }
+
   #readFloat(bytes: Buffer, start: number, first: number, dot: number, whole: number): number {
     let at = dot;
     let value = whole;

@@ -70,6 +70,13 @@ async function arraysOf(
     checkLength(header.header, file.byteLength - header.position, path);
     return [array];
   }
+  const isArchive = head[0] === 0x50 && head[1] === 0x4b;
+  if (/\.npy$/i.test(path) && !isArchive)
+    throw badInput(
+      path,
+      file.byteLength === 0 ? "is empty" : "is no NumPy array: it does not begin with \\x93NUMPY",
+    );
+  if (file.byteLength === 0) throw badInput(path, "is empty; an .npz is a ZIP archive of arrays");
   const entries = await zipEntries(file);
   const names = entries.map(({ name }) => name.replace(/\.npy$/, ""));
   const chosen = new Set(columns === undefined ? names : chooseNames(names, columns));
@@ -230,7 +237,7 @@ async function* batchesOf(
           columns.push({ values, nullCount: 0 });
         }
         sourceBytes += total * count;
-        yield { numRows: count, columns, sourceBytes };
+        yield { numRows: count, columns, sourceBytes, path: arrays[0]!.path };
       }
     } finally {
       for (const reader of readers) await reader.close();

@@ -81,7 +81,8 @@ function startsWith(text: string): (head: Buffer) => boolean {
 
 /**
  * Opens what `source` names: a file, several of one kind, a glob, or a folder with files of one kind. Throws
- * `BAD_OPTION` for options that mean nothing for it, `SOURCE_NOT_FOUND`, `SOURCE_EMPTY`, `SOURCE_MIXED`, `UNKNOWN_FORMAT`, and what opening it throws.
+ * `BAD_OPTION` for options that mean nothing for it, `SOURCE_NOT_FOUND`, `SOURCE_EMPTY`, `SOURCE_MIXED`, `SOURCE_UNREADABLE`,
+ * `UNKNOWN_FORMAT`, and what opening it throws.
  */
 export async function openSource(
   source: string | readonly string[],
@@ -103,6 +104,7 @@ export async function openSource(
     return { source: await openShards(only!, options), name: nameOf(dirname(resolve(only!))) };
   }
   const paths = sources.flatMap(filesOf);
+  for (const path of paths) checkFile(path);
   const kinds = new Set(paths.map(kindOf));
   const [kind] = kinds;
   if (kinds.size > 1) {
@@ -130,6 +132,10 @@ function isFolder(path: string): boolean {
 function filesOf(source: string): string[] {
   if (source === "") throw new HeadraceError("SOURCE_NOT_FOUND", "the source is an empty string");
   if (!existsSync(source)) {
+    if (source === "-") {
+      const text = "-: packing takes files; write what comes on standard input to a file, and pack that";
+      throw new HeadraceError("SOURCE_UNREADABLE", text);
+    }
     const paths = /[*?[{]/.test(source)
       ? [...new Bun.Glob(resolve(source)).scanSync({ absolute: true, onlyFiles: true })].sort(byCodeUnits)
       : [];
@@ -147,6 +153,16 @@ function filesOf(source: string): string[] {
     );
   }
   return known.map((name) => join(source, name));
+}
+
+/** Throws `SOURCE_UNREADABLE` for what has no length and may never end: opening a pipe waits for its writer. */
+function checkFile(path: string): void {
+  const found = statSync(path, { throwIfNoEntry: false });
+  if (found === undefined || found.isFile() || found.isDirectory()) return;
+  throw new HeadraceError(
+    "SOURCE_UNREADABLE",
+    `${path}: is a pipe or a device; write what it gives to a file, and pack that`,
+  );
 }
 
 function byEnding(path: string): Kind | undefined {

@@ -30,6 +30,7 @@ export function checkPages(
   { meta, path, numRows, compressors }: PagesOf,
 ): void {
   const numValues = Number(meta.num_values);
+  if (Number.isNaN(numValues)) throw new RangeError("its number of values is missing");
   const levels = [getMaxRepetitionLevel(path), getMaxDefinitionLevel(path)] as const;
   if (levels[0] === 0 && numValues !== numRows)
     throw new RangeError(`it has ${numValues} values in ${numRows} rows`);
@@ -44,10 +45,12 @@ export function checkPages(
     const header = parquetHeader(reader);
     const { compressed_page_size: length, uncompressed_page_size: fullLength } = header;
     const end = reader.offset + length;
+    const count = countOf(header);
+    if (count === undefined || ![count, length, fullLength].every(Number.isInteger))
+      throw new RangeError(`the header of its page at byte ${at} is damaged`);
     if (!(length >= 0 && end <= bytes.length && fullLength >= 0 && fullLength <= MAX_PAGE_BYTES)) {
       throw new RangeError(`its page at byte ${at} claims ${length} bytes, ${fullLength} decompressed`);
     }
-    const count = countOf(header);
     if (!(count >= 0 && count <= left))
       throw new RangeError(`its page at byte ${at} claims ${count} values of ${left}`);
     const page = bytes.subarray(reader.offset, end);
@@ -58,9 +61,13 @@ export function checkPages(
   }
 }
 
-function countOf({ type, data_page_header: first, data_page_header_v2: second }: PageHeader): number {
-  if (type === "DATA_PAGE") return first?.num_values ?? -1;
-  return type === "DATA_PAGE_V2" ? (second?.num_values ?? -1) : 0;
+function countOf({
+  type,
+  data_page_header: first,
+  data_page_header_v2: second,
+}: PageHeader): number | undefined {
+  if (type === "DATA_PAGE") return first?.num_values;
+  return type === "DATA_PAGE_V2" ? second?.num_values : 0;
 }
 
 type Levels = readonly [repetition: number, definition: number];
@@ -93,6 +100,7 @@ function checkPageV2(
   const second = header.data_page_header_v2!;
   const { num_values: count, encoding, num_nulls: nulls } = second;
   const lengths = [second.repetition_levels_byte_length, second.definition_levels_byte_length] as const;
+  if (![nulls, ...lengths].every(Number.isInteger)) throw new RangeError("a page's header is damaged");
   if (!(nulls >= 0 && nulls <= count)) throw new RangeError(`a page has ${nulls} missing values of ${count}`);
   let at = 0;
   for (const i of [0, 1] as const) {

@@ -65,6 +65,7 @@ export async function readParquetColumn(column: ParquetColumn, place: ColumnPlac
 /** What the decoder says, on one line. What it only stumbles over says nothing to people. */
 export function damageOf(cause: unknown): string {
   if (!(cause instanceof Error) || cause instanceof TypeError) return "it is damaged";
+  if (/\b(undefined|NaN)\b/.test(cause.message)) return "it is damaged";
   return cause.message.split("\n", 1)[0]!.slice(0, MAX_CAUSE_LENGTH);
 }
 
@@ -96,7 +97,9 @@ async function columnBytes({ file, metadata, group, start, end }: ColumnPlace, n
   const meta = chunk?.meta_data;
   if (meta === undefined) throw new RangeError("its row group has no such column");
   const first = Number(meta.dictionary_page_offset ?? meta.data_page_offset);
-  const bytes = await file.read(first, first + Number(meta.total_compressed_size));
+  const length = Number(meta.total_compressed_size);
+  if (Number.isNaN(first + length)) throw new RangeError("its row group does not say where its bytes lie");
+  const bytes = await file.read(first, first + length);
   const path = getTreePath(parquetSchema(metadata), meta.path_in_schema);
   checkPages(bytes, { meta, path, numRows: end - start, compressors: COMPRESSORS });
   return { start: first, bytes };

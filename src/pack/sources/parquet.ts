@@ -85,7 +85,7 @@ async function* groupBatches(
     signal?.throwIfAborted();
     const end = Math.min(numRows, start + step);
     const cut = decoded.map((column, i) => sliceColumn(columns[i]!.field, column, start, end));
-    yield { numRows: end - start, columns: cut, sourceBytes };
+    yield { numRows: end - start, columns: cut, sourceBytes, path: place.file.path };
   }
 }
 
@@ -129,6 +129,8 @@ async function surveyOf(file: InputFile, options: SourceOptions): Promise<Survey
     if (columns.length === 0) throw badInput("its schema", "there is no column");
     const groups = metadata.row_groups;
     const numRows = groups.reduce((total, { num_rows }) => total + Number(num_rows), 0);
+    if (Number.isNaN(numRows) || metadata.num_rows === undefined)
+      throw badInput("its footer", "a number of rows is missing");
     if (numRows !== Number(metadata.num_rows)) {
       throw badInput(
         "its footer",

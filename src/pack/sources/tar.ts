@@ -22,8 +22,13 @@ interface Pending {
   size?: number | undefined;
 }
 
-/** Reads the archive's plain files; folders, links and devices are passed over. Throws `BAD_INPUT` naming `path` and byte. */
-export async function* tarFiles(reader: PieceReader, path: string): AsyncGenerator<TarFile> {
+/** Reads the archive's plain files; folders and devices are passed over, links too, for each of which `onLink` is called.
+ * Throws `BAD_INPUT` naming `path` and byte. */
+export async function* tarFiles(
+  reader: PieceReader,
+  path: string,
+  onLink: () => void,
+): AsyncGenerator<TarFile> {
   const block = new Uint8Array(BLOCK);
   let pending: Pending = {};
   for (;;) {
@@ -45,6 +50,7 @@ export async function* tarFiles(reader: PieceReader, path: string): AsyncGenerat
       yield { name: pending.name ?? header.name, bytes: await contents(reader, size, MAX_FILE_BYTES, place) };
     } else {
       if (header.kind === "sparse") throw badInput(place, "is a sparse file, which cannot be read");
+      if (header.kind === "link") onLink();
       await passOver(reader, header.kind === "other" ? padded(size) : 0, place);
     }
     pending = {};
@@ -68,12 +74,13 @@ function parseHeader(block: Uint8Array, place: string) {
   };
 }
 
-function kindOf(flag: string): "file" | "x" | "L" | "sparse" | "link" | "other" {
+function kindOf(flag: string): "file" | "x" | "L" | "sparse" | "link" | "bare" | "other" {
   if (flag === "0" || flag === "\0" || flag === "7") return "file";
   if (flag === "x" || flag === "L") return flag;
   if (flag === "S") return "sparse";
-  // Links, folders and devices have no contents, whatever size they give.
-  return /^[1-6]$/.test(flag) ? "link" : "other";
+  // These have no contents, whatever size they give.
+  if (flag === "1" || flag === "2") return "link";
+  return /^[3-6]$/.test(flag) ? "bare" : "other";
 }
 
 /** A number in octal digits, or in binary where the first bit is set (GNU). */

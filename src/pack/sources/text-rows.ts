@@ -66,7 +66,8 @@ export class TextRows implements RowSource {
           throw badInput(next.reader.path, `line ${lines + failure.line + 1} ${failure.message}${OR_SKIP}`);
         lines += parsed.numLines;
         this.skippedRows += parsed.skipped;
-        yield { numRows: parsed.numRows, columns: parsed.columns, sourceBytes: next.sourceBytes };
+        const { numRows, columns } = parsed;
+        yield { numRows, columns, sourceBytes: next.sourceBytes, path: next.reader.path };
         // The next batch was asked for: this one's memory is free.
         pool.giveBack(parsed.columns);
       }

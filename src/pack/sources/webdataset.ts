@@ -13,6 +13,15 @@ import { type TarColumn, type TarSample, tarColumns } from "./tar-columns.ts";
 const SCOUTED_SAMPLES = 256;
 const SCOUTED_BYTES = 16 * 2 ** 20;
 
+/** Samples back to which an archive is searched for one of the same key. */
+const REMEMBERED_KEYS = 65_536;
+
+/** Links that were passed over, and the first archive with one. */
+interface Links {
+  count: number;
+  path: string;
+}
+
 /** Samples and how much of the archive, as stored, they came from. */
 interface Read {
   readonly sample: TarSample;
@@ -22,7 +31,8 @@ interface Read {
 /**
  * Opens tar archives, also compressed ones (`.gz`, `.tgz`, `.zst`), as one row a sample. A sample's key is its files' name
  * up to the first dot behind the last slash, and the rest of each name, in lower case, the ending; files without one are
- * passed over. The first 256 samples (or 16 MiB of them) tell the columns; where a later one has an ending or a type of
+ * passed over, links too, which `warnings` counts. A key that comes again within 65,536 samples of an archive is
+ * `BAD_INPUT`: the files of a sample are neighbours. The first 256 samples (or 16 MiB of them) tell the columns; where a later one has an ending or a type of
  * its own, `BAD_INPUT` names archive and key. Holds a batch of samples. Throws that, `UNKNOWN_COLUMN`,
  * `UNSUPPORTED_TYPE`, `SOURCE_EMPTY`, `SOURCE_NOT_FOUND`, `IO_ERROR`.
  */
@@ -32,33 +42,44 @@ export async function openWebDataset(
 ): Promise<RowSource> {
   let byteLength = 0;
   for (const path of paths) byteLength += await withFile(path, async (file) => file.byteLength);
+  const links: Links = { count: 0, path: "" };
   const columns = tarColumns(await scouted(paths), options.columns);
   return {
     fields: columns.map(({ field }) => field),
     byteLength,
-    batches: (signal) => batchesOf(paths, columns, options.columns === undefined, signal),
+    warnings: () => linksText(links),
+    batches: (signal) => batchesOf(paths, columns, options.columns === undefined, links, signal),
     close: async () => {},
   };
 }
 
+function linksText({ count, path }: Links): readonly string[] {
+  if (count === 0) return [];
+  const what = count === 1 ? `1 link in ${path} was` : `${count} links, the first of them in ${path}, were`;
+  return [`${what} left out; archive files in their place (tar --dereference --hard-dereference)`];
+}
+
 async function scouted(paths: readonly string[]): Promise<readonly TarSample[]> {
   const samples: TarSample[] = [];
+  const links: Links = { count: 0, path: "" };
   let bytes = 0;
   for (const path of paths) {
-    for await (const { sample } of samplesOf(path)) {
+    for await (const { sample } of samplesOf(path, links)) {
       samples.push(sample);
       bytes += bytesOf(sample);
       if (samples.length >= SCOUTED_SAMPLES || bytes >= SCOUTED_BYTES) return samples;
     }
   }
   if (samples.length > 0) return samples;
-  throw new HeadraceError("SOURCE_EMPTY", `${paths.join(", ")}: holds no sample (files named KEY.ENDING)`);
+  const text = ["holds no sample (files named KEY.ENDING)", ...linksText(links)].join("; ");
+  throw new HeadraceError("SOURCE_EMPTY", `${paths.join(", ")}: ${text}`);
 }
 
 async function* batchesOf(
   paths: readonly string[],
   columns: readonly TarColumn[],
   isWhole: boolean,
+  links: Links,
   signal: AbortSignal | undefined,
 ): AsyncGenerator<PackBatch> {
   const endings = new Set(columns.map(({ ending }) => ending));
@@ -73,13 +94,14 @@ async function* batchesOf(
         numRows: held.length,
         columns: columns.map((one) => columnOf(one, held, firstRow)),
         sourceBytes,
+        path,
       };
       firstRow += held.length;
       held = [];
       heldBytes = 0;
       return made;
     };
-    for await (const { sample, fileBytes } of samplesOf(path)) {
+    for await (const { sample, fileBytes } of samplesOf(path, links)) {
       signal?.throwIfAborted();
       const odd = isWhole ? [...sample.files.keys()].find((ending) => !endings.has(ending)) : undefined;
       if (odd !== undefined) {
@@ -126,8 +148,29 @@ function columnOf(column: TarColumn, samples: readonly TarSample[], firstRow: nu
   return { values: all, validity: nullCount === 0 ? undefined : validity, nullCount };
 }
 
+/** Refuses keys that come again. Hashes of 64 bits stand for them: names may be long. */
+class KeysSeen {
+  readonly #path: string;
+  readonly #hashes = new Set<number | bigint>();
+
+  constructor(path: string) {
+    this.#path = path;
+  }
+
+  /** Throws `BAD_INPUT` for a key that came before. */
+  add(key: string): void {
+    const hashes = this.#hashes;
+    if (hashes.size === hashes.add(Bun.hash(key)).size) {
+      const text =
+        "comes again behind other samples; the files of a sample must follow one another (tar --sort=name)";
+      throw badInput(placeOf(this.#path, key), text);
+    }
+    if (hashes.size > REMEMBERED_KEYS) hashes.delete(hashes.values().next().value!);
+  }
+}
+
 /** The samples of one archive, in order. */
-async function* samplesOf(path: string): AsyncGenerator<Read> {
+async function* samplesOf(path: string, links: Links): AsyncGenerator<Read> {
   const file = await InputFile.open(path);
   let fileBytes = 0;
   async function* counted(): AsyncGenerator<Uint8Array> {
@@ -139,14 +182,19 @@ async function* samplesOf(path: string): AsyncGenerator<Read> {
   const codec = codecOf(path);
   const reader = new PieceReader(codec === undefined ? counted() : decompressed(counted(), codec, path));
   try {
+    const keys = new KeysSeen(path);
+    const onLink = () => {
+      if (links.count++ === 0) links.path = path;
+    };
     let key: string | undefined;
     let files = new Map<string, Uint8Array>();
-    for await (const { name, bytes } of tarFiles(reader, path)) {
+    for await (const { name, bytes } of tarFiles(reader, path, onLink)) {
       const parts = /^((?:.*\/)?[^./][^./]*)\.([^/]+)$/.exec(name);
       if (parts === null) continue;
       const [, nextKey, ending] = parts as unknown as [string, string, string];
       if (key !== nextKey) {
         if (key !== undefined) yield { sample: { key, place: placeOf(path, key), files }, fileBytes };
+        keys.add(nextKey);
         key = nextKey;
         files = new Map();
       }

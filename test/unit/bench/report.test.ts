@@ -2,6 +2,7 @@ import { describe, expect, test } from "bun:test";
 import { parseHTML } from "linkedom";
 import { compareRuns } from "../../../src/bench/compare.ts";
 import { renderComparison } from "../../../src/bench/compare-page.ts";
+import { clearText } from "../../../src/bench/group-charts.ts";
 import { escapeHtml } from "../../../src/bench/html.ts";
 import { FONT_SIZE } from "../../../src/bench/plot.ts";
 import { renderReport } from "../../../src/bench/report.ts";
@@ -32,6 +33,16 @@ const PAGES: readonly (readonly [name: string, page: string])[] = [
   ["hostile names", hostile],
   ["two runs", compared],
 ];
+
+test.each([
+  [5, 5, "All 5 are clear: no interval holds 1."],
+  [1, 1, "It is clear: its interval does not hold 1."],
+  [0, 3, "None of 3 is clear: their intervals hold 1."],
+  [0, 1, "It is not clear: its interval holds 1."],
+  [2, 3, "Clear are 2 of 3: the intervals of the others hold 1."],
+])("%d of %d ratios are clear", (clear, all, text) => {
+  expect(clearText(clear, all)).toBe(text);
+});
 
 const documentOf = (page: string) => parseHTML(page).document;
 
