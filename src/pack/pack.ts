@@ -20,6 +20,7 @@ import { SchemaUse } from "./schema-use.ts";
 import { checkFields } from "./shard-files.ts";
 import { sizesOf } from "./sizes.ts";
 import { openSource } from "./sources/open.ts";
+import { SourceWatch } from "./sources/watch.ts";
 import { tokenizeColumn } from "./tokenize.ts";
 import {
   type Applied,
@@ -41,7 +42,7 @@ const MAX_BATCH_ROWS = 2 ** 20;
  *
  * The same input gives the same bytes, whatever the number of Workers; memory does not grow with the source. Where it
  * fails or is cancelled, the folder is as it was before: what `overwrite` replaces goes when the new files are whole. Throws `BAD_OPTION`, `UNKNOWN_COLUMN`, `SOURCE_NOT_FOUND`,
- * `UNKNOWN_FORMAT`, `BAD_INPUT`, `UNSUPPORTED_TYPE`, `OTHER_JOB` for a folder that is not empty, `BUSY` for one that another run packs to, `DISK_FULL`, `IO_ERROR`,
+ * `UNKNOWN_FORMAT`, `BAD_INPUT`, `FILE_CHANGED` for a file of the source that is written to meanwhile, `UNSUPPORTED_TYPE`, `OTHER_JOB` for a folder that is not empty, `BUSY` for one that another run packs to, `DISK_FULL`, `IO_ERROR`,
  * `CANCELLED`.
  */
 export function pack(source: string | readonly string[], options: PackOptions): Promise<PackReport> {
@@ -57,27 +58,30 @@ export async function packWith(
   checkPackOptions(options);
   const started = performance.now();
   const { codec, signal, chunkBytes } = options;
+  const watch = new SourceWatch();
   try {
     signal?.throwIfAborted();
     if (codec !== undefined && isMtlioCodec(codec)) await checkMtlio(codec, { chunkBytes });
     checkApart(typeof source === "string" ? [source] : source, options.out);
-    const opened = await openSource(source, options);
+    const opened = await openSource(source, options, watch);
     const report =
       "tensors" in opened.source
-        ? await writeTensors(ops, opened.source, options)
-        : await packRows(ops, opened.source, opened.name, options);
+        ? await writeTensors(ops, opened.source, watch, options)
+        : await packRows(ops, { ...opened, source: opened.source }, watch, options);
     return { ...report, seconds: (performance.now() - started) / 1000 };
   } catch (error) {
-    if (signal?.aborted !== true) throw error;
+    if (signal?.aborted !== true) throw watch.explain(error);
     const text = `${options.out}: packing was cancelled; the folder is as it was`;
     throw new HeadraceError("CANCELLED", text, { cause: error });
+  } finally {
+    watch.close();
   }
 }
 
 async function packRows(
   ops: FileOps,
-  source: RowSource,
-  sourceName: string,
+  { source, name: sourceName }: { readonly source: RowSource; readonly name: string },
+  watch: SourceWatch,
   options: PackOptions,
 ): Promise<Omit<PackReport, "seconds">> {
   const format: PackFormat = options.to ?? "arrow";
@@ -109,6 +113,7 @@ async function packRows(
       { view: "rows", schema: schemaOf(fields, format), shards: listed },
       format,
     );
+    watch.check();
     await folder.place(shards.map(({ path }) => path));
     const streamBytes = await prepareStreams(shards, options);
     const warnings = [...use.warnings(), ...leftText(options.out, await folder.publish())];
