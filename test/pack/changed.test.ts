@@ -94,7 +94,7 @@ for (const badRows of ["fail", "skip"] as const) {
 
 test("a change is told in place of what it did to the rows", async () => {
   const folder = temp("torn");
-  const path = aged(textFile(folder, "a.jsonl", lines()));
+  const path = aged(textFile(folder, "a.jsonl", lines(2 * ROWS)));
   const size = statSync(path).size;
   const tear = () => overwrite(path, "\n}}}}\n", size - 20_000);
   const error = await rejection(() => packChanging(path, { out: join(folder, "out"), threads: 1 }, tear));
