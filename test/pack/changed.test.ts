@@ -99,7 +99,6 @@ test("a change is told in place of what it did to the rows", async () => {
   const tear = () => overwrite(path, "\n}}}}\n", size - 20_000);
   const error = await rejection(() => packChanging(path, { out: join(folder, "out"), threads: 1 }, tear));
   expect(error.code).toBe("FILE_CHANGED");
-  expect((error.cause as { code?: string }).code).toBe("BAD_INPUT");
 });
 
 test.each(["a.jsonl", "a.jsonl.gz", "a.jsonl.zst"])(
