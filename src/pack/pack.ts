@@ -20,6 +20,7 @@ import { SchemaUse } from "./schema-use.ts";
 import { checkFields } from "./shard-files.ts";
 import { sizesOf } from "./sizes.ts";
 import { openSource } from "./sources/open.ts";
+import { SourceWatch } from "./sources/watch.ts";
 import { tokenizeColumn } from "./tokenize.ts";
 import {
   type Applied,
@@ -41,7 +42,7 @@ const MAX_BATCH_ROWS = 2 ** 20;
  *
  * The same input gives the same bytes, whatever the number of Workers; memory does not grow with the source. Where it
  * fails or is cancelled, the folder is as it was before: what `overwrite` replaces goes when the new files are whole. Throws `BAD_OPTION`, `UNKNOWN_COLUMN`, `SOURCE_NOT_FOUND`,
- * `UNKNOWN_FORMAT`, `BAD_INPUT`, `UNSUPPORTED_TYPE`, `OTHER_JOB` for a folder that is not empty, `BUSY` for one that another run packs to, `DISK_FULL`, `IO_ERROR`,
+ * `UNKNOWN_FORMAT`, `BAD_INPUT`, `FILE_CHANGED` for a file of the source that is written to meanwhile, `UNSUPPORTED_TYPE`, `OTHER_JOB` for a folder that is not empty, `BUSY` for one that another run packs to, `DISK_FULL`, `IO_ERROR`,
  * `CANCELLED`.
  */
 export function pack(source: string | readonly string[], options: PackOptions): Promise<PackReport> {
@@ -57,30 +58,35 @@ export async function packWith(
   checkPackOptions(options);
   const started = performance.now();
   const { codec, signal, chunkBytes } = options;
+  const watch = new SourceWatch();
   try {
     signal?.throwIfAborted();
     if (codec !== undefined && isMtlioCodec(codec)) await checkMtlio(codec, { chunkBytes });
     checkApart(typeof source === "string" ? [source] : source, options.out);
-    const opened = await openSource(source, options);
+    const opened = await openSource(source, options, watch);
     const place = placeOf(source);
     const report =
       "tensors" in opened.source
-        ? await writeTensors(ops, opened.source, place, options)
-        : await packRows(ops, opened.source, { name: opened.name, place }, options);
+        ? await writeTensors(ops, opened.source, { place, watch }, options)
+        : await packRows(ops, opened.source, { name: opened.name, place, watch }, options);
     return { ...report, seconds: (performance.now() - started) / 1000 };
   } catch (error) {
-    if (signal?.aborted !== true) throw error;
+    if (signal?.aborted !== true) throw watch.explain(error);
     const text = `${options.out}: packing was cancelled; the folder is as it was`;
     throw new HeadraceError("CANCELLED", text, { cause: error });
+  } finally {
+    watch.close();
   }
 }
 
-/** What a source is called. */
-interface SourceNames {
-  /** In names of shards. */
+/** What is known of a source beside its rows. */
+interface SourceFacts {
+  /** What it is called in names of shards. */
   readonly name: string;
-  /** In messages. */
+  /** What it is called in messages. */
   readonly place: string;
+  /** Of its files. */
+  readonly watch: SourceWatch;
 }
 
 function placeOf(source: string | readonly string[]): string {
@@ -91,7 +97,7 @@ function placeOf(source: string | readonly string[]): string {
 async function packRows(
   ops: FileOps,
   source: RowSource,
-  named: SourceNames,
+  { name: sourceName, place, watch }: SourceFacts,
   options: PackOptions,
 ): Promise<Omit<PackReport, "seconds">> {
   const format: PackFormat = options.to ?? "arrow";
@@ -100,13 +106,13 @@ async function packRows(
   let folder: OutFolder | undefined;
   let writer: RowsWriter | undefined;
   try {
-    checkSourceNames(source.fields, options, named.place);
-    const fields = applyAll(source.fields, transformsOf(options, named.place), steps);
+    checkSourceNames(source.fields, options, place);
+    const fields = applyAll(source.fields, transformsOf(options, place), steps);
     checkFields(fields, format);
     const { shardBytes = DEFAULT_SHARD_BYTES, overwrite = false } = options;
     const sizes = sizesOf(fields, format, shardBytes);
     storage = openStorage(format, options);
-    const name = options.name ?? named.name;
+    const name = options.name ?? sourceName;
     folder = await OutFolder.open(ops, { folder: options.out, name }, overwrite);
     const target: ShardTarget = { folder: folder.work, name, format, shardBytes, sizes, ops, storage };
     writer = new RowsWriter(fields, target);
@@ -123,6 +129,7 @@ async function packRows(
       { view: "rows", schema: schemaOf(fields, format), shards: listed },
       format,
     );
+    watch.check();
     await folder.place(shards.map(({ path }) => path));
     const streamBytes = await prepareStreams(shards, options);
     const warnings = [

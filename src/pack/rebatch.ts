@@ -11,7 +11,8 @@ class Gathered {
   readonly field: PackField;
   readonly #rowBytes: number;
   readonly #elementBytes: number;
-  #values = new Uint8Array(2 ** 16);
+  /** Grows with its rows: there may be thousands of columns. */
+  #values = new Uint8Array(0);
   #valuesLength = 0;
   #offsets: Int32Array;
   #validity: Uint8Array;

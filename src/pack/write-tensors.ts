@@ -9,6 +9,7 @@ import { leftText, OutFolder } from "./folder.ts";
 import { DEFAULT_SHARD_BYTES, type PackOptions, type PackReport } from "./options.ts";
 import { prepareStreams, reportOf, writeManifest } from "./report.ts";
 import type { TensorSource } from "./rows.ts";
+import type { SourceWatch } from "./sources/watch.ts";
 import { castTensors, indexName, packTensors } from "./tensors.ts";
 
 /** What shards of tensors are called, as other tools want it. */
@@ -26,11 +27,12 @@ const OF_ROWS = [
   "rowsPerBatch",
 ] as const;
 
-/** Packs `source`, which messages call `place`, and closes it. Throws `BAD_OPTION` for options that are about rows, and what writing throws. */
+/** Packs `source`, which messages call `place` and whose files `watch` knows, and closes it. Throws `FILE_CHANGED`,
+ * `BAD_OPTION` for options that are about rows, and what writing throws. */
 export async function writeTensors(
   ops: FileOps,
   source: TensorSource,
-  place: string,
+  { place, watch }: { readonly place: string; readonly watch: SourceWatch },
   options: PackOptions,
 ): Promise<Omit<PackReport, "seconds">> {
   let storage: Storage | undefined;
@@ -70,6 +72,7 @@ export async function writeTensors(
       "safetensors",
     );
     signal?.throwIfAborted();
+    watch.check();
     const beside = [indexName(name), ...(source.files ?? []).map((file) => basename(file))];
     await folder.place([...shards.map(({ path }) => path), ...beside]);
     const streamBytes = await prepareStreams(shards, options);

@@ -46,8 +46,12 @@ export interface Spare {
 
 /** Columns whose memory waits to be used again. */
 const MOST_SPARE = 4;
+/** Of one column, and of all columns of a parser: where there are many, each begins with less. */
 const FIRST_BYTES = 2 ** 16;
+const FIRST_BYTES_OF_ALL = 2 ** 22;
 const FIRST_ROWS = 2 ** 10;
+/** The least that a column begins with. */
+const LEAST_ROWS = 16;
 
 /** One column. Its memory is used again for the next rows. */
 export class ColumnBuilder {
@@ -66,12 +70,13 @@ export class ColumnBuilder {
   nullCount = 0;
   #bytes: Uint8Array;
   #offsets: Int32Array;
-  #validity = new Uint8Array(FIRST_ROWS);
+  #validity: Uint8Array;
   readonly #spare: Spare[] = [];
   readonly #elementBytes: number;
   readonly #perRow: number;
 
-  constructor(field: PackField) {
+  /** One of `numColumns`, which share the memory that they begin with. */
+  constructor(field: PackField, numColumns = 1) {
     this.field = field;
     const { dtype, shape, kind } = field;
     this.isFloat = dtype.startsWith("F");
@@ -79,10 +84,13 @@ export class ColumnBuilder {
     [this.least, this.most] = BOUNDS[dtype] ?? [0, 0];
     this.#elementBytes = elementBytesOf(dtype);
     this.#perRow = kind === "fixed" ? shape.reduce((a, b) => a * b, 1) : 0;
-    this.#offsets = new Int32Array(kind === "fixed" ? 0 : FIRST_ROWS + 1);
-    this.#bytes = new Uint8Array(FIRST_BYTES);
+    const share = 2 ** Math.floor(Math.log2(FIRST_BYTES_OF_ALL / numColumns));
+    const rows = Math.min(Math.max(share / 8, LEAST_ROWS), FIRST_ROWS);
+    this.#validity = new Uint8Array(rows);
+    this.#offsets = new Int32Array(kind === "fixed" ? 0 : rows + 1);
+    this.#bytes = new Uint8Array(Math.min(Math.max(share, 8 * LEAST_ROWS), FIRST_BYTES));
     this.elements = this.#view();
-    this.capacity = FIRST_BYTES / this.#elementBytes;
+    this.capacity = this.#bytes.length / this.#elementBytes;
   }
 
   /** Makes room for `more` elements. */
@@ -139,23 +147,31 @@ export class ColumnBuilder {
 
   /** Adds a row without a value. */
   addNull(): void {
-    const row = this.rows;
-    if (row === this.#validity.length) this.#growRows();
-    this.#validity[row] = 0;
-    this.rows = row + 1;
-    this.nullCount++;
+    this.padTo(this.rows + 1);
+  }
+
+  /** Adds rows without a value until there are `rows`. */
+  padTo(rows: number): void {
+    const from = this.rows;
+    if (rows <= from) return;
+    while (rows > this.#validity.length) this.#growRows();
+    this.#validity.fill(0, from, rows);
+    this.rows = rows;
+    this.nullCount += rows - from;
     if (this.#perRow === 0) {
-      this.#offsets[row + 1] = this.count;
+      this.#offsets.fill(this.count, from + 1, rows + 1);
       return;
     }
-    this.reserve(this.#perRow);
+    const more = (rows - from) * this.#perRow;
+    this.reserve(more);
     const start = this.count * this.#elementBytes;
-    this.count += this.#perRow;
+    this.count += more;
     this.#bytes.fill(0, start, this.count * this.#elementBytes);
   }
 
-  /** Takes back all behind the first `rows` rows, values of a row that has not ended included. */
-  cutTo(rows: number): void {
+  /** Takes back all behind the first `most` rows, values of a row that has not ended included. */
+  cutTo(most: number): void {
+    const rows = Math.min(most, this.rows);
     for (let row = rows; row < this.rows; row++) if (this.#validity[row] === 0) this.nullCount--;
     this.rows = rows;
     this.count = this.#perRow > 0 ? rows * this.#perRow : this.#offsets[rows]!;

@@ -29,11 +29,12 @@ export function isCheckpoint(folder: string): boolean {
  */
 export async function openCheckpoint(folder: string, options: SourceOptions = {}): Promise<TensorSource> {
   const names = namesIn(folder);
-  const source = await openShards(weightsOf(folder, names), { ...options, view: "tensors" });
   const companions = names.filter(
     (name) => COMPANIONS.test(name) && !name.endsWith(".index.json") && name !== "dataset.json",
   );
   const files = companions.map((name) => join(folder, name)).filter(isSmallFile);
+  options.watch?.add(files, { held: false });
+  const source = await openShards(weightsOf(folder, names), { ...options, view: "tensors" });
   // Seen as tensors, shards are nothing else.
   return { ...(source as TensorSource), files };
 }

@@ -173,7 +173,7 @@ export class CsvLines {
   #plain = Buffer.alloc(2 ** 10);
 
   constructor(fields: readonly PackField[], options: CsvOptions) {
-    this.#columns = fields.map((field) => new ColumnBuilder(field));
+    this.#columns = fields.map((field) => new ColumnBuilder(field, fields.length));
     this.#options = options;
     this.#given = new Set(this.#columns.filter((_, i) => options.given[i]));
   }
@@ -193,7 +193,8 @@ export class CsvLines {
     let numLines = 0;
     let skipped = 0;
     let failure: ParsedLines["failure"];
-    for (let at = 0; at < length; ) {
+    let at = 0;
+    while (at < length) {
       const start = at;
       try {
         at = this.#record.read(bytes, start, delimiter);
@@ -214,7 +215,8 @@ export class CsvLines {
         for (let i = start; i < at; i++) if (bytes[i] === LINE_END) numLines++;
       }
     }
-    return { columns: this.#columns.map((column) => column.take()), numRows, numLines, skipped, failure };
+    const columns = this.#columns.map((column) => column.take());
+    return { columns, numRows, numLines, numBytes: at, skipped, failure };
   }
 
   #addRow(bytes: Buffer, start: number): void {

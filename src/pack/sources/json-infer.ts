@@ -20,6 +20,8 @@ import {
 import { badInput, OR_SKIP } from "./source.ts";
 import { parseFieldType } from "./types.ts";
 
+/** Columns that are packed, at most: each row has a place in each. */
+const MAX_COLUMNS = 10_000;
 /** Objects within objects that become columns. */
 const MAX_DEPTH = 16;
 
@@ -122,6 +124,12 @@ export class JsonInference {
     const added = Object.keys(schema).filter((name) => !known.has(name));
     const names = [...known, ...added];
     const wanted = new Set(columns === undefined ? names : chooseNames(names, columns));
+    if (wanted.size > MAX_COLUMNS)
+      throw badInput(
+        this.#path,
+        `its first ${this.#line} lines have ${wanted.size} columns, of at most ${MAX_COLUMNS}; choose some by --columns, ` +
+          "or write keys that differ from row to row as values of one column",
+      );
     const fields: PackField[] = [];
     const paths: KeyPath[] = [];
     const given: boolean[] = [];

@@ -1,5 +1,6 @@
 /** Lines of JSON straight from bytes to columns. */
 import { isUtf8 } from "node:buffer";
+import { rowBytesOf } from "../columns.ts";
 import type { PackColumn, PackField } from "../rows.ts";
 import type { ColumnBuilder, Spare } from "./builder.ts";
 import { type KeyPath, type Plan, type PlanNode, type PlanObject, planOf } from "./json-plan.ts";
@@ -22,12 +23,18 @@ import { fieldTypeText, fieldTypeWords } from "./types.ts";
 const I64_RANGE = [-(2n ** 63n), 2n ** 63n - 1n] as const;
 const U64_RANGE = [0n, 2n ** 64n - 1n] as const;
 
+/** Bytes of fixed columns, of offsets and of presence that rows take at once, about: more than lines take that lack
+ * nothing. */
+const MOST_BYTES = 8 * 2 ** 20;
+
 /** What came of some lines. */
 export interface ParsedLines {
   readonly columns: readonly PackColumn[];
   readonly numRows: number;
   /** Lines, those without a row included. */
   readonly numLines: number;
+  /** Bytes that the lines took: less than there were where the rows would take too much memory together. */
+  readonly numBytes: number;
   readonly skipped: number;
   /** What was wrong with the first line that could not be read; `line` counts from 0. */
   readonly failure?: { readonly line: number; readonly message: string } | undefined;
@@ -52,11 +59,12 @@ export class JsonLines {
   readonly #given: ReadonlySet<ColumnBuilder>;
   /** By node: the row that it was last seen in. */
   readonly #seen: Float64Array;
+  readonly #mostRows: number;
   #row = 0;
-  #found = 0;
 
   constructor(fields: readonly PackField[], paths: readonly KeyPath[], options: LinesOptions) {
     this.#plan = planOf(fields, paths);
+    this.#mostRows = mostRowsOf(fields);
     this.#options = options;
     this.#given = new Set(this.#plan.columns.filter((_, i) => options.given[i]));
     this.#seen = new Float64Array(this.#plan.numNodes).fill(-1);
@@ -69,15 +77,16 @@ export class JsonLines {
     });
   }
 
-  /** The lines in the first `length` bytes, the last of which ends a line. */
+  /** The lines in the first `length` bytes, the last of which ends a line, or as many of them as may be parsed at once. */
   parse(bytes: Buffer, length: number): ParsedLines {
     this.#seen.fill(-1);
     this.#row = 0;
     let numLines = 0;
     let skipped = 0;
     let failure: ParsedLines["failure"];
+    let at = 0;
     const suspect = !isUtf8(bytes.subarray(0, length));
-    for (let at = 0; at < length; numLines++) {
+    for (; at < length && this.#row < this.#mostRows; numLines++) {
       const start = at;
       const first = skipSpace(bytes, at);
       if (bytes[first] === LINE_END) {
@@ -98,10 +107,12 @@ export class JsonLines {
       }
     }
     const numRows = this.#row;
+    for (const column of this.#plan.columns) column.padTo(numRows);
     return {
       columns: this.#plan.columns.map((column) => column.take()),
       numRows,
       numLines,
+      numBytes: at,
       skipped,
       failure,
     };
@@ -110,13 +121,9 @@ export class JsonLines {
   #parseLine(bytes: Buffer, start: number): number {
     if (bytes[start] !== OPEN_BRACE)
       throw problem(start, "holds no object; each line must be one JSON object");
-    this.#found = 0;
     const end = skipSpace(bytes, this.#parseObject(bytes, start + 1, this.#plan.root));
     if (bytes[end] !== LINE_END) throw problem(end, "goes on behind its object");
-    const { columns } = this.#plan;
-    const row = this.#row;
-    if (this.#found < columns.length) for (const column of columns) if (column.rows === row) column.addNull();
-    this.#row = row + 1;
+    this.#row++;
     return end + 1;
   }
 
@@ -138,7 +145,7 @@ export class JsonLines {
         node = object.byKey.get(key);
         if (node === undefined && !this.#options.skipUnknown) throw problem(at, unknownKey(key));
         // Keys that are left out may stand between those of the usual order.
-        expected = node === undefined ? expected - 1 : nodes.indexOf(node);
+        expected = node === undefined ? expected - 1 : node.index;
       }
       at = skipSpace(bytes, at);
       if (bytes[at] !== COLON) throw problem(at, "is no JSON: a colon should follow its key");
@@ -165,7 +172,7 @@ export class JsonLines {
       if (bytes[at] !== OPEN_BRACE) throw this.#mismatch(bytes, at, node.key, "an object");
       return this.#parseObject(bytes, at + 1, node.object!);
     }
-    this.#found++;
+    column.padTo(this.#row);
     if (isNull) {
       column.addNull();
       return at + 4;
@@ -343,6 +350,15 @@ export class JsonLines {
         : "leave it out by --columns";
     return problem(at, `has a list of another size, and ${wanted}; ${remedy}`);
   }
+}
+
+/** Rows that are parsed at once: what a row lacks takes memory all the same, however short its line. */
+function mostRowsOf(fields: readonly PackField[]): number {
+  const bytes = fields.reduce(
+    (total, field) => total + 1 + (field.kind === "fixed" ? rowBytesOf(field) : Int32Array.BYTES_PER_ELEMENT),
+    0,
+  );
+  return Math.max(1, Math.floor(MOST_BYTES / bytes));
 }
 
 function checkUtf8(bytes: Buffer, start: number): void {

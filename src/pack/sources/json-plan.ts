@@ -10,6 +10,8 @@ export interface PlanNode {
   readonly bytes: Uint8Array;
   /** Its number among all nodes. */
   readonly id: number;
+  /** Its place among the keys of its object. */
+  readonly index: number;
   /** A column, or an object with keys of its own. */
   readonly column?: ColumnBuilder | undefined;
   readonly object?: PlanObject | undefined;
@@ -34,7 +36,7 @@ export function planOf(fields: readonly PackField[], paths: readonly KeyPath[]):
   const root: PlanObject = { nodes: [], byKey: new Map() };
   let numNodes = 0;
   const columns = fields.map((field, i) => {
-    const column = new ColumnBuilder(field);
+    const column = new ColumnBuilder(field, fields.length);
     const path = paths[i]!;
     let object = root;
     path.forEach((key, depth) => {
@@ -43,7 +45,14 @@ export function planOf(fields: readonly PackField[], paths: readonly KeyPath[]):
       if (node === undefined) {
         const bytes = new TextEncoder().encode(key);
         const inner = leaf ? undefined : { nodes: [], byKey: new Map() };
-        node = { key, bytes, id: numNodes++, column: leaf ? column : undefined, object: inner };
+        node = {
+          key,
+          bytes,
+          id: numNodes++,
+          index: object.nodes.length,
+          column: leaf ? column : undefined,
+          object: inner,
+        };
         object.nodes.push(node);
         object.byKey.set(key, node);
       } else if (leaf || node.object === undefined) {

@@ -12,6 +12,8 @@ import { openJsonl } from "./jsonl.ts";
 import { openNumpy } from "./numpy.ts";
 import { openParquet } from "./parquet.ts";
 import { openShards } from "./shards.ts";
+import type { SourceOptions } from "./source.ts";
+import type { SourceWatch } from "./watch.ts";
 import { openWebDataset } from "./webdataset.ts";
 
 /** A source that is open. */
@@ -27,9 +29,11 @@ interface Kind {
   /** Of the names of files; `.gz` and `.zst` may follow where `packed`. */
   readonly endings: readonly string[];
   readonly packed: boolean;
+  /** Whether files stay open from the first look on, see {@link SourceWatch}; shards tell it themselves. */
+  readonly held: boolean;
   /** What files begin with. */
   readonly magic: (head: Buffer) => boolean;
-  open(paths: readonly string[], options: TextOptions): Promise<RowSource | TensorSource>;
+  open(paths: readonly string[], options: TextOptions & SourceOptions): Promise<RowSource | TensorSource>;
 }
 
 const KINDS: readonly Kind[] = [
@@ -37,15 +41,24 @@ const KINDS: readonly Kind[] = [
     name: "JSONL",
     endings: [".jsonl", ".ndjson"],
     packed: true,
+    held: true,
     magic: (head) => /^(\xef\xbb\xbf)?\s*\{/.test(head.toString("latin1")),
     open: openJsonl,
   },
-  { name: "CSV", endings: [".csv", ".tsv"], packed: true, magic: () => false, open: openCsv },
-  { name: "Parquet", endings: [".parquet"], packed: false, magic: startsWith("PAR1"), open: openParquet },
+  { name: "CSV", endings: [".csv", ".tsv"], packed: true, held: true, magic: () => false, open: openCsv },
+  {
+    name: "Parquet",
+    endings: [".parquet"],
+    packed: false,
+    held: false,
+    magic: startsWith("PAR1"),
+    open: openParquet,
+  },
   {
     name: "NumPy",
     endings: [".npy", ".npz"],
     packed: false,
+    held: false,
     magic: (head) => startsWith("\x93NUMPY")(head) || startsWith("PK\x03\x04")(head),
     open: openNumpy,
   },
@@ -53,6 +66,7 @@ const KINDS: readonly Kind[] = [
     name: "WebDataset",
     endings: [".tar", ".tar.gz", ".tgz", ".tar.zst"],
     packed: false,
+    held: false,
     magic: (head) => head.toString("latin1", 257, 262) === "ustar",
     open: openWebDataset,
   },
@@ -60,6 +74,7 @@ const KINDS: readonly Kind[] = [
     name: "safetensors",
     endings: ["", ".zst", ".lz4", ".bp.zst", ".index.json"].map((one) => `.safetensors${one}`),
     packed: false,
+    held: false,
     magic: (head) => head[8] === 0x7b && head.readUInt32LE(4) === 0,
     open: openShards,
   },
@@ -67,6 +82,7 @@ const KINDS: readonly Kind[] = [
     name: "Arrow",
     endings: [".arrow", ".arrows", ".feather", ".ipc"].flatMap((one) => [one, `${one}.zst`, `${one}.lz4`]),
     packed: false,
+    held: false,
     magic: (head) => startsWith("ARROW1")(head) || head.readUInt32LE(0) === 0xffffffff,
     open: openShards,
   },
@@ -80,13 +96,29 @@ function startsWith(text: string): (head: Buffer) => boolean {
 }
 
 /**
- * Opens what `source` names: a file, several of one kind, a glob, or a folder with files of one kind. Throws
- * `BAD_OPTION` for options that mean nothing for it, `SOURCE_NOT_FOUND`, `SOURCE_EMPTY`, `SOURCE_MIXED`, `SOURCE_UNREADABLE`,
- * `UNKNOWN_FORMAT`, and what opening it throws.
+ * Opens what `source` names: a file, several of one kind, a glob, or a folder with files of one kind. `watch` is told of
+ * all its files before they are opened. Throws `BAD_OPTION` for options that mean nothing for it, `FILE_CHANGED`,
+ * `SOURCE_NOT_FOUND`, `SOURCE_EMPTY`, `SOURCE_MIXED`, `SOURCE_UNREADABLE`, `UNKNOWN_FORMAT`, and what opening it throws.
  */
 export async function openSource(
   source: string | readonly string[],
-  options: TextOptions = {},
+  options: TextOptions,
+  watch: SourceWatch,
+): Promise<OpenedSource> {
+  const opened = await openWatched(source, { ...options, watch }, watch);
+  try {
+    watch.opened();
+    return opened;
+  } catch (error) {
+    await opened.source.close();
+    throw error;
+  }
+}
+
+async function openWatched(
+  source: string | readonly string[],
+  options: TextOptions & SourceOptions,
+  watch: SourceWatch,
 ): Promise<OpenedSource> {
   const sources = typeof source === "string" ? [source] : source;
   if (sources.length === 0) throw new HeadraceError("SOURCE_NOT_FOUND", "no source is named");
@@ -112,6 +144,7 @@ export async function openSource(
     throw new HeadraceError("SOURCE_MIXED", `${sources.join(" ")}: holds ${found}; name files of one kind`);
   }
   checkTextOptions(kind!.name, options);
+  if (kind!.open !== openShards) watch.add(paths, kind!);
   return { source: await kind!.open(paths, options), name };
 }
 

@@ -5,11 +5,11 @@ import { HeadraceError } from "../../errors.ts";
 import { chunkAt } from "../../format/chunks.ts";
 import { quoted } from "../../format/json.ts";
 import type { Batch, Column } from "../../loader/batch.ts";
-import type { Dataset } from "../../loader/dataset.ts";
+import { Dataset } from "../../loader/dataset.ts";
 import { Loader } from "../../loader/loader.ts";
-import { openDataset } from "../../loader/open.ts";
 import { columnText } from "../../loader/schema.ts";
 import type { OpenShard } from "../../loader/shard.ts";
+import { findSource } from "../../loader/source.ts";
 import type { ColumnSchema, TensorLayout } from "../../types.ts";
 import type { PackBatch, PackColumn, PackField, RowSource, TensorSource } from "../rows.ts";
 import { BATCH_BYTES, bytesColumn, MAX_COLUMN_BYTES, unitBytes } from "./columns.ts";
@@ -17,10 +17,11 @@ import { badInput, type SourceOptions } from "./source.ts";
 
 /** Bytes of a tensor that are read at once. */
 const TENSOR_PIECE_BYTES = 4 * 2 ** 20;
+const MAX_OPEN_SHARDS = 128;
 
 /** How shards are seen. */
 export interface ShardOptions extends SourceOptions {
-  /** As {@link openDataset}'s; default `auto`. */
+  /** As a {@link Dataset}'s; default `auto`. */
   readonly view?: "rows" | "tensors" | "auto" | undefined;
 }
 
@@ -37,7 +38,15 @@ export async function openShards(
   const device = openDevice("host");
   let dataset: Dataset | undefined;
   try {
-    dataset = openDataset(source, device, { view: options.view, columns: options.columns });
+    const found = findSource(source);
+    const paths = found.shards.map(({ path }) => path);
+    // Of more shards some are closed, and opened again by their path.
+    options.watch?.add(paths, { held: paths.length <= MAX_OPEN_SHARDS });
+    dataset = new Dataset(found, device, {
+      view: options.view,
+      columns: options.columns,
+      maxOpenShards: MAX_OPEN_SHARDS,
+    });
     return dataset.view === "rows" ? rowSource(dataset, device) : tensorSource(dataset, device);
   } catch (error) {
     dataset?.close();

@@ -1,7 +1,6 @@
 /** Files of text in pieces that end with a line, however they are compressed. */
-import { createReadStream } from "node:fs";
 import { type FileHandle, open, stat } from "node:fs/promises";
-import type { Readable, Transform } from "node:stream";
+import { Readable, type Transform } from "node:stream";
 import { createGunzip, createZstdDecompress } from "node:zlib";
 import { HeadraceError } from "../../errors.ts";
 import { codeOf } from "../../loader/writeback/files.ts";
@@ -73,16 +72,15 @@ class PlainSource implements ByteSource {
 
 class DecompressedSource implements ByteSource {
   stored = 0;
+  readonly #handle: FileHandle;
   readonly #file: Readable;
   readonly #chunks: AsyncIterator<Buffer>;
   readonly #decoder: Transform;
   #rest: Buffer = Buffer.alloc(0);
 
-  constructor(path: string, kind: "gzip" | "zstd") {
-    this.#file = createReadStream(path, { highWaterMark: 2 ** 18 });
-    this.#file.on("data", (chunk) => {
-      this.stored += chunk.length;
-    });
+  constructor(handle: FileHandle, kind: "gzip" | "zstd") {
+    this.#handle = handle;
+    this.#file = Readable.from(this.#chunksOf(handle), { objectMode: true, highWaterMark: 1 });
     const options = { chunkSize: 2 ** 18 };
     this.#decoder = kind === "gzip" ? createGunzip(options) : createZstdDecompress(options);
     this.#file.on("error", (error) => this.#decoder.destroy(error));
@@ -107,6 +105,18 @@ class DecompressedSource implements ByteSource {
   async close(): Promise<void> {
     this.#file.destroy();
     this.#decoder.destroy();
+    await this.#handle.close();
+  }
+
+  /** Each in memory of its own, as a stream keeps them. */
+  async *#chunksOf(handle: FileHandle): AsyncGenerator<Buffer> {
+    for (;;) {
+      const chunk = Buffer.allocUnsafeSlow(2 ** 18);
+      const { bytesRead } = await handle.read(chunk, 0, chunk.length, this.stored);
+      if (bytesRead === 0) return;
+      this.stored += bytesRead;
+      yield chunk.subarray(0, bytesRead);
+    }
   }
 }
 
@@ -145,8 +155,8 @@ export class PieceReader {
       if (!stats.isFile()) throw new HeadraceError("SOURCE_UNREADABLE", `${path}: is not a regular file`);
       const kind = compressionOf(path);
       if (kind === "zstd") checkZstdWhole(path, stats.size);
-      const source =
-        kind === undefined ? new PlainSource(await open(path)) : new DecompressedSource(path, kind);
+      const handle = await open(path);
+      const source = kind === undefined ? new PlainSource(handle) : new DecompressedSource(handle, kind);
       return new PieceReader(path, stats.size, source, kind !== undefined, cut);
     } catch (cause) {
       if (cause instanceof HeadraceError) throw cause;

@@ -21,9 +21,12 @@ export interface TextFiles {
 
 interface InFlight {
   readonly reader: PieceReader;
-  readonly isFirst: boolean;
+  isFirst: boolean;
   readonly sourceBytes: number;
-  readonly result: Promise<ParseResult>;
+  /** Where the piece's lines end in its buffer, and where those begin that are parsed. */
+  readonly end: number;
+  start: number;
+  result: Promise<ParseResult>;
 }
 
 export class TextRows implements RowSource {
@@ -53,17 +56,26 @@ export class TextRows implements RowSource {
           more = done !== true;
           if (done === true) break;
           const { reader, piece, isFirst } = value;
-          const result = pool.parse({ buffer: piece.buffer, start: piece.start, end: piece.end });
-          inFlight.push({ reader, isFirst, sourceBytes: value.sourceBytes, result });
+          const { start, end } = piece;
+          const result = pool.parse({ buffer: piece.buffer, start, end });
+          inFlight.push({ reader, isFirst, sourceBytes: value.sourceBytes, start, end, result });
         }
-        const next = inFlight.shift();
+        const [next] = inFlight;
         if (next === undefined) break;
         const { buffer, ...parsed } = await next.result;
-        next.reader.giveBack(buffer);
-        if (next.isFirst) lines = this.#files.linesBefore?.(next.reader) ?? 0;
         const { failure } = parsed;
+        if (next.isFirst) lines = this.#files.linesBefore?.(next.reader) ?? 0;
         if (failure !== undefined && !this.#files.skipBad)
           throw badInput(next.reader.path, `line ${lines + failure.line + 1} ${failure.message}${OR_SKIP}`);
+        next.start += parsed.numBytes;
+        if (next.start < next.end) {
+          // Its rows take much more memory than its lines: no more of them are parsed than are wanted now.
+          next.isFirst = false;
+          next.result = pool.parse({ buffer, start: next.start, end: next.end });
+        } else {
+          next.reader.giveBack(buffer);
+          inFlight.shift();
+        }
         lines += parsed.numLines;
         this.skippedRows += parsed.skipped;
         const { numRows, columns } = parsed;
