@@ -179,7 +179,8 @@ for (const [name, more, placed, stride] of WAYS) {
           const run = { disk: new CrashDisk(random), options, random, placed };
           await survive(run, files, () => (random(every) === 0 ? "crash" : undefined));
         }),
-        { numRuns: 20 },
+        // The last ones had a record outlive the name of the file that it told of, in four of ten runs.
+        { numRuns: 20, examples: Array.from({ length: 5 }, (): [number, number] => [751_114, 80]) },
       );
     }, 120_000);
   });

@@ -47,6 +47,8 @@ export class Journal {
   #unsyncedBytes = 0;
   /** Whether files were made whose names are not durable yet; an earlier run may have left some. */
   #newNames = true;
+  /** Whether one of them is a file that records tell of. */
+  #toldOf = false;
   #work: Promise<void> = Promise.resolve();
   #scheduled = false;
   #failed = false;
@@ -83,6 +85,7 @@ export class Journal {
   /** A file beside the attempts was made, and records tell of what is in it. */
   madeFile(): void {
     this.#newNames = true;
+    this.#toldOf = true;
   }
 
   /** Resolves when all that was added is written and durable, or writing has failed. */
@@ -134,6 +137,9 @@ export class Journal {
     const lot = output.takeLot();
     const path = attemptPath(this.#options.folder, output.name.fileName);
     try {
+      // A record may outlive a loss of power unsynced, and then the file that it tells of must be there as well, and not
+      // the one that an earlier run has left under its name.
+      if (this.#toldOf) await this.#syncNames();
       const file = await this.#open(output, path);
       await file.write(lot.bytes, output.attemptBytes);
     } catch (error) {
@@ -189,8 +195,14 @@ export class Journal {
       this.#unsynced.delete(output);
     }
     this.#unsyncedBytes = 0;
-    if (this.#newNames) await ops.syncFolder(join(folder, WORK_FOLDER));
+    if (this.#newNames) await this.#syncNames();
+  }
+
+  async #syncNames(): Promise<void> {
+    // What is made meanwhile is for the next time.
     this.#newNames = false;
+    this.#toldOf = false;
+    await this.#options.ops.syncFolder(join(this.#options.folder, WORK_FOLDER));
   }
 
   async #close(output: OpenOutput): Promise<void> {
