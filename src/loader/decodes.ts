@@ -1,6 +1,7 @@
 /** What one batch wants of compressed shards. */
 import type { ChunkFile, DecodeRequest } from "../device/decode.ts";
 import type { DeviceBuffer } from "../device/device.ts";
+import { eachRun } from "./runs.ts";
 
 type Wanted = { -readonly [K in keyof DecodeRequest]: DecodeRequest[K] };
 
@@ -61,18 +62,8 @@ export class Decodes {
 
   /** Calls `take` for each range that lies together in both. */
   eachRange(take: (from: number, to: number, byteLength: number) => void): void {
-    let from = 0;
-    let to = 0;
-    let length = 0;
-    for (const { targetOffset, byteLength } of this.#wanted) {
-      if (targetOffset !== to + length || length === 0) {
-        if (length > 0) take(from, to, length);
-        from += length;
-        to = targetOffset;
-        length = 0;
-      }
-      length += byteLength;
-    }
-    if (length > 0) take(from, to, length);
+    const wanted = this.#wanted;
+    const targetOf = (index: number) => wanted[index]!.targetOffset;
+    eachRun(wanted.length, targetOf, (index) => wanted[index]!.byteLength, take);
   }
 }

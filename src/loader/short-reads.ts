@@ -2,6 +2,7 @@
 import { grownFloat64, grownInt32 } from "../plan/grow.ts";
 import type { PieceList } from "../plan/read.ts";
 import type { ReadPlan } from "../plan/read-plan.ts";
+import { eachRun } from "./runs.ts";
 
 /** Bytes of the longest: about what a link moves in the time in which one more copy is started. */
 const SHORT_BYTES = 128 * 1024;
@@ -51,20 +52,9 @@ export class ShortReads {
 
   /** Calls `take` for each range that lies together in both: where, its place in the target, and bytes. */
   eachRange(plan: ReadPlan, take: (from: number, to: number, byteLength: number) => void): void {
-    let from = 0;
-    let to = 0;
-    let length = 0;
-    for (let i = 0; i < this.#length; i++) {
-      const read = this.#reads[i]!;
-      if (plan.targetOffset[read] !== to + length) {
-        if (length > 0) take(from, to, length);
-        from += length;
-        to = plan.targetOffset[read]!;
-        length = 0;
-      }
-      length += plan.byteLength[read]!;
-    }
-    if (length > 0) take(from, to, length);
+    const reads = this.#reads;
+    const targetOf = (index: number) => plan.targetOffset[reads[index]!]!;
+    eachRun(this.#length, targetOf, (index) => plan.byteLength[reads[index]!]!, take);
   }
 
   #find(pieces: PieceList, plan: ReadPlan): void {
